@@ -1,0 +1,82 @@
+"""Named configurations, read from configs/*.yaml in hloc's dict form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import DiskHlocError
+
+Conf = dict[str, Any]
+
+_REQUIRED = {"extractors": ("output", "model", "preprocessing"), "matchers": ("output", "model")}
+
+
+def extractors() -> dict[str, Conf]:
+    """Our extractor confs, name -> ``{output, model, preprocessing}``. Fresh dicts each call."""
+    return _packaged("extractors")
+
+
+def matchers() -> dict[str, Conf]:
+    """Our matcher confs, name -> ``{output, model}``. Fresh dicts each call."""
+    return _packaged("matchers")
+
+
+def find(kind: str, name: str) -> Conf:
+    """The conf of one name: ours, else hloc's where hloc is found, else from a yaml file.
+
+    Args:
+        kind: ``extractors`` or ``matchers``.
+        name: a conf's name, or the path of a yaml file that holds one conf.
+
+    Raises:
+        DiskHlocError: no conf of that name (the message lists the known ones), or the file is
+            no conf.
+    """
+    ours = _packaged(kind)
+    if name in ours:
+        return ours[name]
+    if name.endswith((".yaml", ".yml")):
+        return read(kind, Path(name))
+    from .plugin import find_provider, hloc_confs
+
+    others = hloc_confs(kind)
+    if name in others:
+        return others[name]
+    known = f"known {kind}: {', '.join(ours)}"
+    if find_provider():
+        known += f"; through hloc: {', '.join(sorted(set(others) - set(ours)))}"
+    else:
+        known += "; more through hloc, which is not installed"
+    raise DiskHlocError(f"no {kind[:-1]} is called {name!r}; {known}; or give a .yaml file")
+
+
+def read(kind: str, path: Path) -> Conf:
+    """One conf from a yaml file of the user's.
+
+    Raises:
+        DiskHlocError: the file is missing, not yaml, or lacks a key that ``kind`` needs.
+    """
+    try:
+        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error
+    if not isinstance(conf, Mapping):
+        raise DiskHlocError(f"{path} holds no conf: a mapping with {', '.join(_REQUIRED[kind])}")
+    missing = [key for key in _REQUIRED[kind] if key not in conf]
+    if missing:
+        raise DiskHlocError(f"the conf {path} lacks {', '.join(missing)}")
+    if not isinstance(conf["model"], Mapping) or "name" not in conf["model"]:
+        raise DiskHlocError(f"the conf {path} lacks model: name")
+    return dict(conf)
+
+
+def _packaged(kind: str) -> dict[str, Conf]:
+    text = resources.files("disk_hloc.configs").joinpath(f"{kind}.yaml").read_text("utf-8")
+    confs: dict[str, Conf] = yaml.safe_load(text)
+    return confs
