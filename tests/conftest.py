@@ -1,0 +1,41 @@
+"""Fixtures: the shared photos, and a small scene that the project draws itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real photos beside the checkout; absent, the test is skipped, but not in CI."""
+    if not DATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"the photos of {DATA} are missing")
+        pytest.skip(f"needs the photos of {DATA}")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def sacre_coeur(data: Path) -> Path:
+    """10 internet photos of one building, about 1000 px wide."""
+    return data / "sacre_coeur" / "images"
+
+
+@pytest.fixture(scope="session")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
+    from disk_hloc.scene import camera_path, write_scene
+
+    folder = tmp_path_factory.mktemp("scene")
+    return write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
+
+
+def one_line(message: str) -> bool:
+    """Whether an error is one line without a traceback."""
+    return "\n" not in message.strip() and not re.search(r"Traceback", message)

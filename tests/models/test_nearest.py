@@ -1,0 +1,100 @@
+"""DISK's matcher: against its definition, and against what DISK's release wrote."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from disk_hloc.models import nearest
+from disk_hloc.models.nearest import NearestNeighbors, match
+
+
+def descriptors(count: int, seed: int, dim: int = 128) -> torch.Tensor:
+    values = torch.randn(dim, count, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(values, dim=0)
+
+
+def by_definition(d0: np.ndarray, d1: np.ndarray, ratio: float | None, limit: float | None):
+    """Mutual nearest neighbours in float64, point by point, from distances."""
+    distance = np.sqrt(np.maximum(2 - 2 * d0.T @ d1, 0))
+    matches = np.full(d0.shape[1], -1)
+    for i in range(d0.shape[1]):
+        j = distance[i].argmin()
+        if distance[:, j].argmin() != i:
+            continue
+        second = np.sort(distance[i])[1], np.sort(distance[:, j])[1]
+        if ratio is not None and not all(distance[i, j] < ratio * other for other in second):
+            continue
+        if limit is not None and distance[i, j] > limit:
+            continue
+        matches[i] = j
+    return matches
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    count0=st.integers(2, 60),
+    count1=st.integers(2, 60),
+    ratio=st.sampled_from([None, 0.8, 0.95, 1.0]),
+    limit=st.sampled_from([None, 0.7, 1.2]),
+    block=st.sampled_from([1, 40, 1 << 26]),
+    seed=st.integers(0, 2**31),
+)
+def test_matches_are_those_of_the_definition(count0, count1, ratio, limit, block, seed) -> None:
+    d0, d1 = descriptors(count0, seed, dim=8), descriptors(count1, seed + 1, dim=8)
+    before, nearest.BLOCK_ELEMENTS = nearest.BLOCK_ELEMENTS, block
+    try:
+        matches, scores = match(d0.double(), d1.double(), ratio, limit)
+    finally:
+        nearest.BLOCK_ELEMENTS = before
+    expected = by_definition(d0.double().numpy(), d1.double().numpy(), ratio, limit)
+    np.testing.assert_array_equal(matches.numpy(), expected)
+    assert ((scores > 0) == (matches >= 0)).all()
+
+
+def test_released_matches_are_reproduced_exactly(data: Path) -> None:
+    """What match.py --rt 0.95 --save-threshold 100 wrote, from the same descriptors."""
+    folder = data / "disk_official" / "sacre_coeur_768x1024_n2048"
+    compared = 0
+    with (
+        h5py.File(folder / "descriptors.h5") as file,
+        h5py.File(folder / "matches.h5") as released,
+    ):
+        for name0, name1 in combinations(sorted(file), 2):
+            d0, d1 = (torch.from_numpy(file[name][()]).T for name in (name0, name1))
+            matches = match(d0, d1, ratio_threshold=0.95)[0].numpy()
+            index = np.flatnonzero(matches >= 0)
+            if name1 not in released[name0]:
+                assert len(index) < 100
+                continue
+            expected = released[name0][name1][()]
+            expected = expected[:, np.argsort(expected[0])]
+            np.testing.assert_array_equal(np.stack([index, matches[index]]), expected)
+            compared += 1
+    assert compared == 37
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (0, 5), (5, 0), (1, 5), (5, 1), (1, 1)])
+@pytest.mark.parametrize("ratio", [None, 0.9])
+def test_zero_or_one_descriptor_gives_no_match(counts, ratio) -> None:
+    matches, scores = match(descriptors(counts[0], 0), descriptors(counts[1], 1), ratio)
+    assert matches.tolist() == [-1] * counts[0]
+    assert scores.tolist() == [0] * counts[0]
+
+
+def test_module_takes_a_batch_and_its_conf() -> None:
+    d0, d1 = descriptors(20, 0), descriptors(30, 1)
+    d1[:, 7] = d0[:, 3]
+    model = NearestNeighbors({"distance_threshold": 0.1})
+    prediction = model({"descriptors0": d0[None], "descriptors1": d1[None]})
+    assert prediction["matches0"].shape == (1, 20)
+    assert prediction["matches0"][0, 3] == 7
+    assert (prediction["matches0"] >= 0).sum() == 1
+    assert prediction["matching_scores0"][0, 3] == pytest.approx(1, abs=1e-6)
