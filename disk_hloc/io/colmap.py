@@ -1,0 +1,176 @@
+"""COLMAP's database and models, through pycolmap, any version from 3.13 on.
+
+COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre:
+keypoints are written with half a pixel added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from ..errors import DiskHlocError, listing
+from .features import read_keypoints
+from .matches import read_matches
+from .pairs import Pair
+from .store import reading, require_space
+
+CAMERA_MODES = {
+    "auto": pycolmap.CameraMode.AUTO,
+    "single": pycolmap.CameraMode.SINGLE,
+    "per-folder": pycolmap.CameraMode.PER_FOLDER,
+    "per-image": pycolmap.CameraMode.PER_IMAGE,
+}
+
+
+def camera_mode(name: str) -> pycolmap.CameraMode:
+    """COLMAP's way of sharing cameras among images, by name.
+
+    Raises:
+        DiskHlocError: there is none of that name.
+    """
+    if name not in CAMERA_MODES:
+        raise DiskHlocError(f"no camera mode is called {name!r}; known: {', '.join(CAMERA_MODES)}")
+    return CAMERA_MODES[name]
+
+
+def image_reader_options(camera: str | None) -> dict[str, str]:
+    """Options of ``pycolmap.import_images`` for a camera.
+
+    Args:
+        camera: COLMAP's model and its parameters in pixels, ``"PINHOLE fx,fy,cx,cy"``, or the
+            model alone; None leaves model and parameters to COLMAP and the EXIF data.
+
+    Raises:
+        DiskHlocError: no such model, or a wrong number of parameters.
+    """
+    if camera is None:
+        return {}
+    model, _, parameters = camera.strip().partition(" ")
+    known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
+    if model not in known:
+        raise DiskHlocError(f"no camera model is called {model!r}; known: {', '.join(known)}")
+    if not parameters.strip():
+        return {"camera_model": model}
+    try:
+        values = [float(value) for value in parameters.replace(",", " ").split()]
+    except ValueError as error:
+        raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
+    checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
+    if not checked.verify_params():
+        raise DiskHlocError(
+            f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
+        )
+    return {"camera_model": model, "camera_params": ",".join(str(value) for value in values)}
+
+
+def create_database(
+    path: Path, image_dir: Path, names: Sequence[str], mode: str, camera: str | None
+) -> dict[str, int]:
+    """A new database with the images and their cameras; a former one is removed.
+
+    Returns:
+        Image name -> image id.
+
+    Raises:
+        DiskHlocError: COLMAP cannot read some of the images.
+    """
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    require_space(path, 1 << 20)
+    with pycolmap.Database.open(path):
+        pass
+    pycolmap.import_images(
+        path,
+        image_dir,
+        camera_mode(mode),
+        image_names=list(names),
+        options=image_reader_options(camera),
+    )
+    with pycolmap.Database.open(path) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+    missing = sorted(set(names) - set(ids))
+    if missing:
+        raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
+    return ids
+
+
+def import_features_and_matches(
+    database_path: Path,
+    ids: dict[str, int],
+    feature_path: Path,
+    pairs: Sequence[Pair],
+    match_path: Path,
+) -> None:
+    """Keypoints and matches into a database, in one transaction.
+
+    Args:
+        database_path: a database with the images.
+        ids: image name -> image id.
+        feature_path: the features file.
+        pairs: those to import.
+        match_path: the matches file.
+
+    Raises:
+        DiskHlocError: a pair is not in the matches file, or its matches belong to other features;
+            or the disk is full.
+    """
+    require_space(database_path, feature_path.stat().st_size // 8 + match_path.stat().st_size * 2)
+    with (
+        pycolmap.Database.open(database_path) as database,
+        pycolmap.DatabaseTransaction(database),
+    ):
+        counts = {}
+        with reading(feature_path) as file:
+            for name, image_id in tqdm(ids.items(), desc="Import features", unit="image"):
+                keypoints = read_keypoints(file, name)
+                counts[name] = len(keypoints)
+                database.write_keypoints(image_id, keypoints + np.float32(0.5))
+        with reading(match_path) as file:
+            for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
+                matches = read_matches(file, name0, name1)
+                if matches is None:
+                    raise DiskHlocError(
+                        f"{match_path} lacks the pair {name0} {name1}: match these pairs first"
+                    )
+                if len(matches) and (matches.max(axis=0) >= (counts[name0], counts[name1])).any():
+                    raise DiskHlocError(
+                        f"{match_path} was made from other features than {feature_path} "
+                        f"({name0} {name1}): match again with --overwrite"
+                    )
+                database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
+
+
+def verify_matches(
+    database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
+) -> None:
+    """Geometric verification of the pairs, with hloc's options.
+
+    Args:
+        database_path: a database with keypoints and matches.
+        pairs: those to verify.
+        folder: where COLMAP's lists of pairs are put and removed again.
+        pairs_at_once: after how many pairs the progress bar moves.
+    """
+    options: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
+    part = folder / ".pairs_to_verify.txt"
+    with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
+        for start in range(0, len(pairs), pairs_at_once):
+            batch = pairs[start : start + pairs_at_once]
+            part.write_text("".join(f"{a} {b}\n" for a, b in batch), encoding="utf-8")
+            try:
+                pycolmap.verify_matches(database_path, part, options=options)
+            finally:
+                part.unlink(missing_ok=True)
+            progress.update(len(batch))
+
+
+def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
+    """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
+    pose = image.cam_from_world
+    return pose() if callable(pose) else pose

@@ -1,0 +1,91 @@
+"""hloc's features file: an HDF5 group for each image name.
+
+``keypoints`` (N, 2) float32 x and y in pixels of the original image, (0, 0) at the centre of the
+top-left pixel, with the attribute ``uncertainty`` in pixels; ``keypoint_scores`` (N,) and
+``scores``, the same under the name that some matchers ask for; ``descriptors`` (D, N) of unit
+length; ``image_size`` (2,) width and height. hloc's own loop stores keypoints in float16, which
+steps by 2 px beyond x = 2048.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import DiskHlocError, listing
+from .store import appending, reading
+
+
+def write_features(
+    path: Path, name: str, features: Mapping[str, np.ndarray], uncertainty: float
+) -> None:
+    """Add one image. It is in the file whole, or not at all if this is interrupted.
+
+    Args:
+        path: the features file.
+        name: the image's name.
+        features: arrays by their name; ``image_size`` among them.
+        uncertainty: of the keypoints, in pixels of the original image.
+
+    Raises:
+        DiskHlocError: the disk is full or the file is no HDF5 file.
+    """
+    with appending(path, sum(array.nbytes for array in features.values())) as file:
+        if name in file:
+            del file[name]
+        try:
+            group = file.create_group(name)
+            for key, array in features.items():
+                if key != "image_size":
+                    group.create_dataset(key, data=array)
+            group["keypoints"].attrs["uncertainty"] = uncertainty
+            # Last, as in hloc's own loop: an image without it was interrupted.
+            group.create_dataset("image_size", data=features["image_size"])
+        except BaseException:
+            if name in file:
+                del file[name]
+            raise
+
+
+def list_features(path: Path) -> list[str]:
+    """The names of the images that are whole in a features file, sorted.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+
+    def below(group: h5py.Group, prefix: str) -> Iterator[str]:
+        for key, item in group.items():
+            if not isinstance(item, h5py.Group):
+                continue
+            if "keypoints" not in item:
+                yield from below(item, f"{prefix}{key}/")
+            elif "image_size" in item:
+                yield prefix + key
+
+    with reading(path) as file:
+        return sorted(below(file, ""))
+
+
+def require_features(path: Path, names: Iterable[str], because: str) -> None:
+    """Check that a features file holds all ``names``.
+
+    Raises:
+        DiskHlocError: it lacks some; ``because`` says who asks for them.
+    """
+    present = set(list_features(path))
+    missing = sorted(set(names) - present)
+    if missing:
+        raise DiskHlocError(
+            f"{path} lacks {len(missing)} of the images that {because}: {listing(missing)}; "
+            "extract them first, or take them out of the pairs"
+        )
+
+
+def read_keypoints(file: h5py.File, name: str) -> np.ndarray:
+    """(N, 2) float32 keypoints of one image of an open features file."""
+    keypoints: np.ndarray = file[name]["keypoints"][()].astype(np.float32)
+    return keypoints

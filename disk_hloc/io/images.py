@@ -1,0 +1,198 @@
+"""Photos: finding, reading and resizing them as hloc does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ..errors import DiskHlocError, listing
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+# hloc's defaults (extract_features.ImageDataset).
+DEFAULT_PREPROCESSING: dict[str, Any] = {
+    "grayscale": False,
+    "resize_max": None,
+    "resize_force": False,
+    "interpolation": "cv2_area",
+}
+
+
+class ImageReadError(Exception):
+    """A file that is no image, or not a whole one. ``str(error)`` says which."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image ready for a network.
+
+    Attributes:
+        name: path relative to the image folder, with ``/``.
+        image: (3, H, W) RGB, or (1, H, W) where the conf asks for grayscale; float32 in [0, 1].
+        original_size: width and height of the file's image in pixels, before resizing.
+    """
+
+    name: str
+    image: np.ndarray
+    original_size: tuple[int, int]
+
+
+def list_images(folder: Path) -> list[str]:
+    """The images below a folder by their suffix, sorted: paths relative to it, with ``/``.
+
+    Raises:
+        DiskHlocError: there is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise DiskHlocError(f"there is no folder {folder}")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    )
+    if not names:
+        raise DiskHlocError(f"no image in {folder}: none of {', '.join(SUFFIXES)} at any depth")
+    return names
+
+
+def read_image_list(path: Path, folder: Path) -> list[str]:
+    """The image names of a list, hloc's format: a name a line, what follows it is ignored.
+
+    Empty lines and lines that begin with ``#`` are passed over.
+
+    Args:
+        path: the list.
+        folder: where the images are.
+
+    Raises:
+        DiskHlocError: the list cannot be read or is empty, or names images that do not exist.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiskHlocError(f"cannot read the image list {path}: {error}") from error
+    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    if not names:
+        raise DiskHlocError(f"the image list {path} names no image")
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise DiskHlocError(
+            f"{path} names {len(missing)} images that are not in {folder}: {listing(missing)} "
+            "(a name ends at the first white space)"
+        )
+    return list(dict.fromkeys(names))
+
+
+def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
+    """An image as stored: EXIF orientation is not applied (hloc's rule, and COLMAP's).
+
+    Args:
+        path: an image file.
+        grayscale: decode to one channel.
+
+    Returns:
+        (H, W, 3) RGB, or (H, W), uint8.
+
+    Raises:
+        ImageReadError: the file cannot be read, is no image or is truncated.
+    """
+    mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)
+    except OSError as error:
+        raise ImageReadError(error.strerror or str(error)) from error
+    if len(encoded) == 0:
+        raise ImageReadError("an empty file")
+    # Decoded from memory, since from a file OpenCV fills the rest of a truncated JPEG with gray.
+    try:
+        image = cv2.imdecode(encoded, mode | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise ImageReadError(" ".join(str(error).split())) from error
+    if image is None:
+        raise ImageReadError("truncated, or no image")
+    return image if grayscale else image[:, :, ::-1]
+
+
+def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
+    """Resize as hloc does.
+
+    Args:
+        image: (H, W) or (H, W, 3) float32.
+        size: new width and height in pixels.
+        interpolation: ``cv2_<name>``, OpenCV's ``INTER_<NAME>``; area becomes linear where the
+            image grows.
+
+    Raises:
+        DiskHlocError: unknown interpolation.
+    """
+    library, _, name = interpolation.partition("_")
+    method = getattr(cv2, f"INTER_{name.upper()}", None) if library == "cv2" else None
+    if method is None:
+        raise DiskHlocError(
+            f"unknown interpolation {interpolation!r}: cv2_area, cv2_linear, cv2_cubic, ..."
+        )
+    height, width = image.shape[:2]
+    if method == cv2.INTER_AREA and (width < size[0] or height < size[1]):
+        method = cv2.INTER_LINEAR
+    return cv2.resize(image, size, interpolation=method)
+
+
+def load_photo(folder: Path, name: str, preprocessing: Mapping[str, Any]) -> Photo:
+    """Read and resize one photo, to the bit as hloc's loader does.
+
+    Args:
+        folder: the image folder.
+        name: path in it.
+        preprocessing: the conf's ``preprocessing``; what it lacks is hloc's default.
+
+    Raises:
+        ImageReadError: as :func:`read_image`.
+    """
+    conf = {**DEFAULT_PREPROCESSING, **preprocessing}
+    image = read_image(folder / name, conf["grayscale"]).astype(np.float32)
+    height, width = image.shape[:2]
+    longest = max(width, height)
+    if conf["resize_max"] and (conf["resize_force"] or longest > conf["resize_max"]):
+        scale = conf["resize_max"] / longest
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = resize_image(image, size, conf["interpolation"])
+    image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
+    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height))
+
+
+def read_ahead(
+    folder: Path, names: Iterable[str], preprocessing: Mapping[str, Any], ahead: int = 2
+) -> Iterator[tuple[str, Photo | ImageReadError]]:
+    """Photos in order, read in a thread while the caller works on the one before.
+
+    Yields:
+        (name, photo), or (name, error) for one that cannot be read.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        remaining = iter(names)
+        waiting = [
+            (name, pool.submit(load_photo, folder, name, preprocessing))
+            for name in islice(remaining, ahead)
+        ]
+        try:
+            while waiting:
+                name, future = waiting.pop(0)
+                following = next(remaining, None)
+                if following is not None:
+                    waiting.append(
+                        (following, pool.submit(load_photo, folder, following, preprocessing))
+                    )
+                try:
+                    yield name, future.result()
+                except ImageReadError as error:
+                    yield name, error
+        finally:
+            for _, future in waiting:
+                future.cancel()

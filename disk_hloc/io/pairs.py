@@ -1,0 +1,67 @@
+"""hloc's pairs file: two image names a line, separated by white space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..errors import DiskHlocError
+
+Pair = tuple[str, str]
+
+
+def read_pairs(path: Path) -> list[Pair]:
+    """The pairs of a file in their order, each unordered pair once.
+
+    Raises:
+        DiskHlocError: the file cannot be read, holds no pair, or a line is not two names.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiskHlocError(f"cannot read the pairs {path}: {error}") from error
+    pairs: dict[frozenset[str], Pair] = {}
+    for number, line in enumerate(lines, start=1):
+        names = line.split()
+        if not names:
+            continue
+        if len(names) != 2:
+            raise DiskHlocError(
+                f"{path}, line {number}: {line.strip()!r} is not two names; a name with white "
+                "space cannot be written in this format, so rename the image"
+            )
+        if names[0] == names[1]:
+            raise DiskHlocError(f"{path}, line {number}: {names[0]} is paired with itself")
+        pairs.setdefault(frozenset(names), (names[0], names[1]))
+    if not pairs:
+        raise DiskHlocError(f"{path} holds no pair")
+    return list(pairs.values())
+
+
+def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
+    """Write pairs; the file is whole or unchanged.
+
+    Raises:
+        DiskHlocError: a name has white space.
+    """
+    pairs = list(pairs)
+    require_plain_names(name for pair in pairs for name in pair)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
+    partial.replace(path)
+
+
+def require_plain_names(names: Iterable[str]) -> None:
+    """Check that names can be written into a pairs file.
+
+    Raises:
+        DiskHlocError: one has white space.
+    """
+    for name in names:
+        if name.split() != [name]:
+            raise DiskHlocError(
+                f"the image name {name!r} has white space, which a pairs file cannot hold: "
+                "rename the image"
+            )

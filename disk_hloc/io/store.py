@@ -1,0 +1,104 @@
+"""HDF5 files that are added to: opening them, and never filling the disk.
+
+A file remembers the conf that made it, in an attribute that hloc does not look at, so that a run
+that resumes never mixes two confs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from ..errors import DiskHlocError
+
+_CONF = "disk_hloc_conf"
+# Room for HDF5's own structures beside the data of one entry.
+_MARGIN_BYTES = 1 << 20
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file to read.
+
+    Raises:
+        DiskHlocError: there is no such file, or it is no whole HDF5 file.
+    """
+    if not path.is_file():
+        raise DiskHlocError(f"there is no file {path}")
+    try:
+        file = h5py.File(path, "r", libver="latest")
+    except OSError as error:
+        raise DiskHlocError(_not_hdf5(path, error)) from error
+    with file:
+        yield file
+
+
+@contextmanager
+def appending(path: Path, num_bytes: int) -> Iterator[h5py.File]:
+    """Open a file to add about ``num_bytes`` to it, creating it if need be.
+
+    Raises:
+        DiskHlocError: the disk is full, which is found out before the file is touched; or the
+            file is no whole HDF5 file or cannot be written.
+    """
+    require_space(path, num_bytes)
+    try:
+        file = h5py.File(path, "a", libver="latest")
+    except OSError as error:
+        raise DiskHlocError(_not_hdf5(path, error)) from error
+    with file:
+        yield file
+
+
+def require_space(path: Path, num_bytes: int) -> None:
+    """Check that ``num_bytes`` more fit on the disk of ``path``.
+
+    HDF5 can lose a whole file when the disk fills up under it, so this is asked first.
+
+    Raises:
+        DiskHlocError: they do not.
+    """
+    folder = path.parent
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < num_bytes + _MARGIN_BYTES:
+        raise DiskHlocError(
+            f"the disk of {folder} is full ({free / 2**20:.1f} MB left): {path.name} is whole and "
+            "keeps all that was written so far; make room and run the same command again"
+        )
+
+
+def claim(path: Path, conf: Mapping[str, Any], overwrite: bool) -> None:
+    """Make sure that ``path`` can take entries made with ``conf``, and note the conf in it.
+
+    Args:
+        path: the file; its folder is created.
+        conf: what the entries depend on.
+        overwrite: remove what is there.
+
+    Raises:
+        DiskHlocError: the file holds entries made with another conf.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        path.unlink(missing_ok=True)
+    mine = json.dumps(conf, sort_keys=True, default=str)
+    with appending(path, 0) as file:
+        theirs = file.attrs.get(_CONF)
+        if theirs is None and len(file) == 0:
+            file.attrs[_CONF] = mine
+        elif theirs is not None and theirs != mine:
+            raise DiskHlocError(
+                f"{path} was made with another conf ({theirs}): use --overwrite or another file"
+            )
+
+
+def _not_hdf5(path: Path, error: OSError) -> str:
+    reason = " ".join(str(error).split())
+    return f"{path} cannot be opened as an HDF5 file ({reason}): remove it, or give another file"
