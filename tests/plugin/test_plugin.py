@@ -1,0 +1,185 @@
+"""DISK in hloc: through hloc's own functions, files and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import disk_hloc
+from disk_hloc import weights
+from disk_hloc.plugin import find_provider, hloc_module
+
+pytestmark = pytest.mark.skipif(find_provider() is None, reason="needs hloc")
+
+
+def run(code: str, folder: Path, **environment: str) -> str:
+    """Run Python in a process of its own, in which nothing is registered yet."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PROVIDER": find_provider() or "", **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_hlocs_own_disk_and_ours_give_the_same(sacre_coeur: Path, tmp_path: Path) -> None:
+    # hloc's own loads its weights through torch hub.
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    shutil.copy(weights.resolve("depth"), cache / "depth-save.pth")
+    code = f"""
+import importlib, json, os
+from pathlib import Path
+import disk_hloc
+from disk_hloc.plugin import import_provider
+if {{registered}}:
+    disk_hloc.register()
+hloc = import_provider().__name__
+extract_features = importlib.import_module(hloc + ".extract_features")
+images = Path({str(sacre_coeur)!r})
+names = sorted(path.name for path in images.iterdir())[:2]
+extract_features.main(
+    extract_features.confs["disk"], images, image_list=names, feature_path=Path("{{output}}")
+)
+model = importlib.import_module(hloc + ".extractors.disk")
+print(json.dumps([model.__name__, model.__file__]))
+"""
+    out = {}
+    for output, registered in (("theirs.h5", False), ("ours.h5", True)):
+        printed = run(
+            code.format(output=output, registered=registered),
+            tmp_path,
+            TORCH_HOME=str(tmp_path / "torch"),
+        )
+        out[output] = json.loads(printed.splitlines()[-1])
+    assert out["theirs.h5"][0] == out["ours.h5"][0]
+    assert Path(out["ours.h5"][1]).is_relative_to(Path(disk_hloc.__file__).parent)
+    assert not Path(out["theirs.h5"][1]).is_relative_to(Path(disk_hloc.__file__).parent)
+    with h5py.File(tmp_path / "theirs.h5") as theirs, h5py.File(tmp_path / "ours.h5") as ours:
+        assert len(theirs) == len(ours) == 2
+        for name in theirs:
+            np.testing.assert_array_equal(
+                ours[name]["keypoints"][()], theirs[name]["keypoints"][()]
+            )
+            # One step of float16 at 0.5.
+            np.testing.assert_allclose(
+                ours[name]["descriptors"][()].astype(np.float32),
+                theirs[name]["descriptors"][()].astype(np.float32),
+                atol=5e-4,
+            )
+            np.testing.assert_array_equal(
+                ours[name]["scores"][()],
+                theirs[name]["keypoint_scores" if "keypoint_scores" in theirs[name] else "scores"],
+            )
+
+
+def test_hlocs_own_functions_build_a_model(scene: Path, tmp_path: Path) -> None:
+    disk_hloc.register()
+    extract_features = hloc_module("extract_features")
+    match_features = hloc_module("match_features")
+    features = extract_features.main(
+        extract_features.confs["disk-2k"], scene / "images", feature_path=tmp_path / "feats.h5"
+    )
+    pairs = tmp_path / "pairs.txt"
+    hloc_module("pairs_from_exhaustive").main(pairs, features=features)
+    model = None
+    for name in ("disk", "disk-ratio", "disk+lightglue"):
+        conf = match_features.confs[name]
+        matches = match_features.main(conf, pairs, features, matches=tmp_path / f"{name}.h5")
+        model = hloc_module("reconstruction").main(
+            tmp_path / name, scene / "images", pairs, features, matches
+        )
+        assert model.num_reg_images() == 5
+        assert model.num_points3D() > 300
+
+
+def test_registering_twice_changes_nothing_and_the_rest_of_hloc_is_untouched(
+    tmp_path: Path,
+) -> None:
+    code = """
+import importlib, json, pkgutil
+import disk_hloc
+from disk_hloc.plugin import import_provider
+if {registered}:
+    disk_hloc.register(); hloc = disk_hloc.register()
+else:
+    hloc = import_provider()
+report = {{}}
+for kind, runner in (("extractors", "extract_features"), ("matchers", "match_features")):
+    package = importlib.import_module(hloc.__name__ + "." + kind)
+    confs = importlib.import_module(hloc.__name__ + "." + runner).confs
+    modules = {{m.name: m.module_finder.path for m in pkgutil.iter_modules(package.__path__)}}
+    report[kind] = dict(path=len(package.__path__), modules=modules, confs=confs)
+print(json.dumps(report))
+"""
+    before, after = (
+        json.loads(run(code.format(registered=flag), tmp_path).splitlines()[-1])
+        for flag in (False, True)
+    )
+    added = {
+        "extractors": ({"disk"}, {"disk-2k", "disk-epipolar"}),
+        "matchers": ({"disk", "disk_lightglue"}, {"disk", "disk-ratio", "disk+lightglue"}),
+    }
+    for kind, (modules, new_confs) in added.items():
+        assert after[kind]["path"] == before[kind]["path"] + 1
+        for name, folder in before[kind]["modules"].items():
+            if name not in modules:
+                assert after[kind]["modules"][name] == folder
+        assert modules <= set(after[kind]["modules"])
+        assert new_confs <= set(after[kind]["confs"])
+        for name, conf in before[kind]["confs"].items():
+            if name not in new_confs:
+                assert after[kind]["confs"][name] == conf
+    # hloc's own conf stands, with our model under it.
+    assert after["extractors"]["confs"]["disk"] == before["extractors"]["confs"]["disk"]
+
+
+def test_a_log_in_the_current_folder_is_not_emptied(tmp_path: Path) -> None:
+    """imcui's hloc opens log.txt in the current folder for writing when it is imported."""
+    (tmp_path / "log.txt").write_text("precious")
+    run("import disk_hloc; disk_hloc.register()", tmp_path)
+    assert (tmp_path / "log.txt").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["log.txt"]
+
+
+def test_hlocs_command_lines_have_our_confs(scene: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "disk_hloc.plugin"]
+
+    def call(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    usage = call("extract_features", "--help")
+    assert usage.returncode == 0, usage.stderr
+    assert "disk-2k" in usage.stdout
+    assert "netvlad" in usage.stdout
+    assert "reconstruction" in call("--help").stdout
+    unknown = call("no_such_module")
+    assert unknown.returncode == 1
+    assert "no_such_module" in unknown.stderr
+    done = call(
+        "extract_features",
+        *("--conf", "disk-2k", "--image_dir", str(scene / "images"), "--export_dir", "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    with h5py.File(tmp_path / "out" / "feats-disk-n2048-r1024.h5") as file:
+        assert len(file) == 5
