@@ -1,0 +1,106 @@
+"""Features and pairs to a matches file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from .. import device as devices
+from .. import plugin
+from ..io.features import require_features
+from ..io.matches import find_pair, require_distinct_groups, write_matches
+from ..io.pairs import Pair, read_pairs
+from ..io.store import claim, reading
+from ..log import logger
+from ..models.lightglue import DiskLightGlue
+from ..models.nearest import NearestNeighbors
+
+MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
+    "disk": NearestNeighbors,
+    "disk_lightglue": DiskLightGlue,
+}
+
+# Images whose features stay in memory: 64 of 5,000 keypoints are 170 MB.
+CACHED_IMAGES = 64
+
+
+def main(
+    conf: Mapping[str, Any],
+    pairs_path: Path,
+    feature_path: Path,
+    match_path: Path,
+    *,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Match the pairs of a file.
+
+    Pairs that the matches file already holds are kept, so a run that was stopped resumes. A conf
+    whose model is not ours runs through hloc's own ``match_features.main``.
+
+    Args:
+        conf: ``{output, model}`` as hloc's; see configs/matchers.yaml.
+        pairs_path: the pairs file.
+        feature_path: the features file, with every image of the pairs.
+        match_path: the matches file to make or to add to (:mod:`disk_hloc.io.matches`).
+        overwrite: start the file anew.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+
+    Returns:
+        ``match_path``.
+
+    Raises:
+        DiskHlocError: a broken pairs file, an image without features, no weights, no space, or a
+            file made with another conf.
+    """
+    pairs = read_pairs(pairs_path)
+    names = {name for pair in pairs for name in pair}
+    require_distinct_groups(names)
+    require_features(feature_path, names, because=f"{pairs_path} names")
+    model_name = conf["model"]["name"]
+    if model_name not in MATCHERS:
+        hloc = plugin.hloc_module("match_features", needed_for=model_name)
+        return hloc.main(conf, pairs_path, feature_path, matches=match_path, overwrite=overwrite)
+    model = MATCHERS[model_name](conf["model"]).to(devices.resolve(device))
+    claim(match_path, {"model": conf["model"]}, overwrite)
+    with reading(match_path) as file:
+        todo = [pair for pair in pairs if find_pair(file, *pair) is None]
+    if len(todo) < len(pairs):
+        logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
+    if not todo:
+        return match_path
+    with reading(feature_path) as features:
+        match_pairs(model, features, todo, match_path)
+    return match_path
+
+
+@torch.inference_mode()
+def match_pairs(model: nn.Module, features: h5py.File, pairs: list[Pair], match_path: Path) -> None:
+    """Match pairs and write each as it is done. Images of successive pairs are read once."""
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+    @lru_cache(maxsize=CACHED_IMAGES)
+    def read(name: str) -> dict[str, Tensor]:
+        group = features[name]
+        return {
+            key: torch.from_numpy(group[key][()])[None].float().to(device)
+            for key in ("keypoints", "descriptors", "image_size")
+        }
+
+    for name0, name1 in tqdm(sorted(pairs), desc="Match", unit="pair"):
+        data = {f"{key}0": value for key, value in read(name0).items()}
+        data |= {f"{key}1": value for key, value in read(name1).items()}
+        prediction = model(data)
+        write_matches(
+            match_path,
+            (name0, name1),
+            prediction["matches0"][0].cpu().numpy(),
+            prediction["matching_scores0"][0].cpu().numpy(),
+        )

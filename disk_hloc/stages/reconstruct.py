@@ -1,0 +1,242 @@
+"""Features and matches to a COLMAP model, by structure from motion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+from tqdm import tqdm
+
+from .. import plugin
+from ..errors import DiskHlocError
+from ..io import colmap
+from ..io.features import require_features
+from ..io.pairs import read_pairs
+from ..log import logger
+from ..plugin import engine as engines
+
+MAPPERS = ("incremental", "global")
+# COLMAP's default (min_num_matches of its mappers).
+MIN_NUM_MATCHES = 15
+MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
+
+
+def main(
+    sfm_dir: Path,
+    image_dir: Path,
+    pairs_path: Path,
+    feature_path: Path,
+    match_path: Path,
+    *,
+    engine: str = "auto",
+    camera_mode: str = "auto",
+    camera: str | None = None,
+    fix_intrinsics: bool = False,
+    mapper: str = "incremental",
+    verbose: bool = False,
+) -> pycolmap.Reconstruction:
+    """Build a model of the images that the pairs name.
+
+    Leaves in ``sfm_dir`` what hloc leaves there: the largest model, ``database.db``, all models
+    in ``models/`` and COLMAP's log. A former model there is replaced.
+
+    Args:
+        sfm_dir: the folder to build in.
+        image_dir: the photos.
+        pairs_path: the pairs file.
+        feature_path: the features file, with every image of the pairs.
+        match_path: the matches file, with every pair.
+        engine: ``auto``, ``hloc`` or ``native`` (:mod:`disk_hloc.plugin.engine`).
+        camera_mode: which images share a camera: ``auto`` (by EXIF), ``single``, ``per-folder``,
+            ``per-image``.
+        camera: COLMAP's model and parameters in pixels, as ``"PINHOLE fx,fy,cx,cy"``. All images
+            then share one camera, unless ``camera_mode`` says otherwise.
+        fix_intrinsics: keep the cameras' parameters as they are given.
+        mapper: ``incremental`` or ``global``.
+        verbose: show COLMAP's own output.
+
+    Returns:
+        The largest model.
+
+    Raises:
+        DiskHlocError: a broken or incomplete file, an unknown option, no space, or no model could
+            be built.
+    """
+    pairs = read_pairs(pairs_path)
+    names = sorted({name for pair in pairs for name in pair})
+    require_features(feature_path, names, because=f"{pairs_path} names")
+    engine = check_options(engine, camera_mode, camera, mapper)
+    if camera is not None and camera_mode == "auto":
+        camera_mode = "single"
+    if fix_intrinsics and camera is None:
+        logger.warning(
+            "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
+        )
+    sfm_dir.mkdir(parents=True, exist_ok=True)
+    for filename in MODEL_FILES:
+        (sfm_dir / filename).unlink(missing_ok=True)
+    with _colmap_log(sfm_dir, verbose):
+        if engine == "hloc":
+            hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
+            model = hloc.main(
+                sfm_dir,
+                image_dir,
+                pairs_path,
+                feature_path,
+                match_path,
+                camera_mode=colmap.camera_mode(camera_mode),
+                verbose=verbose,
+                image_list=names,
+                image_options=colmap.image_reader_options(camera),
+                mapper_options=_refinement_options(fix_intrinsics),
+            )
+        else:
+            database_path = sfm_dir / "database.db"
+            ids = colmap.create_database(database_path, image_dir, names, camera_mode, camera)
+            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+            colmap.verify_matches(database_path, pairs, sfm_dir)
+            model = _map(sfm_dir, database_path, image_dir, len(ids), fix_intrinsics, mapper)
+    if model is None:
+        raise DiskHlocError(
+            f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {len(pairs)} "
+            "pairs agree geometrically; the photos need more overlap, or other pairs or features"
+        )
+    return model
+
+
+def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str) -> str:
+    """Check options that need no file, so that a pipeline can do so before it spends an hour.
+
+    Returns:
+        The engine to use, ``hloc`` or ``native``.
+
+    Raises:
+        DiskHlocError: an unknown option, or one that does not work here.
+    """
+    colmap.camera_mode(camera_mode)
+    colmap.image_reader_options(camera)
+    if mapper not in MAPPERS:
+        raise DiskHlocError(f"no mapper is called {mapper!r}; known: {', '.join(MAPPERS)}")
+    if mapper == "incremental":
+        return engines.choose(engine, "reconstruct")
+    if engine == "hloc":
+        raise DiskHlocError("hloc has no global mapper: use --engine native")
+    if not hasattr(pycolmap, "global_mapping"):
+        raise DiskHlocError(
+            f"pycolmap {pycolmap.__version__} has no global mapper: upgrade to 4 or newer"
+        )
+    logger.info("Engine: native (hloc has no global mapper)")
+    return engines.choose("native", "reconstruct")
+
+
+def _refinement_options(fix_intrinsics: bool) -> dict[str, Any]:
+    if not fix_intrinsics:
+        return {}
+    names = ("ba_refine_focal_length", "ba_refine_principal_point", "ba_refine_extra_params")
+    return dict.fromkeys(names, False)
+
+
+def _map(
+    sfm_dir: Path,
+    database_path: Path,
+    image_dir: Path,
+    num_images: int,
+    fix_intrinsics: bool,
+    mapper: str,
+) -> pycolmap.Reconstruction | None:
+    """Run a mapper, move the files of the largest model to ``sfm_dir`` and return the model."""
+    models_dir = sfm_dir / "models"
+    shutil.rmtree(models_dir, ignore_errors=True)
+    models_dir.mkdir()
+    num_threads = min(os.cpu_count() or 1, 16)
+    if mapper == "global":
+        refinement: dict[str, Any] = {
+            name.removeprefix("ba_"): value
+            for name, value in _refinement_options(fix_intrinsics).items()
+        }
+        logger.info("Global mapping of %d images ...", num_images)
+        models = pycolmap.global_mapping(
+            database_path,
+            image_dir,
+            models_dir,
+            options={
+                "num_threads": num_threads,
+                "mapper": {"bundle_adjustment": refinement},
+            },
+        )
+    else:
+        models = _incremental(
+            database_path,
+            image_dir,
+            models_dir,
+            num_images,
+            {"num_threads": num_threads, **_refinement_options(fix_intrinsics)},
+        )
+    if not models:
+        return None
+    largest = max(models, key=lambda index: models[index].num_reg_images())
+    if len(models) > 1:
+        logger.warning(
+            "%d models that share too little to be one: the largest, of %d images, is in %s, "
+            "the others are in %s",
+            len(models),
+            models[largest].num_reg_images(),
+            sfm_dir,
+            models_dir,
+        )
+    for path in (models_dir / str(largest)).iterdir():
+        if path.name in MODEL_FILES:
+            path.replace(sfm_dir / path.name)
+    return models[largest]
+
+
+def _incremental(
+    database_path: Path,
+    image_dir: Path,
+    models_dir: Path,
+    num_images: int,
+    options: dict[str, Any],
+) -> dict[int, pycolmap.Reconstruction]:
+    with tqdm(total=num_images, desc="Map", unit="image") as progress:
+
+        def start_model() -> None:
+            progress.reset(total=num_images)
+            progress.update(2)
+
+        models: dict[int, pycolmap.Reconstruction] = pycolmap.incremental_mapping(
+            database_path,
+            image_dir,
+            models_dir,
+            options=options,
+            initial_image_pair_callback=start_model,
+            next_image_callback=progress.update,
+        )
+    return models
+
+
+def _verified_pairs(database_path: Path) -> int:
+    """How many pairs have the inliers that COLMAP's mappers ask for."""
+    query = "SELECT COUNT(*) FROM two_view_geometries WHERE rows >= ?"
+    with closing(sqlite3.connect(database_path)) as database:
+        (count,) = database.execute(query, (MIN_NUM_MATCHES,)).fetchone()
+    return int(count)
+
+
+@contextmanager
+def _colmap_log(folder: Path, verbose: bool) -> Iterator[None]:
+    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
+    logging = pycolmap.logging
+    before = (logging.alsologtostderr, logging.logtostderr)
+    logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")
+    logging.logtostderr = False
+    logging.alsologtostderr = verbose
+    try:
+        yield
+    finally:
+        logging.alsologtostderr, logging.logtostderr = before

@@ -1,0 +1,143 @@
+"""Extraction: hloc's file, resumed runs, images that cannot be read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from disk_hloc import confs
+from disk_hloc.errors import DiskHlocError, UnreadableImages
+from disk_hloc.io.images import load_photo
+from disk_hloc.models.disk import DISK
+from disk_hloc.stages import extract
+
+CONF = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 200}}
+
+
+@pytest.fixture
+def photos(scene: Path, tmp_path: Path) -> Path:
+    """Two photos, one of them in a folder of its own."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    shutil.copy(scene / "images" / "0000.jpg", folder / "a.jpg")
+    shutil.copy(scene / "images" / "0001.jpg", folder / "sub" / "b.jpg")
+    return folder
+
+
+def content(path: Path) -> dict[str, dict[str, np.ndarray]]:
+    found: dict[str, dict[str, np.ndarray]] = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: (
+                found.setdefault(name.rpartition("/")[0], {}).update(
+                    {name.rpartition("/")[2]: item[()]}
+                )
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+    return found
+
+
+def test_the_file_is_hlocs(photos: Path, tmp_path: Path) -> None:
+    conf = {**CONF, "preprocessing": {"resize_max": 256}}
+    path = extract.main(conf, photos, tmp_path / "new" / "features.h5")
+    found = content(path)
+    assert set(found) == {"a.jpg", "sub/b.jpg"}
+    features = found["a.jpg"]
+    assert features["keypoints"].shape == (200, 2)
+    assert features["keypoints"].dtype == np.float32
+    assert features["descriptors"].shape == (128, 200)
+    assert features["descriptors"].dtype == np.float16
+    np.testing.assert_allclose(
+        np.linalg.norm(features["descriptors"].astype(np.float32), axis=0), 1, atol=2e-3
+    )
+    np.testing.assert_array_equal(features["scores"], features["keypoint_scores"])
+    np.testing.assert_array_equal(features["image_size"], [512, 384])
+    with h5py.File(path) as file:
+        assert file["a.jpg"]["keypoints"].attrs["uncertainty"] == pytest.approx(2)
+
+
+def test_keypoints_are_in_pixels_of_the_original(photos: Path, tmp_path: Path) -> None:
+    """(0, 0) is the centre of the top-left pixel in both sizes, so 0 goes to 0.5 at half size."""
+    conf = {**CONF, "preprocessing": {"resize_max": 256}}
+    path = extract.main(conf, photos, tmp_path / "features.h5")
+    photo = load_photo(photos, "a.jpg", conf["preprocessing"])
+    with torch.inference_mode():
+        model = DISK(conf["model"])
+        small = model({"image": torch.from_numpy(photo.image)[None]})["keypoints"][0].numpy()
+    with h5py.File(path) as file:
+        np.testing.assert_allclose(file["a.jpg"]["keypoints"][()], 2 * small + 0.5, atol=1e-4)
+
+
+def test_a_stopped_run_resumes(photos: Path, tmp_path: Path) -> None:
+    whole = content(extract.main(CONF, photos, tmp_path / "whole.h5"))
+    listed = tmp_path / "list.txt"
+    listed.write_text("# first\na.jpg PINHOLE 512 384 1 1 1 1\n")
+    path = extract.main(CONF, photos, tmp_path / "parts.h5", image_list=listed)
+    assert set(content(path)) == {"a.jpg"}
+    with h5py.File(path, "a") as file:
+        # What a kill in the middle of the second image leaves.
+        file.create_group("sub/b.jpg").create_dataset("keypoints", data=np.zeros((3, 2)))
+        file["a.jpg"].attrs["kept"] = True
+    extract.main(CONF, photos, path)
+    resumed = content(path)
+    for name, features in whole.items():
+        for key, array in features.items():
+            np.testing.assert_array_equal(resumed[name][key], array)
+    with h5py.File(path) as file:
+        assert file["a.jpg"].attrs["kept"]
+
+
+def test_overwrite_starts_anew_and_another_conf_is_refused(photos: Path, tmp_path: Path) -> None:
+    path = extract.main(CONF, photos, tmp_path / "features.h5")
+    other = {**CONF, "model": {"name": "disk", "max_keypoints": 50}}
+    with pytest.raises(DiskHlocError, match=r"made with another conf.*--overwrite"):
+        extract.main(other, photos, path)
+    assert content(path)["a.jpg"]["keypoints"].shape == (200, 2)
+    extract.main(other, photos, path, overwrite=True)
+    assert content(path)["a.jpg"]["keypoints"].shape == (50, 2)
+
+
+def test_unreadable_images_are_named_and_the_others_kept(photos: Path, tmp_path: Path) -> None:
+    whole = (photos / "a.jpg").read_bytes()
+    (photos / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (photos / "zero.png").write_bytes(b"")
+    path = tmp_path / "features.h5"
+    with pytest.raises(UnreadableImages) as caught:
+        extract.main(CONF, photos, path)
+    assert set(caught.value.reasons) == {"cut.jpg", "zero.png"}
+    assert "cut.jpg" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert set(content(path)) == {"a.jpg", "sub/b.jpg"}
+
+
+def test_not_one_readable_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("no image")
+    with pytest.raises(DiskHlocError, match="not one image"):
+        extract.main(CONF, tmp_path / "photos", tmp_path / "features.h5")
+
+
+def test_an_image_of_one_colour_has_no_keypoints_but_is_there(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "photos" / "flat.png")
+    conf = {**CONF, "model": {**CONF["model"], "detection_threshold": 100.0}}
+    path = extract.main(conf, tmp_path / "photos", tmp_path / "features.h5")
+    assert content(path)["flat.png"]["keypoints"].shape == (0, 2)
+
+
+def test_an_unknown_model_needs_hloc(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("disk_hloc.plugin.PROVIDERS", ())
+    monkeypatch.delenv("DISK_HLOC_PROVIDER", raising=False)
+    conf = {**CONF, "model": {"name": "superpoint"}}
+    with pytest.raises(DiskHlocError, match="superpoint needs hloc"):
+        extract.main(conf, photos, tmp_path / "features.h5")

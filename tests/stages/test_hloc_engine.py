@@ -1,0 +1,86 @@
+"""The hloc engine: hloc's own modules on our files, chosen and run through our stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import pycolmap
+import pytest
+
+from disk_hloc import confs
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval.model import pose_errors
+from disk_hloc.io.matches import read_matches
+from disk_hloc.io.pairs import read_pairs
+from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.pipelines import sfm
+from disk_hloc.plugin import engine, find_provider
+from disk_hloc.stages import extract, match, pairs
+
+needs_hloc = pytest.mark.skipif(
+    find_provider() is None or not engine.hloc_verdict("reconstruct").works,
+    reason="needs hloc, and a pycolmap that it works with",
+)
+
+
+@needs_hloc
+def test_photos_of_a_building_become_a_model(sacre_coeur: Path, tmp_path: Path) -> None:
+    summary = sfm.main(sacre_coeur, tmp_path)
+    assert summary["engine"] == "hloc"
+    assert summary["images"] == summary["registered"] == 10
+    assert summary["points3D"] >= 4900
+    assert summary["mean_reprojection_error"] <= 0.76
+    assert pycolmap.Reconstruction(tmp_path / "sfm").num_points3D() == summary["points3D"]
+    assert (tmp_path / "sfm" / "database.db").is_file()
+
+
+@needs_hloc
+def test_camera_options_reach_hloc(scene: Path, tmp_path: Path) -> None:
+    model_name, _, _, parameters = read_camera(scene / "camera.txt")
+    summary = sfm.main(
+        scene / "images",
+        tmp_path,
+        extractor="disk-2k",
+        engine="hloc",
+        camera=f"{model_name} {','.join(map(str, parameters))}",
+        fix_intrinsics=True,
+    )
+    assert summary["registered"] == 5
+    model = pycolmap.Reconstruction(tmp_path / "sfm")
+    (camera,) = model.cameras.values()
+    assert list(camera.params) == pytest.approx(parameters, abs=1e-6)
+    assert pose_errors(model, read_poses(scene / "poses.txt")).position.max() < 0.006
+
+
+@needs_hloc
+def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> None:
+    """hloc's nearest neighbours on our features: no weights of hloc's are needed for it."""
+    conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 300}}
+    features = extract.main(conf, scene / "images", tmp_path / "features.h5")
+    listed = pairs.main("exhaustive", features, tmp_path / "pairs.txt")
+    theirs = confs.find("matchers", "NN-mutual")
+    path = match.main(theirs, listed, features, tmp_path / "matches.h5")
+    ours = match.main(confs.matchers()["disk"], listed, features, tmp_path / "ours.h5")
+    with h5py.File(path) as file, h5py.File(ours) as other:
+        for pair in read_pairs(listed):
+            found = {tuple(match) for match in read_matches(file, *pair)}
+            expected = {tuple(match) for match in read_matches(other, *pair)}
+            assert len(expected) > 50
+            # Exact ties may be broken otherwise.
+            assert len(found ^ expected) <= 0.001 * len(expected)
+
+
+def test_without_hloc_the_native_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("disk_hloc.plugin.PROVIDERS", ())
+    monkeypatch.delenv("DISK_HLOC_PROVIDER", raising=False)
+    if engine.native_verdict().works:
+        assert engine.choose("auto", "reconstruct") == "native"
+    with pytest.raises(DiskHlocError, match="needs hloc"):
+        engine.choose("hloc", "reconstruct")
+
+
+def test_an_unknown_provider_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISK_HLOC_PROVIDER", "no_such_package.hloc")
+    with pytest.raises(DiskHlocError, match=r"DISK_HLOC_PROVIDER is 'no_such_package\.hloc'"):
+        find_provider()

@@ -1,0 +1,94 @@
+"""Matching: hloc's file, resumed runs, missing images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from disk_hloc import confs
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.matches import read_matches
+from disk_hloc.models.nearest import match as nearest
+from disk_hloc.stages import extract, match, pairs
+
+
+@pytest.fixture(scope="module")
+def extracted(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with features.h5 and pairs.txt of the drawn scene."""
+    folder = tmp_path_factory.mktemp("extracted")
+    conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 300}}
+    extract.main(conf, scene / "images", folder / "features.h5")
+    pairs.main("exhaustive", folder / "features.h5", folder / "pairs.txt")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["disk", "disk-ratio", "disk+lightglue"])
+def test_every_conf_matches_neighbouring_photos(extracted: Path, tmp_path: Path, name: str) -> None:
+    path = match.main(
+        confs.matchers()[name],
+        extracted / "pairs.txt",
+        extracted / "features.h5",
+        tmp_path / "new" / "matches.h5",
+    )
+    with h5py.File(path) as file:
+        group = file["0000.jpg"]["0001.jpg"]
+        assert group["matches0"].shape == group["matching_scores0"].shape == (300,)
+        assert group["matches0"].dtype == np.int16
+        assert group["matching_scores0"].dtype == np.float16
+        assert (group["matches0"][()] >= 0).sum() > 80
+        assert sum(len(file[first]) for first in file) == 10
+
+
+def test_matches_are_those_of_the_matcher(extracted: Path, tmp_path: Path) -> None:
+    path = match.main(
+        confs.matchers()["disk-ratio"],
+        extracted / "pairs.txt",
+        extracted / "features.h5",
+        tmp_path / "matches.h5",
+    )
+    with h5py.File(path) as file, h5py.File(extracted / "features.h5") as features:
+        first, second = (
+            torch.from_numpy(features[name]["descriptors"][()]).float()
+            for name in ("0002.jpg", "0004.jpg")
+        )
+        expected = nearest(first, second, ratio_threshold=0.95)[0].numpy()
+        np.testing.assert_array_equal(file["0002.jpg"]["0004.jpg"]["matches0"][()], expected)
+
+
+def test_a_stopped_run_resumes_and_overwrite_starts_anew(extracted: Path, tmp_path: Path) -> None:
+    conf = confs.matchers()["disk"]
+    features, matches = extracted / "features.h5", tmp_path / "matches.h5"
+    some = tmp_path / "some.txt"
+    some.write_text("0001.jpg 0000.jpg\n")
+    match.main(conf, some, features, matches)
+    with h5py.File(matches, "a") as file:
+        file["0001.jpg"]["0000.jpg"].attrs["kept"] = True
+    match.main(conf, extracted / "pairs.txt", features, matches)
+    with h5py.File(matches) as file:
+        assert file["0001.jpg"]["0000.jpg"].attrs["kept"]
+        assert "0000.jpg" not in file or "0001.jpg" not in file["0000.jpg"]
+        found = read_matches(file, "0000.jpg", "0001.jpg")
+        assert found is not None
+        assert len(found) > 80
+        assert sum(len(file[first]) for first in file) == 10
+    with pytest.raises(DiskHlocError, match="another conf"):
+        match.main(confs.matchers()["disk-ratio"], some, features, matches)
+    match.main(confs.matchers()["disk-ratio"], some, features, matches, overwrite=True)
+    with h5py.File(matches) as file:
+        assert sum(len(file[first]) for first in file) == 1
+
+
+def test_an_image_without_features_is_named(extracted: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("0000.jpg 0001.jpg\n0000.jpg absent.jpg\n")
+    with pytest.raises(DiskHlocError, match=r"features\.h5 lacks 1 .*absent\.jpg"):
+        match.main(
+            confs.matchers()["disk"],
+            tmp_path / "pairs.txt",
+            extracted / "features.h5",
+            tmp_path / "matches.h5",
+        )
+    assert not (tmp_path / "matches.h5").exists()

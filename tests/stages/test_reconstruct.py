@@ -1,0 +1,121 @@
+"""The native engine on the drawn scene, whose poses are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pycolmap
+import pytest
+from packaging.version import Version
+
+from disk_hloc import confs
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval.model import angle, pose_errors
+from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.stages import extract, match, pairs, reconstruct
+
+pytestmark = pytest.mark.skipif(
+    Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
+)
+
+
+@pytest.fixture(scope="module")
+def matched(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with features.h5, pairs.txt and matches.h5 of the drawn scene."""
+    folder = tmp_path_factory.mktemp("matched")
+    conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 800}}
+    extract.main(conf, scene / "images", folder / "features.h5")
+    pairs.main("exhaustive", folder / "features.h5", folder / "pairs.txt")
+    match.main(
+        confs.matchers()["disk"],
+        folder / "pairs.txt",
+        folder / "features.h5",
+        folder / "matches.h5",
+    )
+    return folder
+
+
+@pytest.fixture
+def inputs(scene: Path, matched: Path) -> tuple[Path, ...]:
+    return (
+        scene / "images",
+        matched / "pairs.txt",
+        matched / "features.h5",
+        matched / "matches.h5",
+    )
+
+
+def camera_of(scene: Path) -> str:
+    model, _, _, parameters = read_camera(scene / "camera.txt")
+    return f"{model} {','.join(str(value) for value in parameters)}"
+
+
+@pytest.mark.parametrize("mapper", ["incremental", "global"])
+def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str) -> None:
+    if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
+        pytest.skip("this pycolmap has no global mapper")
+    sfm = tmp_path / "sfm"
+    model = reconstruct.main(
+        sfm,
+        *inputs,
+        engine="native",
+        camera=camera_of(scene),
+        fix_intrinsics=True,
+        mapper=mapper,
+    )
+    truth = read_poses(scene / "poses.txt")
+    errors = pose_errors(model, truth)
+    assert errors.missing == []
+    assert errors.position.max() < 0.006
+    # A tenth of a degree is 0.7 px in these small photos. Compared with the first photo, so that
+    # the alignment of centres on one arc plays no part.
+    estimated = {i.name: i.cam_from_world().rotation.matrix() for i in model.images.values()}
+    first = errors.names[0]
+    for name in errors.names[1:]:
+        relative = truth[name].rotation @ truth[first].rotation.T
+        assert angle(estimated[name] @ estimated[first].T @ relative.T) < 0.3
+    _, _, _, parameters = read_camera(scene / "camera.txt")
+    (camera,) = model.cameras.values()
+    assert camera.model.name == "PINHOLE"
+    assert list(camera.params) == pytest.approx(parameters, abs=1e-6)
+    left = {path.name for path in sfm.iterdir()}
+    assert {"cameras.bin", "images.bin", "points3D.bin", "database.db", "models"} <= left
+    assert pycolmap.Reconstruction(sfm).num_points3D() == model.num_points3D()
+
+
+def test_a_second_run_replaces_the_first(inputs, tmp_path: Path) -> None:
+    sfm = tmp_path / "sfm"
+    first = reconstruct.main(sfm, *inputs, engine="native", camera_mode="single")
+    assert len(first.cameras) == 1
+    second = reconstruct.main(sfm, *inputs, engine="native", camera_mode="per-image")
+    assert len(second.cameras) == second.num_reg_images() > 1
+    assert len(pycolmap.Reconstruction(sfm).cameras) == len(second.cameras)
+
+
+def test_photos_that_share_nothing_make_no_model(scene: Path, inputs, tmp_path: Path) -> None:
+    images, pairs_path, features, _ = inputs
+    strict = {"output": "none", "model": {"name": "disk", "distance_threshold": 1e-6}}
+    matches = match.main(strict, pairs_path, features, tmp_path / "matches.h5")
+    with pytest.raises(DiskHlocError, match=r"no model could be built: 0 of 10 pairs"):
+        reconstruct.main(tmp_path / "sfm", images, pairs_path, features, matches, engine="native")
+
+
+def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> None:
+    wrong = [
+        ({"engine": "steam"}, "engine"),
+        ({"camera_mode": "double"}, "camera mode"),
+        ({"camera": "LOMO 1,2"}, "camera model"),
+        ({"mapper": "magic"}, "mapper"),
+        ({"mapper": "global", "engine": "hloc"}, "hloc has no global mapper"),
+    ]
+    for options, message in wrong:
+        with pytest.raises(DiskHlocError, match=message):
+            reconstruct.main(tmp_path / "sfm", *inputs, **options)
+    assert not (tmp_path / "sfm").exists()
+
+
+def test_an_image_without_features_is_named(inputs, tmp_path: Path) -> None:
+    images, _, features, matches = inputs
+    (tmp_path / "pairs.txt").write_text("0000.jpg absent.jpg\n")
+    with pytest.raises(DiskHlocError, match=r"absent\.jpg"):
+        reconstruct.main(tmp_path / "sfm", images, tmp_path / "pairs.txt", features, matches)
