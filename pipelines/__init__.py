@@ -1,0 +1,1 @@
+"""Pipelines: stages composed, and nothing else."""

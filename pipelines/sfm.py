@@ -1,0 +1,110 @@
+"""From a folder of photos to a COLMAP model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from disk_hloc import confs
+from disk_hloc.errors import UnreadableImages
+from disk_hloc.eval.model import summarize
+from disk_hloc.io.images import list_images
+from disk_hloc.io.pairs import require_plain_names
+from disk_hloc.stages import extract, match, pairs, reconstruct
+
+
+def main(
+    image_dir: Path,
+    output: Path,
+    *,
+    extractor: str = "disk",
+    matcher: str = "disk",
+    pairs_from: str = "exhaustive",
+    overwrite: bool = False,
+    device: str = "auto",
+    engine: str = "auto",
+    camera_mode: str = "auto",
+    camera: str | None = None,
+    fix_intrinsics: bool = False,
+    mapper: str = "incremental",
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Extract, choose pairs, match, reconstruct.
+
+    Features and matches that are there already are kept, so a run that was stopped resumes.
+
+    Args:
+        image_dir: the photos, at any depth.
+        output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, ``sfm/``, ``summary.json``.
+        extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
+        matcher: likewise of configs/matchers.yaml.
+        pairs_from: ``exhaustive``, or a pairs file.
+        overwrite: start features and matches anew.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+        engine, camera_mode, camera, fix_intrinsics, mapper, verbose: see
+            :func:`disk_hloc.stages.reconstruct.main`.
+
+    Returns:
+        What ``summary.json`` holds: the figures of :func:`disk_hloc.eval.model.summarize`, the
+        ``engine``, ``seconds``, a stage each, and ``unreadable``, the images that could not be
+        read (the model is that of the others).
+
+    Raises:
+        DiskHlocError: whatever a stage says.
+    """
+    extractor_conf = confs.find("extractors", extractor)
+    matcher_conf = confs.find("matchers", matcher)
+    names = list_images(image_dir)
+    require_plain_names(names)
+    engine = reconstruct.check_options(engine, camera_mode, camera, mapper)
+    features = output / "features.h5"
+    pairs_path = output / "pairs.txt"
+    matches = output / "matches.h5"
+    seconds: dict[str, float] = {}
+    unreadable: dict[str, str] = {}
+
+    with _timed(seconds, "extract"):
+        try:
+            extract.main(extractor_conf, image_dir, features, overwrite=overwrite, device=device)
+        except UnreadableImages as error:
+            unreadable = error.reasons
+    with _timed(seconds, "pairs"):
+        if pairs_from == "exhaustive":
+            pairs.exhaustive([name for name in names if name not in unreadable], pairs_path)
+        else:
+            pairs.given(Path(pairs_from), pairs_path, without=unreadable)
+    with _timed(seconds, "match"):
+        match.main(matcher_conf, pairs_path, features, matches, overwrite=overwrite, device=device)
+    with _timed(seconds, "reconstruct"):
+        model = reconstruct.main(
+            output / "sfm",
+            image_dir,
+            pairs_path,
+            features,
+            matches,
+            engine=engine,
+            camera_mode=camera_mode,
+            camera=camera,
+            fix_intrinsics=fix_intrinsics,
+            mapper=mapper,
+            verbose=verbose,
+        )
+    summary = {
+        **summarize(model, len(names)),
+        "engine": engine,
+        "seconds": seconds,
+        "unreadable": unreadable,
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[stage] = round(time.perf_counter() - start, 2)
