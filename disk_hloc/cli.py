@@ -1,0 +1,234 @@
+"""The command ``disk-hloc``: one command a stage. It parses and calls, and says what went wrong."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .errors import DiskHlocError
+from .log import logger, show_logs
+
+# The stages are imported in the commands, so that --help does not wait for torch.
+
+app = typer.Typer(
+    help="DISK local features for 3D reconstruction and visual localization.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class PairMethod(str, Enum):
+    """How pairs are chosen."""
+
+    exhaustive = "exhaustive"
+
+
+class Engine(str, Enum):
+    """Whose code builds the model."""
+
+    auto = "auto"
+    hloc = "hloc"
+    native = "native"
+
+
+class CameraMode(str, Enum):
+    """Which images share a camera."""
+
+    auto = "auto"
+    single = "single"
+    per_folder = "per-folder"
+    per_image = "per-image"
+
+
+class Mapper(str, Enum):
+    """How COLMAP builds the model."""
+
+    incremental = "incremental"
+    global_ = "global"
+
+
+Images = Annotated[Path, typer.Argument(help="Folder of photos, at any depth.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
+ExtractorHelp = "Extractor: disk, disk-2k, disk-epipolar, one of hloc's, or a .yaml file."
+MatcherHelp = "Matcher: disk, disk-ratio, disk+lightglue, one of hloc's, or a .yaml file."
+
+
+@app.command()
+def extract(
+    images: Images,
+    features: Annotated[Path, typer.Argument(help="Features file to make or resume (.h5).")],
+    conf: Annotated[str, typer.Option(help=ExtractorHelp)] = "disk",
+    image_list: Annotated[
+        Path | None, typer.Option(help="File of image names, one a line; else all photos.")
+    ] = None,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Extract features from photos. Run again to resume."""
+    from . import confs
+    from .stages import extract as stage
+
+    found = confs.find("extractors", conf)
+    stage.main(found, images, features, image_list=image_list, overwrite=overwrite, device=device)
+
+
+@app.command()
+def pairs(
+    method: Annotated[PairMethod, typer.Argument(help="exhaustive: every image with every other.")],
+    images_or_features: Annotated[Path, typer.Argument(help="Folder of photos or features file.")],
+    output: Annotated[Path, typer.Argument(help="Pairs file to write (.txt).")],
+) -> None:
+    """Choose the pairs of images to match."""
+    from .stages import pairs as stage
+
+    stage.main(method.value, images_or_features, output)
+
+
+@app.command()
+def match(
+    features: Annotated[Path, typer.Argument(help="Features file (.h5).")],
+    pairs: Annotated[Path, typer.Argument(help="Pairs file: two image names a line (.txt).")],
+    matches: Annotated[Path, typer.Argument(help="Matches file to make or resume (.h5).")],
+    conf: Annotated[str, typer.Option(help=MatcherHelp)] = "disk",
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Match the features of pairs of images. Run again to resume."""
+    from . import confs
+    from .stages import match as stage
+
+    found = confs.find("matchers", conf)
+    stage.main(found, pairs, features, matches, overwrite=overwrite, device=device)
+
+
+@app.command()
+def reconstruct(
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="Folder for features, matches and the model.")],
+    extractor: Annotated[str, typer.Option(help=ExtractorHelp)] = "disk",
+    matcher: Annotated[str, typer.Option(help=MatcherHelp)] = "disk",
+    pairs: Annotated[str, typer.Option(help="exhaustive, or a pairs file.")] = "exhaustive",
+    engine: Annotated[
+        Engine,
+        typer.Option(help="hloc's modules, pycolmap directly (native), or what works (auto)."),
+    ] = Engine.auto,
+    camera_mode: Annotated[
+        CameraMode, typer.Option(help="Which photos share a camera; auto goes by EXIF.")
+    ] = CameraMode.auto,
+    camera: Annotated[
+        str | None,
+        typer.Option(help='COLMAP model and parameters in pixels: "PINHOLE fx,fy,cx,cy".'),
+    ] = None,
+    fix_intrinsics: Annotated[
+        bool, typer.Option("--fix-intrinsics", help="Keep the camera's parameters as given.")
+    ] = False,
+    mapper: Annotated[Mapper, typer.Option(help="COLMAP's mapper.")] = Mapper.incremental,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+) -> None:
+    """Build a COLMAP model from a folder of photos.
+
+    OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db) and
+    summary.json. Run again to resume.
+    """
+    from .pipelines import sfm
+
+    summary = sfm.main(
+        images,
+        out,
+        extractor=extractor,
+        matcher=matcher,
+        pairs_from=pairs,
+        overwrite=overwrite,
+        device=device,
+        engine=engine.value,
+        camera_mode=camera_mode.value,
+        camera=camera,
+        fix_intrinsics=fix_intrinsics,
+        mapper=mapper.value,
+        verbose=verbose,
+    )
+    typer.echo(_table(summary))
+    if summary["unreadable"]:
+        listed = "; ".join(f"{name} ({why})" for name, why in summary["unreadable"].items())
+        raise DiskHlocError(f"left out, since they could not be read: {listed}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Argument(help="Folder for the scene and its model.")] = Path("demo"),
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Draw a synthetic room with known poses, reconstruct it, and say how exact that was."""
+    from .pipelines import demo as pipeline
+
+    report = pipeline.main(out, overwrite=overwrite, device=device)
+    typer.echo(_table(report))
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is installed, which hloc and weights were found, and whether they work together."""
+    from . import doctor as diagnosis
+
+    report = diagnosis.main()
+    typer.echo(json.dumps(report, indent=2) if as_json else diagnosis.text(report))
+    if report["problems"]:
+        raise typer.Exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """DISK local features for 3D reconstruction and visual localization."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command; errors that the user can mend become one line and exit code 1."""
+    show_logs()
+    try:
+        app()
+    except DiskHlocError as error:
+        sys.exit(f"Error: {error}")
+    except SystemExit as end:
+        if end.code == 130:  # Typer's for Ctrl-C
+            logger.warning("Interrupted. What is done is kept: the same command goes on from here.")
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC and "No space left on device" not in str(error):
+            raise
+        sys.exit(f"Error: the disk is full ({error}): make room and run the same command again")
+
+
+def _table(figures: dict[str, Any]) -> str:
+    rows = []
+    for name, value in figures.items():
+        if name == "unreadable":
+            continue
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        rows.append((name.replace("_", " "), str(value)))
+    width = max(len(name) for name, _ in rows)
+    rule = "-" * min(width + 2 + max(len(value) for _, value in rows), 100)
+    return "\n".join([rule, *(f"{name:{width}}  {value}" for name, value in rows), rule])
+
+
+if __name__ == "__main__":
+    main()

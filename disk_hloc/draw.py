@@ -1,0 +1,121 @@
+"""Pictures of results: photos with their keypoints, models with their cameras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from PIL import Image, ImageDraw
+
+from .io.colmap import cam_from_world
+from .io.images import read_image
+
+BACKGROUND = (18, 20, 26)
+CAMERA_COLOR = (255, 96, 64)
+PANEL_HEIGHT = 600
+_ZOOM = 2  # Drawn larger and shrunk, so that points and lines have smooth edges.
+
+
+def model_overview(model: pycolmap.Reconstruction, image_dir: Path, output: Path) -> Path:
+    """A picture of a model: its best seen photo with the triangulated keypoints, and its points.
+
+    Args:
+        model: a reconstruction, in COLMAP's frame.
+        image_dir: its photos.
+        output: the PNG file to write.
+
+    Returns:
+        ``output``.
+    """
+    best = max(
+        (model.images[image_id] for image_id in model.reg_image_ids()),
+        key=lambda image: image.num_points3D,
+    )
+    left = photo_with_tracks(model, best, image_dir)
+    right = points_and_cameras(model, width=left.width)
+    picture = Image.new("RGB", (left.width + right.width, PANEL_HEIGHT), BACKGROUND)
+    picture.paste(left, (0, 0))
+    picture.paste(right, (left.width, 0))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(output)
+    return output
+
+
+def photo_with_tracks(
+    model: pycolmap.Reconstruction, image: pycolmap.Image, image_dir: Path
+) -> Image.Image:
+    """A photo, dimmed, with a dot on each triangulated keypoint, brighter for longer tracks."""
+    photo = read_image(image_dir / image.name)
+    scale = PANEL_HEIGHT / photo.shape[0]
+    width = round(photo.shape[1] * scale)
+    size = (width * _ZOOM, PANEL_HEIGHT * _ZOOM)
+    panel = Image.fromarray(np.ascontiguousarray(photo)).resize(size)
+    panel = Image.blend(panel, Image.new("RGB", panel.size, BACKGROUND), 0.35)
+    canvas = ImageDraw.Draw(panel)
+    num_images = model.num_reg_images()
+    for point in image.points2D:
+        if not point.has_point3D():
+            continue
+        x, y = np.asarray(point.xy) * scale * _ZOOM
+        length = model.points3D[point.point3D_id].track.length() / num_images
+        color = (round(80 + 175 * length), round(255 - 90 * length), round(120 * (1 - length)))
+        canvas.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color)
+    return panel.resize((width, PANEL_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def points_and_cameras(model: pycolmap.Reconstruction, width: int) -> Image.Image:
+    """The points in their colours and the cameras, seen from behind and above the cameras."""
+    xyz = np.array([point.xyz for point in model.points3D.values()])
+    rgb = np.array([point.color for point in model.points3D.values()])
+    poses = [cam_from_world(model.images[image_id]) for image_id in model.reg_image_ids()]
+    world_from_cam = [(pose.rotation.matrix().T, pose.inverse().translation) for pose in poses]
+    rotation, center = _viewpoint(xyz, world_from_cam)
+    size = np.array([width, PANEL_HEIGHT]) * _ZOOM
+    focal = 0.9 * size.max()
+
+    def project(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        in_view = (points - center) @ rotation.T
+        depth = np.maximum(in_view[:, 2], 1e-6)
+        return in_view[:, :2] / depth[:, None] * focal + size / 2, in_view[:, 2]
+
+    panel = Image.new("RGB", tuple(size), BACKGROUND)
+    canvas = ImageDraw.Draw(panel)
+    pixels, depth = project(xyz)
+    nearest = np.percentile(depth, 2)
+    # The far ones first, so that the near ones cover them.
+    for index in np.argsort(-depth):
+        if depth[index] <= 0.05 * nearest:
+            continue
+        x, y = pixels[index]
+        radius = float(np.clip(2.2 * nearest / depth[index], 1.0, 3.0))
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=tuple(rgb[index]))
+    span = 0.04 * float(np.linalg.norm(np.median(np.abs(xyz - center), axis=0)))
+    corners = span * np.array([[-1, -0.75, 1.6], [1, -0.75, 1.6], [1, 0.75, 1.6], [-1, 0.75, 1.6]])
+    for world_rotation, origin in world_from_cam:
+        frustum, frustum_depth = project(np.vstack([origin, corners @ world_rotation.T + origin]))
+        if frustum_depth.min() <= 0:
+            continue
+        apex, *outline = [tuple(point) for point in frustum]
+        canvas.line([*outline, outline[0]], fill=CAMERA_COLOR, width=_ZOOM)
+        for corner in outline:
+            canvas.line([apex, corner], fill=CAMERA_COLOR, width=_ZOOM)
+    return panel.resize((width, PANEL_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def _viewpoint(
+    xyz: np.ndarray, world_from_cam: list[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rotation (view_from_world) and centre of a view from behind and above all cameras."""
+    centers = np.array([center for _, center in world_from_cam])
+    up = -np.mean([rotation[:, 1] for rotation, _ in world_from_cam], axis=0)
+    up /= np.linalg.norm(up)
+    target = np.median(xyz, axis=0)
+    backward = centers.mean(axis=0) - target
+    reach = np.linalg.norm(backward) + np.linalg.norm(centers - centers.mean(axis=0), axis=1).max()
+    center = target + 1.3 * reach * backward / np.linalg.norm(backward) + 0.8 * reach * up
+    middle = 0.75 * target + 0.25 * centers.mean(axis=0)
+    forward = (middle - center) / np.linalg.norm(middle - center)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward]), center

@@ -1,0 +1,86 @@
+"""The main job on real photos, with the native engine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pycolmap
+import pytest
+from packaging.version import Version
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval.model import pose_errors
+from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.pipelines import sfm
+
+pytestmark = pytest.mark.skipif(
+    Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
+)
+
+
+def test_photos_of_a_building_become_a_model(sacre_coeur: Path, tmp_path: Path) -> None:
+    summary = sfm.main(sacre_coeur, tmp_path, engine="native")
+    assert summary["images"] == summary["registered"] == 10
+    assert summary["points3D"] >= 4900
+    assert summary["mean_reprojection_error"] <= 0.76
+    assert summary["engine"] == "native"
+    assert set(summary["seconds"]) == {"extract", "pairs", "match", "reconstruct"}
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    model = pycolmap.Reconstruction(tmp_path / "sfm")
+    assert model.num_points3D() == summary["points3D"]
+    assert model.compute_num_observations() == summary["observations"]
+
+
+def test_a_calibrated_camera_gives_exact_poses(data: Path, tmp_path: Path) -> None:
+    """Fountain-P11 with its camera fixed, against its surveyed poses."""
+    fountain = data / "fountain_p11"
+    name, _, _, parameters = read_camera(fountain / "camera.txt")
+    summary = sfm.main(
+        fountain / "images",
+        tmp_path,
+        engine="native",
+        camera=f"{name} {','.join(map(str, parameters))}",
+        fix_intrinsics=True,
+    )
+    assert summary["registered"] == 11
+    model = pycolmap.Reconstruction(tmp_path / "sfm")
+    errors = pose_errors(model, read_poses(fountain / "poses.txt"))
+    assert errors.position.mean() <= 0.0023
+    assert errors.rotation.mean() <= 0.04
+
+
+def test_the_rest_of_the_photos_is_reconstructed(scene: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(scene / "images", images)
+    whole = (images / "0000.jpg").read_bytes()
+    (images / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    summary = sfm.main(images, tmp_path / "out", extractor="disk-2k", engine="native")
+    assert summary["images"] == 6
+    assert summary["registered"] == 5
+    assert list(summary["unreadable"]) == ["cut.jpg"]
+
+
+def test_given_pairs_are_matched_and_no_others(scene: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "mine.txt"
+    names = [f"{i:04}.jpg" for i in range(5)]
+    listed.write_text("".join(f"{a} {b}\n" for a, b in pairwise(names)))
+    sfm.main(
+        scene / "images",
+        tmp_path / "out",
+        extractor="disk-2k",
+        pairs_from=str(listed),
+        engine="native",
+    )
+    assert len((tmp_path / "out" / "pairs.txt").read_text().splitlines()) == 4
+
+
+def test_a_bad_name_stops_before_extraction(scene: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(scene / "images", images)
+    (images / "0000.jpg").rename(images / "my photo.jpg")
+    with pytest.raises(DiskHlocError, match=r"'my photo\.jpg' has white space"):
+        sfm.main(images, tmp_path / "out", engine="native")
+    assert not (tmp_path / "out").exists()
