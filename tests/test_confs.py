@@ -1,0 +1,167 @@
+"""The packaged confs, and a user's own."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from disk_hloc import confs
+from disk_hloc.errors import DiskHlocError
+
+WHOLE = {
+    "output": "feats-mine",
+    "model": {"name": "disk", "max_keypoints": 7},
+    "preprocessing": {"resize_max": 99},
+}
+
+
+def one_line_error(error, *parts):
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+    return True
+
+
+def test_extractors_have_hlocs_form():
+    found = confs.extractors()
+    assert list(found) == ["disk", "disk-2k", "disk-epipolar"]
+    for conf in found.values():
+        assert set(conf) == {"output", "model", "preprocessing"}
+        assert conf["model"]["name"] == "disk"
+        assert conf["preprocessing"]["grayscale"] is False
+    assert len({conf["output"] for conf in found.values()}) == len(found)
+
+
+def test_disk_is_hlocs_own_conf():
+    assert confs.extractors()["disk"] == {
+        "output": "feats-disk",
+        "model": {"name": "disk", "max_keypoints": 5000},
+        "preprocessing": {"grayscale": False, "resize_max": 1600},
+    }
+
+
+def test_matchers_have_hlocs_form():
+    found = confs.matchers()
+    assert list(found) == ["disk", "disk-ratio", "disk+lightglue"]
+    for conf in found.values():
+        assert set(conf) == {"output", "model"}
+    assert found["disk"]["model"]["name"] == found["disk-ratio"]["model"]["name"] == "disk"
+    assert found["disk"]["model"]["ratio_threshold"] is None
+    assert found["disk-ratio"]["model"]["ratio_threshold"] == 0.95
+    assert found["disk+lightglue"] == {
+        "output": "matches-disk-lightglue",
+        "model": {"name": "disk_lightglue"},
+    }
+    assert len({conf["output"] for conf in found.values()}) == len(found)
+
+
+@pytest.mark.parametrize("kind", ["extractors", "matchers"])
+def test_dicts_are_fresh(kind):
+    every = getattr(confs, kind)
+    expected = every()
+    changed = every()
+    changed["disk"]["model"]["max_keypoints"] = 1
+    changed["disk"]["output"] = "changed"
+    del changed[list(changed)[1]]
+    found = confs.find(kind, "disk")
+    found["model"]["name"] = "changed"
+    assert every() == expected
+    assert confs.find(kind, "disk") == expected["disk"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [("extractors", "disk, disk-2k, disk-epipolar"), ("matchers", "disk, disk-ratio, disk+light")],
+)
+def test_unknown_name_lists_the_known(kind, known):
+    with pytest.raises(DiskHlocError) as error:
+        confs.find(kind, "disc")
+    assert one_line_error(error, f"no {kind[:-1]} is called 'disc'", known, ".yaml")
+
+
+@pytest.mark.parametrize("suffix", [".yaml", ".yml"])
+def test_a_users_file(tmp_path, suffix):
+    path = tmp_path / f"mine{suffix}"
+    path.write_text(yaml.safe_dump(WHOLE))
+    assert confs.find("extractors", str(path)) == WHOLE
+    assert confs.find("matchers", str(path)) == WHOLE
+
+
+@pytest.mark.parametrize("key", ["output", "model", "preprocessing"])
+def test_missing_key(tmp_path, key):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({k: v for k, v in WHOLE.items() if k != key}))
+    with pytest.raises(DiskHlocError) as error:
+        confs.find("extractors", str(path))
+    assert one_line_error(error, path, f"lacks {key}")
+    if key == "preprocessing":
+        assert confs.find("matchers", str(path))["model"] == WHOLE["model"]
+
+
+@pytest.mark.parametrize("model", ["disk", {"max_keypoints": 7}, None])
+def test_model_without_name(tmp_path, model):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**WHOLE, "model": model}))
+    with pytest.raises(DiskHlocError) as error:
+        confs.read("extractors", path)
+    assert one_line_error(error, path, "lacks model: name")
+
+
+@pytest.mark.parametrize("content", ["", "- a\n- b\n", "disk", "3"])
+def test_yaml_that_is_no_mapping(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(DiskHlocError) as error:
+        confs.read("matchers", path)
+    assert one_line_error(error, path, "holds no conf", "output, model")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a: [1,\nb: 2",
+        b"a: b: c",
+        b"\tmodel: 1",
+        b"\x00",
+        b"\xff\xfe\x00",
+        b"? {a: b}\n: c",
+        # Of yaml's types, but no such values.
+        b"output: 2026-13-41",
+        b"output: !!int five",
+    ],
+)
+def test_broken_yaml(tmp_path, content):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(content)
+    with pytest.raises(DiskHlocError) as error:
+        confs.read("extractors", path)
+    assert one_line_error(error, "cannot read the conf", path)
+
+
+def test_file_that_is_not_there(tmp_path):
+    for path in (tmp_path / "absent.yaml", tmp_path):
+        with pytest.raises(DiskHlocError) as error:
+            confs.read("extractors", path)
+        assert one_line_error(error, "cannot read the conf", path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "!!python/object/apply:os.system ['touch {}']",
+        "!!python/object/new:subprocess.getoutput ['touch {}']",
+    ],
+)
+def test_code_in_a_yaml_file_is_refused_and_not_run(tmp_path, call):
+    touched = tmp_path / "touched"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"output: x\npreprocessing: {{}}\nmodel: {call.format(touched)}\n")
+    # The file would do harm if it were trusted.
+    yaml.load(path.read_text(), Loader=yaml.UnsafeLoader)
+    assert touched.exists()
+    touched.unlink()
+    with pytest.raises(DiskHlocError) as error:
+        confs.read("extractors", path)
+    assert one_line_error(error, "cannot read the conf", path, "python/object")
+    assert not touched.exists()
