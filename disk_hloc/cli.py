@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from enum import Enum
@@ -212,9 +211,7 @@ def main() -> None:
             logger.warning("Interrupted. What is done is kept: the same command goes on from here.")
         raise
     except OSError as error:
-        if error.errno != errno.ENOSPC and "No space left on device" not in str(error):
-            raise
-        sys.exit(f"Error: the disk is full ({error}): make room and run the same command again")
+        sys.exit(f"Error: {' '.join(str(error).split())}")
 
 
 def _table(figures: dict[str, Any]) -> str:

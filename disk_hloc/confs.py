@@ -63,7 +63,7 @@ def read(kind: str, path: Path) -> Conf:
     """
     try:
         conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error
     if not isinstance(conf, Mapping):
@@ -71,6 +71,8 @@ def read(kind: str, path: Path) -> Conf:
     missing = [key for key in _REQUIRED[kind] if key not in conf]
     if missing:
         raise DiskHlocError(f"the conf {path} lacks {', '.join(missing)}")
+    if not isinstance(conf.get("preprocessing", {}), Mapping):
+        raise DiskHlocError(f"preprocessing of the conf {path} is no mapping")
     if not isinstance(conf["model"], Mapping) or "name" not in conf["model"]:
         raise DiskHlocError(f"the conf {path} lacks model: name")
     return dict(conf)

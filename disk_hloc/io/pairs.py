@@ -49,12 +49,15 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     require_plain_names(name for pair in pairs for name in pair)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def require_plain_names(names: Iterable[str]) -> None:
-    """Check that names can be written into a pairs file.
+    """Check that names can be written into a pairs file, or any list that splits at white space.
 
     Raises:
         DiskHlocError: one has white space.
@@ -62,6 +65,6 @@ def require_plain_names(names: Iterable[str]) -> None:
     for name in names:
         if name.split() != [name]:
             raise DiskHlocError(
-                f"the image name {name!r} has white space, which a pairs file cannot hold: "
-                "rename the image"
+                f"the image name {name!r} has white space, which a list of pairs or poses cannot "
+                "hold: rename the image"
             )

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DiskHlocError
+from .pairs import require_plain_names
 
 
 @dataclass(frozen=True)
@@ -52,20 +53,27 @@ def read_poses(path: Path) -> dict[str, Pose]:
     Raises:
         DiskHlocError: the file cannot be read, or a line is not a name and seven numbers.
     """
-    poses = {}
+    poses: dict[str, Pose] = {}
     for number, words in _lines(path):
         try:
             values = np.array([float(word) for word in words[1:]])
         except ValueError:
             values = np.zeros(0)
-        if len(values) != 7 or not np.linalg.norm(values[:4]) > 0:
+        if len(values) != 7 or not np.isfinite(values).all() or not values[:4].any():
             raise DiskHlocError(f"{path}, line {number}: not `name qw qx qy qz tx ty tz`")
+        if words[0] in poses:
+            raise DiskHlocError(f"{path}, line {number}: a second pose of {words[0]}")
         poses[words[0]] = Pose(values[:4] / np.linalg.norm(values[:4]), values[4:])
     return poses
 
 
 def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
-    """Write poses, a line an image."""
+    """Write poses, a line an image.
+
+    Raises:
+        DiskHlocError: a name has white space.
+    """
+    require_plain_names(poses)
     lines = ["# name qw qx qy qz tx ty tz (cam_from_world, metres)"]
     for name, pose in poses.items():
         values = np.concatenate([pose.quaternion, pose.translation])
