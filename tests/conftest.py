@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +35,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
 
 
-def one_line(message: str) -> bool:
-    """Whether an error is one line without a traceback."""
-    return "\n" not in message.strip() and not re.search(r"Traceback", message)
+def one_line_error(error: pytest.ExceptionInfo[Exception], *parts: object) -> bool:
+    """Whether an error is one line that holds all ``parts``; it fails with what it holds."""
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+    return True

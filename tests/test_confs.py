@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from conftest import one_line_error
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 
@@ -13,14 +14,6 @@ WHOLE = {
     "model": {"name": "disk", "max_keypoints": 7},
     "preprocessing": {"resize_max": 99},
 }
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 def test_extractors_have_hlocs_form():

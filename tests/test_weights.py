@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conftest import one_line_error
 from disk_hloc import weights
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.disk import DISK
@@ -36,14 +37,6 @@ OTHER = saved({"extractor": {"unet.bias": torch.zeros(3)}})
 
 def git_digest(content):
     return "git:" + hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 def publish(monkeypatch, name, content, urls=("http://127.0.0.1:9/file.pth",)):

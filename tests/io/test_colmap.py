@@ -8,6 +8,7 @@ import numpy as np
 import pycolmap
 import pytest
 
+from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import (
     CAMERA_MODES,
@@ -22,14 +23,6 @@ from disk_hloc.io.matches import write_matches
 from disk_hloc.io.poses import read_camera, read_poses
 
 NAMES = ["0000.jpg", "0001.jpg", "0002.jpg"]
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 @pytest.fixture

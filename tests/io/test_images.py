@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import (
     ImageReadError,
@@ -31,14 +32,6 @@ def folder(tmp_path):
     for i in range(4):
         Image.new("RGB", (8, 6), (i, i, i)).save(tmp_path / f"{i}.png")
     return tmp_path
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 # list_images

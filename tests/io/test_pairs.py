@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.pairs import read_pairs, require_plain_names, write_pairs
 
@@ -18,14 +19,6 @@ pair_lists = st.lists(
     max_size=20,
     unique_by=frozenset,
 )
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 @given(pairs=pair_lists)

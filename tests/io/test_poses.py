@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.poses import Pose, read_camera, read_poses, write_poses
 
@@ -20,14 +21,6 @@ poses = st.builds(
 names = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8).filter(
     lambda name: not name.startswith("#")
 )
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 @given(truth=st.dictionaries(names, poses, min_size=1, max_size=5))

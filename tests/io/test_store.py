@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.features import list_features, write_features
 from disk_hloc.io.matches import read_matches, write_matches
@@ -30,14 +31,6 @@ def add(path, name, value):
 def content(path):
     with reading(path) as file:
         return {name: file[name][()] for name in file}
-
-
-def one_line_error(error, *parts):
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True
 
 
 def test_claim_creates_the_folder_and_an_empty_file(tmp_path):
