@@ -84,6 +84,14 @@ def test_any_size_and_conf_gives_kornias_features(
     assert_same(DISK(conf), reference, image)
 
 
+@same_rules
+def test_every_pixel_is_described_as_by_kornia(reference) -> None:
+    """Corners and borders too, whose 5 x 5 patches run off the image."""
+    image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    ours = DISK({"nms_window_size": 1, "detection_threshold": -1e9})
+    assert assert_same(ours, reference, image) == 32 * 48
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (16, 16), (5, 12), (16, 17)])
 @torch.inference_mode()
 def test_tiny_images_do_not_fail(size: tuple[int, int]) -> None:
