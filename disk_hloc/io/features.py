@@ -57,18 +57,32 @@ def list_features(path: Path) -> list[str]:
         DiskHlocError: no such file, or no HDF5 file.
     """
 
-    def below(group: h5py.Group, prefix: str) -> Iterator[str]:
-        for key, item in group.items():
-            if not isinstance(item, h5py.Group):
-                continue
-            # A folder of images may be called keypoints too.
-            if not isinstance(item.get("keypoints"), h5py.Dataset):
-                yield from below(item, f"{prefix}{key}/")
-            elif "image_size" in item:
-                yield prefix + key
-
     with reading(path) as file:
-        return sorted(below(file, ""))
+        return sorted(name for name in _with_keypoints(file) if "image_size" in file[name])
+
+
+def list_keypoints(path: Path) -> list[str]:
+    """The names of the images that have keypoints, sorted.
+
+    They are more than :func:`list_features` finds where a file lacks ``image_size``, as those of
+    hloc's dense matchers do.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+    with reading(path) as file:
+        return sorted(_with_keypoints(file))
+
+
+def _with_keypoints(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    for key, item in group.items():
+        if not isinstance(item, h5py.Group):
+            continue
+        # A folder of images may be called keypoints too.
+        if isinstance(item.get("keypoints"), h5py.Dataset):
+            yield prefix + key
+        else:
+            yield from _with_keypoints(item, f"{prefix}{key}/")
 
 
 def require_features(path: Path, names: Iterable[str], because: str) -> None:

@@ -1,13 +1,8 @@
-"""Photos: finding, reading and resizing them as hloc does."""
+"""Images: finding, reading and resizing them as hloc does."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,32 +11,9 @@ from ..errors import DiskHlocError, listing
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
-# hloc's defaults (extract_features.ImageDataset).
-DEFAULT_PREPROCESSING: dict[str, Any] = {
-    "grayscale": False,
-    "resize_max": None,
-    "resize_force": False,
-    "interpolation": "cv2_area",
-}
-
 
 class ImageReadError(Exception):
     """A file that is no image, or not a whole one. ``str(error)`` says which."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """An image ready for a network.
-
-    Attributes:
-        name: path relative to the image folder, with ``/``.
-        image: (3, H, W) RGB, or (1, H, W) where the conf asks for grayscale; float32 in [0, 1].
-        original_size: width and height of the file's image in pixels, before resizing.
-    """
-
-    name: str
-    image: np.ndarray
-    original_size: tuple[int, int]
 
 
 def list_images(folder: Path) -> list[str]:
@@ -144,55 +116,14 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -
     return cv2.resize(image, size, interpolation=method)
 
 
-def load_photo(folder: Path, name: str, preprocessing: Mapping[str, Any]) -> Photo:
-    """Read and resize one photo, to the bit as hloc's loader does.
+def original_coordinates(coordinates: np.ndarray, original: int, resized: int) -> np.ndarray:
+    """Coordinates in a resized image in pixels of the original one, float32 as hloc's arithmetic.
 
     Args:
-        folder: the image folder.
-        name: path in it.
-        preprocessing: the conf's ``preprocessing``; what it lacks is hloc's default.
-
-    Raises:
-        ImageReadError: as :func:`read_image`.
+        coordinates: along one axis, 0 at the centre of the first pixel.
+        original: the length of that axis of the original image, in pixels.
+        resized: the same of the resized image.
     """
-    conf = {**DEFAULT_PREPROCESSING, **preprocessing}
-    image = read_image(folder / name, conf["grayscale"]).astype(np.float32)
-    height, width = image.shape[:2]
-    longest = max(width, height)
-    if conf["resize_max"] and (conf["resize_force"] or longest > conf["resize_max"]):
-        scale = conf["resize_max"] / longest
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        image = resize_image(image, size, conf["interpolation"])
-    image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
-    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height))
-
-
-def read_ahead(
-    folder: Path, names: Iterable[str], preprocessing: Mapping[str, Any], ahead: int = 2
-) -> Iterator[tuple[str, Photo | ImageReadError]]:
-    """Photos in order, read in a thread while the caller works on the one before.
-
-    Yields:
-        (name, photo), or (name, error) for one that cannot be read.
-    """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        remaining = iter(names)
-        waiting = [
-            (name, pool.submit(load_photo, folder, name, preprocessing))
-            for name in islice(remaining, ahead)
-        ]
-        try:
-            while waiting:
-                name, future = waiting.pop(0)
-                following = next(remaining, None)
-                if following is not None:
-                    waiting.append(
-                        (following, pool.submit(load_photo, folder, following, preprocessing))
-                    )
-                try:
-                    yield name, future.result()
-                except ImageReadError as error:
-                    yield name, error
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    scale, half = np.float32(original / resized), np.float32(0.5)
+    moved: np.ndarray = (coordinates.astype(np.float32) + half) * scale - half
+    return moved

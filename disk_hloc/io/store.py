@@ -17,7 +17,7 @@ import h5py
 
 from ..errors import DiskHlocError
 
-_CONF = "disk_hloc_conf"
+CONF_ATTRIBUTE = "disk_hloc_conf"
 # Room for HDF5's own structures beside the data of one entry.
 _MARGIN_BYTES = 1 << 20
 
@@ -90,9 +90,9 @@ def claim(path: Path, conf: Mapping[str, Any], overwrite: bool) -> None:
         path.unlink(missing_ok=True)
     mine = json.dumps(conf, sort_keys=True, default=str)
     with appending(path, 0) as file:
-        theirs = file.attrs.get(_CONF)
+        theirs = file.attrs.get(CONF_ATTRIBUTE)
         if theirs is None and len(file) == 0:
-            file.attrs[_CONF] = mine
+            file.attrs[CONF_ATTRIBUTE] = mine
         elif theirs is not None and theirs != mine:
             raise DiskHlocError(
                 f"{path} was made with another conf ({theirs}): use --overwrite or another file"

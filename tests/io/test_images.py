@@ -14,11 +14,10 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import (
     ImageReadError,
     list_images,
-    load_photo,
-    read_ahead,
     read_image,
     read_image_list,
 )
+from disk_hloc.io.loader import load_photo, read_ahead
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.images import load_photo
+from disk_hloc.io.loader import load_photo
 from disk_hloc.models.disk import DISK, find_keypoints
 from disk_hloc.weights import load_disk
 

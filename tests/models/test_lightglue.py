@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.images import load_photo
+from disk_hloc.io.loader import load_photo
 from disk_hloc.io.poses import read_camera, read_poses
 from disk_hloc.models.disk import DISK
 from disk_hloc.models.lightglue import DiskLightGlue

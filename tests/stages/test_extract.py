@@ -13,7 +13,7 @@ from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
-from disk_hloc.io.images import load_photo
+from disk_hloc.io.loader import load_photo
 from disk_hloc.models.disk import DISK
 from disk_hloc.stages import extract
 

@@ -1,0 +1,114 @@
+"""The loader: photos and their masks, ready for the network, read ahead in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .images import ImageReadError, read_image, resize_image
+from .masks import Mask, Masks, Size, sample_mask
+
+# hloc's defaults (extract_features.ImageDataset).
+DEFAULT_PREPROCESSING: dict[str, Any] = {
+    "grayscale": False,
+    "resize_max": None,
+    "resize_force": False,
+    "interpolation": "cv2_area",
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image ready for a network.
+
+    Attributes:
+        name: path relative to the image folder, with ``/``.
+        image: (3, H, W) RGB, or (1, H, W) where the conf asks for grayscale; float32 in [0, 1].
+        original_size: width and height of the file's image in pixels, before resizing.
+        keep: (H, W) bool, True where keypoints may be; None where nothing is masked.
+    """
+
+    name: str
+    image: np.ndarray
+    original_size: Size
+    keep: Mask | None = None
+
+
+def load_photo(
+    folder: Path, name: str, preprocessing: Mapping[str, Any], masks: Masks | None = None
+) -> Photo:
+    """Read and resize one photo, to the bit as hloc's loader does, and its mask.
+
+    Args:
+        folder: the image folder.
+        name: path in it.
+        preprocessing: the conf's ``preprocessing``; what it lacks is hloc's default.
+        masks: where keypoints may be.
+
+    Raises:
+        ImageReadError: as :func:`read_image`.
+        DiskHlocError: the mask cannot be read or does not fit.
+    """
+    conf = {**DEFAULT_PREPROCESSING, **preprocessing}
+    image = read_image(folder / name, conf["grayscale"]).astype(np.float32)
+    height, width = image.shape[:2]
+    longest = max(width, height)
+    if conf["resize_max"] and (conf["resize_force"] or longest > conf["resize_max"]):
+        scale = conf["resize_max"] / longest
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        image = resize_image(image, size, conf["interpolation"])
+    image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
+    keep = None
+    if masks is not None:
+        mask = masks(name, (width, height))
+        resized = image.shape[2], image.shape[1]
+        keep = None if mask.all() else sample_mask(mask, resized)
+    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height), keep)
+
+
+def read_ahead(
+    folder: Path,
+    names: Iterable[str],
+    preprocessing: Mapping[str, Any],
+    ahead: int = 2,
+    masks: Masks | None = None,
+) -> Iterator[tuple[str, Photo | ImageReadError]]:
+    """Photos in order, read in a thread while the caller works on the one before.
+
+    Args:
+        folder: the image folder.
+        names: paths in it.
+        preprocessing: see :func:`load_photo`.
+        ahead: how many photos are read ahead, at least one.
+        masks: see :func:`load_photo`.
+
+    Yields:
+        (name, photo), or (name, error) for one that cannot be read.
+
+    Raises:
+        DiskHlocError: a mask cannot be read or does not fit.
+    """
+    remaining = iter(names)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+
+        def submit(name: str) -> tuple[str, Future[Photo]]:
+            return name, pool.submit(load_photo, folder, name, preprocessing, masks)
+
+        waiting = [submit(name) for name in islice(remaining, max(ahead, 1))]
+        try:
+            while waiting:
+                name, future = waiting.pop(0)
+                waiting.extend(submit(following) for following in islice(remaining, 1))
+                try:
+                    yield name, future.result()
+                except ImageReadError as error:
+                    yield name, error
+        finally:
+            for _, future in waiting:
+                future.cancel()
