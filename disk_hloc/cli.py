@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .errors import DiskHlocError
+from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
+from .mask_options import mask_options
 
 # The stages are imported in the commands, so that --help does not wait for torch.
 
@@ -57,11 +58,18 @@ class Mapper(str, Enum):
 Images = Annotated[Path, typer.Argument(help="Folder of photos, at any depth.", show_default=False)]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
+Preview = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder for pictures of the photos, keypoints and masks.", show_default=False
+    ),
+]
 ExtractorHelp = "Extractor: disk, disk-2k, disk-epipolar, one of hloc's, or a .yaml file."
 MatcherHelp = "Matcher: disk, disk-ratio, disk+lightglue, one of hloc's, or a .yaml file."
 
 
 @app.command()
+@mask_options
 def extract(
     images: Images,
     features: Annotated[Path, typer.Argument(help="Features file to make or resume (.h5).")],
@@ -69,15 +77,32 @@ def extract(
     image_list: Annotated[
         Path | None, typer.Option(help="File of image names, one a line; else all photos.")
     ] = None,
+    preview: Preview = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    masks: dict[str, Any] | None = None,
 ) -> None:
     """Extract features from photos. Run again to resume."""
     from . import confs
     from .stages import extract as stage
 
     found = confs.find("extractors", conf)
-    stage.main(found, images, features, image_list=image_list, overwrite=overwrite, device=device)
+    unreadable = None
+    try:
+        stage.main(
+            found,
+            images,
+            features,
+            image_list=image_list,
+            masks=masks,
+            overwrite=overwrite,
+            device=device,
+        )
+    except UnreadableImages as error:
+        unreadable = error
+    _preview(preview, masks, images, features)
+    if unreadable:
+        raise unreadable
 
 
 @app.command()
@@ -110,6 +135,51 @@ def match(
 
 
 @app.command()
+@mask_options
+def mask(
+    first: Annotated[
+        Path, typer.Argument(metavar="FEATURES", help="Features file (.h5); not with --matches.")
+    ],
+    second: Annotated[
+        Path | None, typer.Argument(metavar="OUT", help="File to write (.h5).", show_default=False)
+    ] = None,
+    matches: Annotated[
+        Path | None, typer.Option(help="Mask this matches file instead; indices stay.")
+    ] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="With --matches: the features that it refers to.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The photos: for --preview, or if FEATURES lacks sizes.")
+    ] = None,
+    preview: Preview = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Drop masked keypoints from any hloc features file, or matches at them.
+
+    disk-hloc mask FEATURES.h5 OUT.h5 --masks DIR
+
+    disk-hloc mask --matches MATCHES.h5 --features FEATURES.h5 OUT.h5 --masks DIR
+    """
+    from .stages import mask as stage
+
+    if masks is None:
+        raise DiskHlocError("nothing to mask with: give --masks, --mask-file or --coco")
+    source, out = (features or first, second) if matches is None else (features, first)
+    if source is None or out is None or (matches is not None and second is not None):
+        raise DiskHlocError(
+            "give FEATURES and OUT, or --matches MATCHES --features FEATURES and OUT"
+        )
+    if preview is not None and images is None:
+        raise DiskHlocError("--preview draws on the photos: give them with --images")
+    stage.main(masks, source, out, match_path=matches, image_dir=images, overwrite=overwrite)
+    if images is not None:
+        _preview(preview, masks, images, source)
+
+
+@app.command()
+@mask_options
 def reconstruct(
     images: Images,
     out: Annotated[Path, typer.Argument(help="Folder for features, matches and the model.")],
@@ -131,9 +201,11 @@ def reconstruct(
         bool, typer.Option("--fix-intrinsics", help="Keep the camera's parameters as given.")
     ] = False,
     mapper: Annotated[Mapper, typer.Option(help="COLMAP's mapper.")] = Mapper.incremental,
+    preview: Preview = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+    masks: dict[str, Any] | None = None,
 ) -> None:
     """Build a COLMAP model from a folder of photos.
 
@@ -148,6 +220,7 @@ def reconstruct(
         extractor=extractor,
         matcher=matcher,
         pairs_from=pairs,
+        masks=masks,
         overwrite=overwrite,
         device=device,
         engine=engine.value,
@@ -157,6 +230,7 @@ def reconstruct(
         mapper=mapper.value,
         verbose=verbose,
     )
+    _preview(preview, masks, images, out / "features.h5")
     typer.echo(_table(summary))
     if summary["unreadable"]:
         listed = "; ".join(f"{name} ({why})" for name, why in summary["unreadable"].items())
@@ -212,6 +286,16 @@ def main() -> None:
         raise
     except OSError as error:
         sys.exit(f"Error: {' '.join(str(error).split())}")
+
+
+def _preview(
+    folder: Path | None, masks: dict[str, Any] | None, images: Path, features: Path
+) -> None:
+    if folder is None:
+        return
+    from . import draw
+
+    draw.mask_previews(folder, images, features, masks)
 
 
 def _table(figures: dict[str, Any]) -> str:

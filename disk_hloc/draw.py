@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pycolmap
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
+from .errors import DiskHlocError
 from .io.colmap import cam_from_world
-from .io.images import read_image
+from .io.features import list_keypoints, read_keypoints
+from .io.images import ImageReadError, read_image
+from .io.masks import Masks, keep_keypoints
+from .io.store import reading
 
 BACKGROUND = (18, 20, 26)
+TINT = (230, 40, 160)
+KEPT_COLOR = (90, 255, 90)
+DROPPED_COLOR = (255, 60, 40)
 CAMERA_COLOR = (255, 96, 64)
 PANEL_HEIGHT = 600
 _ZOOM = 2  # Drawn larger and shrunk, so that points and lines have smooth edges.
@@ -119,3 +129,53 @@ def _viewpoint(
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(forward, right), forward]), center
+
+
+def mask_previews(
+    folder: Path, image_dir: Path, feature_path: Path, conf: Mapping[str, Any] | None
+) -> Path:
+    """Draw each photo of a features file: mask tinted, keypoints kept and dropped.
+
+    Args:
+        folder: gets ``a/b.jpg.png`` for ``a/b.jpg``.
+        image_dir: the photos.
+        feature_path: the features file; keypoints that the mask drops are those of a file that
+            was extracted without it.
+        conf: of the masks (:data:`disk_hloc.io.masks.DEFAULT_CONF`); None draws keypoints alone.
+
+    Returns:
+        ``folder``.
+    """
+    masks = Masks(conf) if conf is not None else None
+    with reading(feature_path) as features:
+        for name in tqdm(list_keypoints(feature_path), desc="Preview", unit="image"):
+            try:
+                photo = read_image(image_dir / name)
+            except ImageReadError as error:
+                raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
+            height, width = photo.shape[:2]
+            keep = masks(name, (width, height)) if masks else np.ones((height, width), dtype=bool)
+            picture = photo_with_mask(photo, keep, read_keypoints(features, name))
+            path = folder / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+    return folder
+
+
+def photo_with_mask(photo: np.ndarray, keep: np.ndarray, keypoints: np.ndarray) -> Image.Image:
+    """A photo with its mask's ignored region tinted, kept keypoints green, dropped ones red.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        keep: (H, W) bool, True where keypoints may be.
+        keypoints: (N, 2) x and y in pixels, (0, 0) at the centre of the top-left pixel.
+    """
+    tinted = photo.copy()
+    tinted[~keep] = (0.5 * photo[~keep] + 0.5 * np.array(TINT)).astype(np.uint8)
+    panel = Image.fromarray(tinted)
+    canvas = ImageDraw.Draw(panel)
+    radius = max(1.5, max(photo.shape) / 600)
+    for (x, y), kept in zip(keypoints, keep_keypoints(keep, keypoints), strict=True):
+        color = KEPT_COLOR if kept else DROPPED_COLOR
+        canvas.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
+    return panel

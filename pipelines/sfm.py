@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.images import list_images
 from disk_hloc.io.pairs import require_plain_names
-from disk_hloc.stages import extract, match, pairs, reconstruct
+from disk_hloc.stages import extract, mask, match, pairs, reconstruct
 
 
 def main(
@@ -24,6 +24,7 @@ def main(
     extractor: str = "disk",
     matcher: str = "disk",
     pairs_from: str = "exhaustive",
+    masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
     engine: str = "auto",
@@ -43,6 +44,8 @@ def main(
         extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
         matcher: likewise of configs/matchers.yaml.
         pairs_from: ``exhaustive``, or a pairs file.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`). They act as DISK
+            extracts; features of hloc's own extractors are masked afterwards.
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         engine, camera_mode, camera, fix_intrinsics, mapper, verbose: see
@@ -64,14 +67,25 @@ def main(
     features = output / "features.h5"
     pairs_path = output / "pairs.txt"
     matches = output / "matches.h5"
+    mask_afterwards = masks is not None and extractor_conf["model"]["name"] != "disk"
     seconds: dict[str, float] = {}
     unreadable: dict[str, str] = {}
 
     with _timed(seconds, "extract"):
         try:
-            extract.main(extractor_conf, image_dir, features, overwrite=overwrite, device=device)
+            extract.main(
+                extractor_conf,
+                image_dir,
+                output / "features_unmasked.h5" if mask_afterwards else features,
+                masks=None if mask_afterwards else masks,
+                overwrite=overwrite,
+                device=device,
+            )
         except UnreadableImages as error:
             unreadable = error.reasons
+    if masks is not None and mask_afterwards:
+        with _timed(seconds, "mask"):
+            mask.main(masks, output / "features_unmasked.h5", features, overwrite=True)
     with _timed(seconds, "pairs"):
         if pairs_from == "exhaustive":
             pairs.exhaustive([name for name in names if name not in unreadable], pairs_path)

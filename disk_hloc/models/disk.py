@@ -77,7 +77,9 @@ class DISK(nn.Module):
         """Keypoints of a batch of images.
 
         Args:
-            data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale float in [0, 1].
+            data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale float in [0, 1];
+                optionally ``keep``, (B, H, W) bool, True where keypoints may be. A masked maximum
+                still suppresses its neighbours, as it would without a mask.
 
         Returns:
             For each of B images
@@ -96,13 +98,15 @@ class DISK(nn.Module):
             "keypoint_scores": [],
             "descriptors": [],
         }
-        for feature, heatmap in zip(features, heatmaps, strict=True):
+        keep = data.get("keep")
+        for i, (feature, heatmap) in enumerate(zip(features, heatmaps, strict=True)):
             # Cropped first: the padding neither holds a maximum nor outshines one.
             xy, scores = find_keypoints(
                 heatmap[0, :height, :width],
                 max_keypoints=self.conf["max_keypoints"],
                 window_size=self.conf["nms_window_size"],
                 threshold=self.conf["detection_threshold"],
+                keep=None if keep is None else keep[i],
             )
             prediction["keypoints"].append(xy.float())
             prediction["keypoint_scores"].append(scores)
@@ -168,6 +172,7 @@ def find_keypoints(
     max_keypoints: int | None = None,
     window_size: int = 5,
     threshold: float = 0.0,
+    keep: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The strict local maxima of a heatmap, by row, then column.
 
@@ -180,6 +185,7 @@ def find_keypoints(
             first by row and column. None keeps all.
         window_size: odd side of the window in pixels.
         threshold: in the heatmap's units.
+        keep: (H, W) bool; maxima elsewhere are dropped before the greatest are chosen.
 
     Returns:
         (N, 2) int64 x and y in pixels; (N,) scores.
@@ -192,6 +198,9 @@ def find_keypoints(
     greatest = F.max_pool2d(heatmap[None, None], window_size, stride=1)[0, 0]
     y, x = torch.nonzero((inner == greatest) & (inner > threshold), as_tuple=True)
     y, x = y + radius, x + radius
+    if keep is not None:
+        kept = keep[y, x]
+        y, x = y[kept], x[kept]
     if window_size > 1:
         # The pooled maximum says that no other value is greater; ties must go too.
         offset = torch.arange(-radius, radius + 1, device=heatmap.device)

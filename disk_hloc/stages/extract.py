@@ -14,7 +14,9 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError, UnreadableImages, listing
 from ..io.features import list_features, write_features
-from ..io.images import ImageReadError, Photo, list_images, read_ahead, read_image_list
+from ..io.images import ImageReadError, list_images, original_coordinates, read_image_list
+from ..io.loader import Photo, read_ahead
+from ..io.masks import Masks, to_json
 from ..io.store import claim
 from ..log import logger
 from ..models.disk import DISK
@@ -26,6 +28,7 @@ def main(
     feature_path: Path,
     *,
     image_list: Path | None = None,
+    masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> Path:
@@ -39,6 +42,8 @@ def main(
         image_dir: the photos, at any depth.
         feature_path: the features file to make or to add to (:mod:`disk_hloc.io.features`).
         image_list: a file of image names; without it, all images of the folder.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); a masked pixel
+            becomes no keypoint, so ``max_keypoints`` is spent on the others.
         overwrite: start the file anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
@@ -51,18 +56,27 @@ def main(
     """
     names = read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
     if conf["model"]["name"] != "disk":
+        if masks is not None:
+            raise DiskHlocError(
+                f"{conf['model']['name']} takes no masks as it extracts: extract without them, "
+                "then run `disk-hloc mask` on the features"
+            )
         hloc = plugin.hloc_module("extract_features", needed_for=conf["model"]["name"])
         return hloc.main(
             conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
         )
+    sources = None if masks is None else Masks(masks)
     model = DISK(conf["model"]).to(devices.resolve(device))
-    claim(feature_path, {key: conf[key] for key in ("model", "preprocessing")}, overwrite)
+    made_with = {key: conf[key] for key in ("model", "preprocessing")}
+    if masks is not None:
+        made_with["masks"] = to_json(masks)
+    claim(feature_path, made_with, overwrite)
     done = set(list_features(feature_path))
     todo = [name for name in names if name not in done]
     if len(todo) < len(names):
         logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
     failures: dict[str, str] = {}
-    photos = read_ahead(image_dir, todo, conf["preprocessing"])
+    photos = read_ahead(image_dir, todo, conf["preprocessing"], masks=sources)
     progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
     for name, photo in progress:
         if isinstance(photo, ImageReadError):
@@ -70,6 +84,10 @@ def main(
             continue
         features, uncertainty = extract_photo(model, photo)
         write_features(feature_path, name, features, uncertainty)
+    if sources is not None and sources.missing:
+        logger.info(
+            "%d of %d images have no mask: all of them was kept", len(sources.missing), len(todo)
+        )
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
         raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")
@@ -88,11 +106,18 @@ def extract_photo(model: DISK, photo: Photo) -> tuple[dict[str, np.ndarray], flo
     """
     device = next(model.parameters()).device
     image = torch.from_numpy(photo.image)[None].to(device)
-    prediction = {key: values[0].cpu().numpy() for key, values in model({"image": image}).items()}
-    resized = np.array(photo.image.shape[:0:-1])
-    scale = (np.array(photo.original_size) / resized).astype(np.float32)
+    data = {"image": image}
+    if photo.keep is not None:
+        data["keep"] = torch.from_numpy(photo.keep)[None].to(device)
+    prediction = {key: values[0].cpu().numpy() for key, values in model(data).items()}
+    resized = photo.image.shape[:0:-1]
+    keypoints = [
+        original_coordinates(prediction["keypoints"][:, axis], photo.original_size[axis], size)
+        for axis, size in enumerate(resized)
+    ]
+    scale = np.array(photo.original_size) / resized
     features = {
-        "keypoints": (prediction["keypoints"] + 0.5) * scale - 0.5,
+        "keypoints": np.stack(keypoints, axis=1),
         "keypoint_scores": prediction["keypoint_scores"],
         "scores": prediction["keypoint_scores"],
         "descriptors": prediction["descriptors"].astype(np.float16),

@@ -1,0 +1,189 @@
+"""Features or matches without those where a mask says so.
+
+Two ways, for any hloc file: features lose the masked keypoints with all that belongs to them, or
+features stay, with their indices, and matches lose those at masked keypoints.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from ..errors import DiskHlocError
+from ..io.features import list_keypoints
+from ..io.images import ImageReadError, read_image
+from ..io.masks import Masks, keep_keypoints, to_json
+from ..io.matches import require_distinct_groups
+from ..io.store import CONF_ATTRIBUTE, reading, require_space
+from ..log import logger
+
+# Of an image, not of its keypoints, whatever their number is.
+_OF_THE_IMAGE = ("image_size", "global_descriptor")
+
+
+def main(
+    conf: Mapping[str, Any],
+    feature_path: Path,
+    output: Path,
+    *,
+    match_path: Path | None = None,
+    image_dir: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Apply masks to a features file, or to a matches file made from it.
+
+    Args:
+        conf: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`).
+        feature_path: any hloc features file: its keypoints are judged.
+        output: the file to write, whole or not at all.
+        match_path: a matches file; given, it is masked and features keep all keypoints.
+        image_dir: the photos, whose sizes are read where the features file lacks ``image_size``
+            (as hloc's dense matchers' do).
+        overwrite: replace ``output``.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        DiskHlocError: a file or mask is missing or broken, or ``output`` exists.
+    """
+    if output.exists() and not overwrite:
+        raise DiskHlocError(f"{output} exists: use --overwrite, or give another file")
+    if output.resolve() in (feature_path.resolve(), (match_path or feature_path).resolve()):
+        raise DiskHlocError(f"{output} would replace what it is made from: give another file")
+    masks = Masks(conf)
+    with reading(feature_path) as features:
+        keep = _judge(features, list_keypoints(feature_path), masks, image_dir)
+        if match_path is None:
+            with _whole(output, feature_path) as target:
+                _filter_features(features, target, keep)
+                _note(target, masks.conf)
+        else:
+            with reading(match_path) as matches, _whole(output, match_path) as target:
+                _filter_matches(matches, target, keep, match_path)
+                _note(target, masks.conf)
+    total = sum(len(flags) for flags in keep.values())
+    dropped = total - sum(int(flags.sum()) for flags in keep.values())
+    logger.info("%d of %d keypoints are masked, in %d images", dropped, total, len(keep))
+    if masks.missing:
+        logger.info(
+            "%d of %d images have no mask: all of them was kept", len(masks.missing), len(keep)
+        )
+    return output
+
+
+def _judge(
+    features: h5py.File, names: list[str], masks: Masks, image_dir: Path | None
+) -> dict[str, NDArray[np.bool_]]:
+    """Image name -> which of its keypoints are kept."""
+    keep = {}
+    for name in tqdm(names, desc="Mask", unit="image"):
+        group = features[name]
+        if "image_size" in group:
+            width, height = (int(side) for side in group["image_size"][()])
+        elif image_dir is None:
+            raise DiskHlocError(
+                f"{features.filename} does not hold the size of {name}: give the photos (--images)"
+            )
+        else:
+            try:
+                height, width = read_image(image_dir / name).shape[:2]
+            except ImageReadError as error:
+                raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
+        keep[name] = keep_keypoints(masks(name, (width, height)), group["keypoints"][()])
+    return keep
+
+
+def _filter_features(
+    features: h5py.File, target: h5py.File, keep: Mapping[str, NDArray[np.bool_]]
+) -> None:
+    _copy_attributes(features, target)
+    for name, flags in keep.items():
+        source = features[name]
+        group = target.create_group(name)
+        _copy_attributes(source, group)
+        for key, dataset in source.items():
+            values = dataset[()]
+            axis = _keypoint_axis(key, values, len(flags))
+            if axis is not None:
+                values = np.compress(flags, values, axis=axis)
+            _copy_attributes(dataset, group.create_dataset(key, data=values))
+
+
+def _keypoint_axis(key: str, values: Any, count: int) -> int | None:
+    """The axis along which a dataset has an entry a keypoint; None if it has not."""
+    shape = np.shape(values)
+    if key in _OF_THE_IMAGE or not shape:
+        return None
+    if key.startswith("descriptors"):
+        return len(shape) - 1 if shape[-1] == count else None
+    return 0 if shape[0] == count else None
+
+
+def _filter_matches(
+    matches: h5py.File,
+    target: h5py.File,
+    keep: Mapping[str, NDArray[np.bool_]],
+    path: Path,
+) -> None:
+    require_distinct_groups(keep)
+    by_group = {name.replace("/", "-"): flags for name, flags in keep.items()}
+    _copy_attributes(matches, target)
+    for first in tqdm(matches, desc="Mask", unit="image"):
+        for second in matches[first]:
+            pair = f"{first}/{second}"
+            source = matches[pair]
+            if not isinstance(source, h5py.Group) or "matches0" not in source:
+                raise DiskHlocError(f"{path} is not hloc's matches file: {pair} has no matches0")
+            absent = [name for name in (first, second) if name not in by_group]
+            if absent:
+                raise DiskHlocError(f"{path} has matches of {absent[0]}, the features have none")
+            group = target.create_group(pair)
+            _copy_attributes(source, group)
+            flags0, flags1 = by_group[first], by_group[second]
+            matches0 = source["matches0"][()]
+            if len(matches0) != len(flags0) or matches0.max(initial=-1) >= len(flags1):
+                raise DiskHlocError(f"{path} was made from other features ({pair})")
+            matched = np.flatnonzero(matches0 >= 0)
+            gone = matched[~(flags0[matched] & flags1[matches0[matched]])]
+            for key, dataset in source.items():
+                values = dataset[()]
+                if key == "matches0":
+                    values[gone] = -1
+                elif key == "matching_scores0":
+                    values[gone] = 0
+                _copy_attributes(dataset, group.create_dataset(key, data=values))
+
+
+@contextmanager
+def _whole(path: Path, like: Path) -> Iterator[h5py.File]:
+    """A new HDF5 file about as large as another, which takes its name once it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_space(path, like.stat().st_size)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(partial, "w", libver="latest") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
+    for key, value in source.attrs.items():
+        target.attrs[key] = value
+
+
+def _note(target: h5py.File, conf: Mapping[str, Any]) -> None:
+    """Say what made the file, so that extraction or matching does not go on in it unmasked."""
+    made_with = json.loads(target.attrs.get(CONF_ATTRIBUTE, "{}"))
+    target.attrs[CONF_ATTRIBUTE] = json.dumps({**made_with, "masked": to_json(conf)})
