@@ -7,6 +7,7 @@ World coordinates are in metres with z up. Cameras are COLMAP's: x right, y down
 from .camera import Camera, look_at, project, quaternion
 from .dataset import object_mask, write_scene
 from .lighting import lit
+from .moving import billboard
 from .render import Rendering, render
 from .room import camera_path, make_room
 from .world import Quad, Scene, box, turned
@@ -16,6 +17,7 @@ __all__ = [
     "Quad",
     "Rendering",
     "Scene",
+    "billboard",
     "box",
     "camera_path",
     "lit",

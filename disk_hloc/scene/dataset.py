@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from ..io.poses import Pose, write_poses
 from .camera import Camera, quaternion
 from .render import Rendering, render
 from .room import camera_path, make_room
-from .world import Scene
+from .world import Quad, Scene
 
 
 def object_mask(rendering: Rendering, scene: Scene, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -35,6 +35,7 @@ def write_scene(
     cam_from_world: ArrayLike | None = None,
     depth: bool = False,
     masks_of: Sequence[str] = (),
+    moving: Callable[[int, NDArray[np.float64]], Sequence[Quad]] | None = None,
     noise: float = 1.5,
     seed: int = 0,
     jpeg_quality: int = 95,
@@ -53,6 +54,10 @@ def write_scene(
     `cam_from_world` (N, 3, 4) the poses, by default `camera_path(num_views)`. `noise` is the
     standard deviation of sensor noise in grey levels; `seed` decides it as well.
 
+    `moving`, such as `billboard`, gives what stands elsewhere in each view: called with the index
+    of a view and its cam_from_world (3, 4), it returns quads that are added to that view alone.
+    Their light is what their textures hold, and they cast no shadow.
+
     Raises ValueError for objects that the scene lacks and for impossible sizes or poses;
     DiskHlocError where a file cannot be written, or where the room is wanted and scikit-image is
     missing.
@@ -68,8 +73,9 @@ def write_scene(
     if poses.ndim != 3 or poses.shape[1:] != (3, 4):
         raise ValueError(f"cam_from_world is not (N, 3, 4) but {poses.shape}")
     scene = make_room(seed) if scene is None else scene
+    added = [() if moving is None else tuple(moving(i, pose)) for i, pose in enumerate(poses)]
     # An unknown name must show before anything is removed or rendered.
-    scene.labels_of(masks_of)
+    Scene(scene.quads + tuple(quad for quads in added for quad in quads)).labels_of(masks_of)
     camera = Camera.from_size(width, height)
     folder = Path(folder)
     try:
@@ -81,7 +87,8 @@ def write_scene(
         truth = {}
         for i, pose in enumerate(tqdm(poses, desc="Draw", unit="image")):
             stem = f"{i:04d}"
-            seen = render(scene, camera, pose, noise=noise, seed=_seed_of_view(seed, i))
+            in_view = Scene(scene.quads + added[i]) if added[i] else scene
+            seen = render(in_view, camera, pose, noise=noise, seed=_seed_of_view(seed, i))
             _write_image(
                 folder / "images" / f"{stem}.jpg",
                 seen.image[:, :, ::-1],
@@ -90,7 +97,9 @@ def write_scene(
             if depth:
                 np.save(folder / "depth" / f"{stem}.npy", seen.depth)
             if masks_of:
-                keep = np.where(object_mask(seen, scene, masks_of), 0, 255).astype(np.uint8)
+                # What moves may be in other views only.
+                names = [name for name in masks_of if name in in_view.object_names]
+                keep = np.where(object_mask(seen, in_view, names), 0, 255).astype(np.uint8)
                 _write_image(folder / "masks" / f"{stem}.jpg.png", keep, [])
             truth[f"{stem}.jpg"] = Pose(np.array(quaternion(pose[:, :3])), pose[:, 3])
         numbers = (camera.fx, camera.fy, camera.cx, camera.cy)
