@@ -23,6 +23,7 @@ from ..weights import load_disk
 DESCRIPTOR_DIM = 128
 # The U-Net halves its input four times.
 STRIDE = 16
+DESCRIBED_AT_ONCE = 512
 
 
 class DISK(nn.Module):
@@ -151,12 +152,20 @@ class DISK(nn.Module):
 
     def _describe(self, features: Tensor, xy: Tensor) -> Tensor:
         """(128, N) descriptors at integer pixels ``xy`` (N, 2) of ``features`` (C, H, W)."""
+        # In blocks of one size: a matrix product may sum in another order for another size, and a
+        # keypoint's descriptor is not to depend, in its last bit, on how many others there are.
+        count = len(xy)
+        blocks = F.pad(xy, (0, 0, 0, -count % DESCRIBED_AT_ONCE)).split(DESCRIBED_AT_ONCE)
+        described = [self._describe_block(features, block) for block in blocks]
+        return F.normalize(torch.cat(described, dim=1)[:, :count], dim=0)
+
+    def _describe_block(self, features: Tensor, xy: Tensor) -> Tensor:
         convolution = self.unet.path_up[-1].conv[-1]
         weight = convolution.weight[:DESCRIPTOR_DIM]
         size = weight.shape[-1]
         channels, height, width = features.shape
         flat = features.reshape(channels, height * width)
-        descriptors = convolution.bias[:DESCRIPTOR_DIM, None].repeat(1, len(xy))
+        descriptors: Tensor = convolution.bias[:DESCRIPTOR_DIM, None].repeat(1, len(xy))
         for row in range(size):
             for column in range(size):
                 x = xy[:, 0] + (column - size // 2)
@@ -164,7 +173,7 @@ class DISK(nn.Module):
                 inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
                 index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
                 descriptors += weight[:, :, row, column] @ (flat[:, index] * inside)
-        return F.normalize(descriptors, dim=0)
+        return descriptors
 
 
 def find_keypoints(
