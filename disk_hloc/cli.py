@@ -243,11 +243,15 @@ def demo(
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
-    """Draw a synthetic room with known poses, reconstruct it, and say how exact that was."""
+    """Draw a room in which something moves; reconstruct it, with masks of that and without.
+
+    OUT gets the scene, both models and demo.png.
+    """
     from .pipelines import demo as pipeline
 
     report = pipeline.main(out, overwrite=overwrite, device=device)
-    typer.echo(_table(report))
+    for title, figures in report.items():
+        typer.echo(f"{title.capitalize()}\n{_table(figures)}")
 
 
 @app.command()

@@ -97,7 +97,7 @@ def _category_ids(classes: Iterable[str | int], categories: list[Any], path: Pat
     for wanted in classes:
         if str(wanted) in names:
             ids.add(names[str(wanted)])
-        elif str(wanted).isdigit():
+        elif str(wanted).isdigit() and int(wanted) in names.values():
             ids.add(int(wanted))
         else:
             raise DiskHlocError(f"{path} knows no class {wanted!r}; known: {', '.join(names)}")

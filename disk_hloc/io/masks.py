@@ -254,8 +254,9 @@ def _gray(image: Image.Image) -> np.ndarray:
 
 def _labels(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
-    if values.ndim == 2:
-        return values.astype(np.int64)
+    if values.ndim == 2 or values.shape[2] < 3:
+        # With an alpha channel at most.
+        return values.reshape(*values.shape[:2], -1)[..., 0].astype(np.int64)
     red, green, blue = (values[..., i].astype(np.int64) for i in range(3))
     return red + 256 * green + 65536 * blue
 

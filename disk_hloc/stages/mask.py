@@ -113,19 +113,28 @@ def _filter_features(
         _copy_attributes(source, group)
         for key, dataset in source.items():
             values = dataset[()]
-            axis = _keypoint_axis(key, values, len(flags))
+            try:
+                axis = _keypoint_axis(key, values, len(flags))
+            except ValueError as error:
+                raise DiskHlocError(f"{features.filename}, {name}: {error}") from error
             if axis is not None:
                 values = np.compress(flags, values, axis=axis)
             _copy_attributes(dataset, group.create_dataset(key, data=values))
 
 
 def _keypoint_axis(key: str, values: Any, count: int) -> int | None:
-    """The axis along which a dataset has an entry a keypoint; None if it has not."""
+    """The axis along which a dataset has an entry a keypoint; None if it has not.
+
+    Raises:
+        ValueError: descriptors that are not (D, N) for N keypoints.
+    """
     shape = np.shape(values)
     if key in _OF_THE_IMAGE or not shape:
         return None
     if key.startswith("descriptors"):
-        return len(shape) - 1 if shape[-1] == count else None
+        if shape[-1] != count:
+            raise ValueError(f"{key} are {shape}, but hloc's are (D, {count})")
+        return len(shape) - 1
     return 0 if shape[0] == count else None
 
 

@@ -16,11 +16,17 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_the_room_is_reconstructed_to_millimetres(tmp_path: Path) -> None:
+def test_the_room_is_reconstructed_to_millimetres_where_the_board_is_masked(
+    tmp_path: Path,
+) -> None:
     report = demo.main(tmp_path)
-    assert report["registered"] == report["images"] == 12
-    assert report["position_error_mm"]["max"] < 3
-    assert report["rotation_error_deg"]["max"] < 0.3
+    masked, unmasked = report["with masks"], report["without masks"]
+    assert masked["registered"] == masked["images"] == 12
+    assert masked["position_error_mm"]["mean"] < 3
+    assert masked["rotation_error_deg"]["max"] < 0.5
+    # Without masks the photos are placed by the board: images are lost or decimetres off.
+    lost = unmasked["images"] - unmasked["registered"]
+    assert lost >= 3 or unmasked["position_error_mm"]["mean"] > 50
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.size[0] > 1000
         # Not blank: photo, points and cameras are on it.
