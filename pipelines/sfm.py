@@ -92,7 +92,15 @@ def main(
         else:
             pairs.given(Path(pairs_from), pairs_path, without=unreadable)
     with _timed(seconds, "match"):
-        match.main(matcher_conf, pairs_path, features, matches, overwrite=overwrite, device=device)
+        # Features that were masked anew have other indices.
+        match.main(
+            matcher_conf,
+            pairs_path,
+            features,
+            matches,
+            overwrite=overwrite or mask_afterwards,
+            device=device,
+        )
     with _timed(seconds, "reconstruct"):
         model = reconstruct.main(
             output / "sfm",
