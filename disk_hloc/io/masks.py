@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DiskHlocError
+from ..log import logger
 from .coco import read_coco
 from .images import SUFFIXES, original_coordinates
 
@@ -97,6 +98,13 @@ class Masks:
             return np.ones((size[1], size[0]), dtype=bool)
         keep: Mask = np.logical_and.reduce(found)
         return grow_ignored(keep, self.conf["dilate"])
+
+    def log_missing(self, num_images: int) -> None:
+        """Say of how many of ``num_images`` images there was no mask, if of any."""
+        if self.missing:
+            logger.info(
+                "%d of %d images have no mask: all of them was kept", len(self.missing), num_images
+            )
 
     def _open_sources(self) -> Iterable[Source]:
         conf = self.conf

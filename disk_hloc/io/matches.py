@@ -19,7 +19,12 @@ from .store import appending
 
 def names_to_pair(name0: str, name1: str) -> str:
     """The group of a pair: ``name0/name1``, with ``-`` for a ``/`` within a name."""
-    return "/".join((name0.replace("/", "-"), name1.replace("/", "-")))
+    return f"{group_name(name0)}/{group_name(name1)}"
+
+
+def group_name(name: str) -> str:
+    """An image's name as it stands in a group's: ``-`` for ``/``."""
+    return name.replace("/", "-")
 
 
 def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | None:
@@ -39,7 +44,7 @@ def require_distinct_groups(names: Iterable[str]) -> None:
     """
     taken: dict[str, str] = {}
     for name in sorted(set(names)):
-        other = taken.setdefault(name.replace("/", "-"), name)
+        other = taken.setdefault(group_name(name), name)
         if other != name:
             raise DiskHlocError(
                 f"hloc's matches file cannot tell {other!r} from {name!r}, since it writes '-' "

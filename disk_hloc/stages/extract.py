@@ -84,10 +84,8 @@ def main(
             continue
         features, uncertainty = extract_photo(model, photo)
         write_features(feature_path, name, features, uncertainty)
-    if sources is not None and sources.missing:
-        logger.info(
-            "%d of %d images have no mask: all of them was kept", len(sources.missing), len(todo)
-        )
+    if sources is not None:
+        sources.log_missing(len(todo))
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
         raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")

@@ -22,7 +22,7 @@ from ..errors import DiskHlocError
 from ..io.features import list_keypoints
 from ..io.images import ImageReadError, read_image
 from ..io.masks import Masks, keep_keypoints, to_json
-from ..io.matches import require_distinct_groups
+from ..io.matches import group_name, require_distinct_groups
 from ..io.store import CONF_ATTRIBUTE, reading, require_space
 from ..log import logger
 
@@ -74,10 +74,7 @@ def main(
     total = sum(len(flags) for flags in keep.values())
     dropped = total - sum(int(flags.sum()) for flags in keep.values())
     logger.info("%d of %d keypoints are masked, in %d images", dropped, total, len(keep))
-    if masks.missing:
-        logger.info(
-            "%d of %d images have no mask: all of them was kept", len(masks.missing), len(keep)
-        )
+    masks.log_missing(len(keep))
     return output
 
 
@@ -145,7 +142,7 @@ def _filter_matches(
     path: Path,
 ) -> None:
     require_distinct_groups(keep)
-    by_group = {name.replace("/", "-"): flags for name, flags in keep.items()}
+    by_group = {group_name(name): flags for name, flags in keep.items()}
     _copy_attributes(matches, target)
     for first in tqdm(matches, desc="Mask", unit="image"):
         for second in matches[first]:
