@@ -1,0 +1,57 @@
+"""Maxima of a heatmap, and their refinement."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from disk_hloc.models.peaks import find_keypoints, refine_keypoints
+
+
+def paraboloid(x: float, y: float, height: int = 9, width: int = 11) -> torch.Tensor:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return 10 - 0.3 * (columns - x) ** 2 - 0.7 * (rows - y) ** 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(x=st.floats(2, 8), y=st.floats(2, 6))
+def test_a_paraboloids_peak_is_found_exactly(x: float, y: float) -> None:
+    heatmap = paraboloid(x, y)
+    at = torch.nonzero(heatmap == heatmap.max())[:1].flip(1)
+    torch.testing.assert_close(
+        refine_keypoints(heatmap, at), torch.tensor([[x, y]]), rtol=0, atol=1e-4
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**31), size=st.tuples(st.integers(1, 30), st.integers(1, 30)))
+def test_no_maximum_moves_more_than_half_a_pixel(seed: int, size: tuple[int, int]) -> None:
+    heatmap = torch.randn(*size, generator=torch.Generator().manual_seed(seed))
+    xy, _ = find_keypoints(heatmap, window_size=1, threshold=-10)
+    moved = refine_keypoints(heatmap, xy)
+    assert moved.dtype == torch.float32
+    assert torch.isfinite(moved).all()
+    assert ((moved - xy).abs() <= 0.5).all()
+
+
+def test_a_maximum_at_the_edge_stays_along_that_axis() -> None:
+    heatmap = paraboloid(0.3, 3.4)
+    assert refine_keypoints(heatmap, torch.tensor([[0, 3]])).tolist() == [[0, pytest.approx(3.4)]]
+
+
+def test_a_flat_neighbourhood_moves_nothing() -> None:
+    assert refine_keypoints(torch.ones(5, 5), torch.tensor([[2, 2]])).tolist() == [[2, 2]]
+
+
+def test_ties_are_no_maxima_and_the_limit_is_filled_by_row() -> None:
+    heatmap = torch.zeros(9, 30)
+    heatmap[4, 4] = heatmap[4, 5] = 5  # a plateau: none is greater than the other
+    for x, value in ((12, 1.0), (18, 2.0), (24, 1.0)):
+        heatmap[4, x] = value
+    xy, scores = find_keypoints(heatmap, max_keypoints=2)
+    assert xy.tolist() == [[12, 4], [18, 4]]
+    assert scores.tolist() == [1.0, 2.0]
+    assert find_keypoints(heatmap)[0].tolist() == [[12, 4], [18, 4], [24, 4]]
+    assert len(find_keypoints(heatmap, max_keypoints=0)[0]) == 0
