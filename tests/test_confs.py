@@ -26,10 +26,10 @@ def test_extractors_have_hlocs_form():
     assert len({conf["output"] for conf in found.values()}) == len(found)
 
 
-def test_disk_is_hlocs_own_conf():
+def test_disk_is_hlocs_own_conf_with_keypoints_between_pixels():
     assert confs.extractors()["disk"] == {
         "output": "feats-disk",
-        "model": {"name": "disk", "max_keypoints": 5000},
+        "model": {"name": "disk", "max_keypoints": 5000, "subpixel": True, "precision": "auto"},
         "preprocessing": {"grayscale": False, "resize_max": 1600},
     }
 

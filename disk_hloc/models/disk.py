@@ -1,10 +1,7 @@
-"""DISK's detector and descriptor, with descriptors computed at the keypoints alone.
+"""DISK's detector and descriptor.
 
 Tyszkiewicz, Fua, Trulls, "DISK: Learning local features with policy gradient", NeurIPS 2020,
-section 3; the architecture is kornia's. The last convolution of the U-Net makes 128 descriptor
-channels and one heatmap channel for every pixel and is four fifths of the arithmetic. Here it
-makes the heatmap everywhere and descriptors only where a keypoint is, which is the same sum of
-products and needs no (128, H, W) map.
+section 3. The network is in :mod:`.unet`, what becomes of its heatmap in :mod:`.peaks`.
 """
 
 from __future__ import annotations
@@ -12,18 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import kornia.feature
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import DiskHlocError
 from ..weights import load_disk
+from .peaks import find_keypoints, refine_keypoints
+from .unet import DESCRIPTOR_DIM, STRIDE, UNet
 
-DESCRIPTOR_DIM = 128
-# The U-Net halves its input four times.
-STRIDE = 16
-DESCRIBED_AT_ONCE = 512
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
 class DISK(nn.Module):
@@ -35,13 +30,18 @@ class DISK(nn.Module):
         nms_window_size: odd side of the square, in pixels, in which a keypoint's score is
             greater than every other. A window that runs off the image has no keypoint.
         detection_threshold: a keypoint's score lies above it.
+        subpixel: move each keypoint, by at most half a pixel along each axis, to the peak of a
+            parabola through its neighbours; off leaves it at its pixel. Its descriptor is that of
+            its pixel.
+        precision: ``float32``, ``bfloat16`` or ``float16`` of the convolutions; ``auto`` is
+            float16 on CUDA and float32 elsewhere. Heatmap and descriptors are float32 sums.
         pad_if_not_divisible: pad the right and bottom to multiples of 16 with zeros; no keypoint
             lies in the padding.
 
-    Keypoints, scores and their order (by row, then column) are those of ``kornia.feature.DISK``
-    (0.9) with the same arguments. Where the two part: a grayscale image is taken as three equal
-    channels, and an image of at most 16 x 16 pixels, for which kornia's network has no instance
-    norm, is padded further.
+    In float32 and without ``subpixel``, keypoints, scores and their order (by row, then column) are
+    those of ``kornia.feature.DISK`` (0.9) with the same arguments, up to rounding. Where the two
+    part: a grayscale image is taken as three equal channels, and an image of at most 16 x 16
+    pixels, for which kornia's network has no instance norm, is padded further.
 
     Raises:
         DiskHlocError: the weights are missing or of another network.
@@ -52,10 +52,11 @@ class DISK(nn.Module):
         "max_keypoints": None,
         "nms_window_size": 5,
         "detection_threshold": 0.0,
+        "subpixel": True,
+        "precision": "auto",
         "pad_if_not_divisible": True,
     }
     required_data_keys: ClassVar[list[str]] = ["image"]
-    unet: Any
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__()
@@ -63,11 +64,15 @@ class DISK(nn.Module):
         window = self.conf["nms_window_size"]
         if window < 1 or window % 2 == 0:
             raise DiskHlocError(f"nms_window_size is {window}, but must be odd and positive")
-        self.unet = kornia.feature.DISK(desc_dim=DESCRIPTOR_DIM).unet
+        if self.conf["precision"] not in PRECISIONS:
+            raise DiskHlocError(
+                f"precision is {self.conf['precision']!r}, but must be one of "
+                f"{', '.join(PRECISIONS)}"
+            )
         parameters = load_disk(self.conf["weights"])
         try:
-            self.load_state_dict(parameters)
-        except RuntimeError as error:
+            self.unet = UNet(parameters)
+        except (KeyError, RuntimeError) as error:
             raise DiskHlocError(
                 f"weights {str(self.conf['weights'])!r} are of another network than DISK with "
                 f"{DESCRIPTOR_DIM} channels: {' '.join(str(error).split())[:200]}"
@@ -93,26 +98,43 @@ class DISK(nn.Module):
         """
         image = data["image"]
         height, width = image.shape[-2:]
-        features, heatmaps = self._features_and_heatmap(self._pad(image))
         prediction: dict[str, list[Tensor]] = {
             "keypoints": [],
             "keypoint_scores": [],
             "descriptors": [],
         }
         keep = data.get("keep")
-        for i, (feature, heatmap) in enumerate(zip(features, heatmaps, strict=True)):
+        # A batch is of use to a GPU only; elsewhere it would cost memory.
+        at_once = len(image) if image.is_cuda else 1
+        padded = self._pad(image)
+        for first in range(0, len(image), at_once):
+            features = self.unet(padded[first : first + at_once], self._dtype(image.device))
             # Cropped first: the padding neither holds a maximum nor outshines one.
-            xy, scores = find_keypoints(
-                heatmap[0, :height, :width],
-                max_keypoints=self.conf["max_keypoints"],
-                window_size=self.conf["nms_window_size"],
-                threshold=self.conf["detection_threshold"],
-                keep=None if keep is None else keep[i],
-            )
-            prediction["keypoints"].append(xy.float())
-            prediction["keypoint_scores"].append(scores)
-            prediction["descriptors"].append(self._describe(feature, xy))
+            heatmaps = self.unet.heatmap(features)[:, :height, :width]
+            for i, heatmap in enumerate(heatmaps):
+                xy, scores = find_keypoints(
+                    heatmap,
+                    max_keypoints=self.conf["max_keypoints"],
+                    window_size=self.conf["nms_window_size"],
+                    threshold=self.conf["detection_threshold"],
+                    keep=None if keep is None else keep[first + i],
+                )
+                refined = refine_keypoints(heatmap, xy) if self.conf["subpixel"] else xy.float()
+                prediction["keypoints"].append(refined)
+                prediction["keypoint_scores"].append(scores)
+                prediction["descriptors"].append(self.unet.describe(features[i], xy))
         return prediction
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.unet.get_buffer("bias").device
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        precision = self.conf["precision"]
+        if precision == "auto":
+            precision = "float16" if device.type == "cuda" else "float32"
+        return getattr(torch, precision)
 
     def _pad(self, image: Tensor) -> Tensor:
         if image.shape[1] == 1:
@@ -128,99 +150,3 @@ class DISK(nn.Module):
             # One value a channel is left at the bottom of the U-Net, and has no variance.
             pad_x += STRIDE
         return F.pad(image, (0, pad_x, 0, pad_y)) if pad_x or pad_y else image
-
-    def _features_and_heatmap(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W), the input of the U-Net's last convolution, and the (B, 1, H, W) heatmap."""
-        skipped = [image]
-        for block in self.unet.path_down:
-            skipped.append(block(skipped[-1]))
-        bottom = skipped.pop()
-        *blocks, last = self.unet.path_up
-        for block in blocks:
-            bottom = block(bottom, skipped.pop())
-        features = torch.cat([last.upsample(bottom), skipped.pop()], dim=1)
-        *norm_and_gate, convolution = last.conv
-        for layer in norm_and_gate:
-            features = layer(features)
-        heatmap = F.conv2d(
-            features,
-            convolution.weight[DESCRIPTOR_DIM:],
-            convolution.bias[DESCRIPTOR_DIM:],
-            padding="same",
-        )
-        return features, heatmap
-
-    def _describe(self, features: Tensor, xy: Tensor) -> Tensor:
-        """(128, N) descriptors at integer pixels ``xy`` (N, 2) of ``features`` (C, H, W)."""
-        # In blocks of one size: a matrix product may sum in another order for another size, and a
-        # keypoint's descriptor is not to depend, in its last bit, on how many others there are.
-        count = len(xy)
-        blocks = F.pad(xy, (0, 0, 0, -count % DESCRIBED_AT_ONCE)).split(DESCRIBED_AT_ONCE)
-        described = [self._describe_block(features, block) for block in blocks]
-        return F.normalize(torch.cat(described, dim=1)[:, :count], dim=0)
-
-    def _describe_block(self, features: Tensor, xy: Tensor) -> Tensor:
-        convolution = self.unet.path_up[-1].conv[-1]
-        weight = convolution.weight[:DESCRIPTOR_DIM]
-        size = weight.shape[-1]
-        channels, height, width = features.shape
-        flat = features.reshape(channels, height * width)
-        descriptors: Tensor = convolution.bias[:DESCRIPTOR_DIM, None].repeat(1, len(xy))
-        for row in range(size):
-            for column in range(size):
-                x = xy[:, 0] + (column - size // 2)
-                y = xy[:, 1] + (row - size // 2)
-                inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-                index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-                descriptors += weight[:, :, row, column] @ (flat[:, index] * inside)
-        return descriptors
-
-
-def find_keypoints(
-    heatmap: Tensor,
-    max_keypoints: int | None = None,
-    window_size: int = 5,
-    threshold: float = 0.0,
-    keep: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """The strict local maxima of a heatmap, by row, then column.
-
-    A maximum is greater than every other value in its full window (as kornia 0.9's ``nms2d``;
-    DISK's release differs at borders and ties), and greater than ``threshold``.
-
-    Args:
-        heatmap: (H, W) float.
-        max_keypoints: the greatest so many are kept; of those that tie for the last place, the
-            first by row and column. None keeps all.
-        window_size: odd side of the window in pixels.
-        threshold: in the heatmap's units.
-        keep: (H, W) bool; maxima elsewhere are dropped before the greatest are chosen.
-
-    Returns:
-        (N, 2) int64 x and y in pixels; (N,) scores.
-    """
-    height, width = heatmap.shape
-    radius = window_size // 2
-    if min(height, width) < window_size:
-        return heatmap.new_zeros((0, 2), dtype=torch.int64), heatmap.new_zeros(0)
-    inner = heatmap[radius : height - radius, radius : width - radius]
-    greatest = F.max_pool2d(heatmap[None, None], window_size, stride=1)[0, 0]
-    y, x = torch.nonzero((inner == greatest) & (inner > threshold), as_tuple=True)
-    y, x = y + radius, x + radius
-    if keep is not None:
-        kept = keep[y, x]
-        y, x = y[kept], x[kept]
-    if window_size > 1:
-        # The pooled maximum says that no other value is greater; ties must go too.
-        offset = torch.arange(-radius, radius + 1, device=heatmap.device)
-        window = heatmap[
-            y[:, None, None] + offset[None, :, None], x[:, None, None] + offset[None, None, :]
-        ]
-        alone = (window == heatmap[y, x][:, None, None]).sum(dim=(1, 2)) == 1
-        y, x = y[alone], x[alone]
-    scores = heatmap[y, x]
-    if max_keypoints is not None and len(scores) > max_keypoints:
-        strongest = torch.sort(scores, descending=True, stable=True).indices[:max_keypoints]
-        kept = strongest.sort().values
-        y, x, scores = y[kept], x[kept], scores[kept]
-    return torch.stack([x, y], dim=1), scores

@@ -102,11 +102,10 @@ def extract_photo(model: DISK, photo: Photo) -> tuple[dict[str, np.ndarray], flo
         The arrays of :mod:`disk_hloc.io.features`, descriptors as float16; and the keypoints'
         uncertainty in pixels, one pixel of the resized image.
     """
-    device = next(model.parameters()).device
-    image = torch.from_numpy(photo.image)[None].to(device)
+    image = torch.from_numpy(photo.image)[None].to(model.device)
     data = {"image": image}
     if photo.keep is not None:
-        data["keep"] = torch.from_numpy(photo.keep)[None].to(device)
+        data["keep"] = torch.from_numpy(photo.keep)[None].to(model.device)
     prediction = {key: values[0].cpu().numpy() for key, values in model(data).items()}
     resized = photo.image.shape[:0:-1]
     keypoints = [

@@ -14,7 +14,7 @@ from packaging.version import Version
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.loader import load_photo
-from disk_hloc.models.disk import DISK, find_keypoints
+from disk_hloc.models.disk import DISK
 from disk_hloc.weights import load_disk
 
 # Before 0.9 kornia dropped the weakest keypoint of an image that has no more than max_keypoints,
@@ -33,7 +33,10 @@ def reference() -> kornia.feature.DISK:
 
 @torch.inference_mode()
 def assert_same(ours: DISK, reference: kornia.feature.DISK, image: torch.Tensor) -> int:
-    """The same keypoints, scores and order, and descriptors within 1e-5; how many there are."""
+    """The same keypoints in the same order, scores and descriptors; how many there are.
+
+    Scores are logits of some hundreds; the bounds are those of float32 through ten convolutions.
+    """
     got = ours({"image": image})
     expected = reference(
         image.expand(-1, 3, -1, -1),
@@ -45,9 +48,10 @@ def assert_same(ours: DISK, reference: kornia.feature.DISK, image: torch.Tensor)
     for i, features in enumerate(expected):
         torch.testing.assert_close(got["keypoints"][i], features.keypoints, rtol=0, atol=0)
         torch.testing.assert_close(
-            got["keypoint_scores"][i], features.detection_scores, rtol=1e-5, atol=1e-5
+            got["keypoint_scores"][i], features.detection_scores, rtol=1e-5, atol=5e-3
         )
-        torch.testing.assert_close(got["descriptors"][i].T, features.descriptors, rtol=0, atol=1e-5)
+        cosines = (got["descriptors"][i].T * features.descriptors).sum(dim=1)
+        assert len(cosines) == 0 or cosines.min() > 0.99999
         assert got["keypoints"][i].dtype == got["descriptors"][i].dtype == torch.float32
     return sum(len(features.keypoints) for features in expected)
 
@@ -57,7 +61,7 @@ def assert_same(ours: DISK, reference: kornia.feature.DISK, image: torch.Tensor)
 def test_a_photo_gives_kornias_features(reference, sacre_coeur: Path, index: int) -> None:
     name = sorted(path.name for path in sacre_coeur.iterdir())[index]
     photo = load_photo(sacre_coeur, name, {"resize_max": 800})
-    ours = DISK({"max_keypoints": 1000})
+    ours = DISK({"max_keypoints": 1000, "subpixel": False})
     assert assert_same(ours, reference, torch.from_numpy(photo.image)[None]) == 1000
 
 
@@ -80,6 +84,7 @@ def test_any_size_and_conf_gives_kornias_features(
         "max_keypoints": limit,
         "nms_window_size": window,
         "detection_threshold": threshold,
+        "subpixel": False,
     }
     assert_same(DISK(conf), reference, image)
 
@@ -88,7 +93,7 @@ def test_any_size_and_conf_gives_kornias_features(
 def test_every_pixel_is_described_as_by_kornia(reference) -> None:
     """Corners and borders too, whose 5 x 5 patches run off the image."""
     image = torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(0))
-    ours = DISK({"nms_window_size": 1, "detection_threshold": -1e9})
+    ours = DISK({"nms_window_size": 1, "detection_threshold": -1e9, "subpixel": False})
     assert assert_same(ours, reference, image) == 32 * 48
 
 
@@ -135,22 +140,48 @@ def test_an_even_window_is_an_error() -> None:
 
 
 def test_no_dense_descriptors_are_made() -> None:
-    """The last convolution's 128 descriptor channels never exist for every pixel."""
+    """What the network keeps of an image is far less than a descriptor for every pixel."""
     model = DISK({"max_keypoints": 10})
-    shapes = []
-    original = torch.nn.functional.conv2d
+    with torch.profiler.profile(profile_memory=True, record_shapes=True) as profile:
+        model({"image": torch.rand(1, 3, 256, 256)})
+    dense = 128 * 256 * 256 * 4
+    largest = max(abs(event.self_cpu_memory_usage) for event in profile.events())
+    assert 0 < largest < dense / 2
 
-    def spy(image, weight, *args, **kwargs):
-        shapes.append(weight.shape[0])
-        return original(image, weight, *args, **kwargs)
 
-    torch.nn.functional.conv2d = spy
-    try:
-        model({"image": torch.rand(1, 3, 32, 32)})
-    finally:
-        torch.nn.functional.conv2d = original
-    assert shapes[-1] == 1
-    assert max(shapes) < 128
+@torch.inference_mode()
+def test_half_precision_finds_nearly_the_same(sacre_coeur: Path) -> None:
+    photo = load_photo(
+        sacre_coeur, min(path.name for path in sacre_coeur.iterdir()), {"resize_max": 640}
+    )
+    image = torch.from_numpy(photo.image)[None]
+    exact, rough = (
+        DISK({"max_keypoints": 500, "subpixel": False, "precision": precision})({"image": image})
+        for precision in ("float32", "bfloat16")
+    )
+    same = {tuple(point) for point in exact["keypoints"][0].tolist()}
+    same &= {tuple(point) for point in rough["keypoints"][0].tolist()}
+    assert 0.95 * 500 < len(same) < 500
+
+
+def test_an_unknown_precision_is_an_error() -> None:
+    with pytest.raises(DiskHlocError, match="float32, bfloat16, float16"):
+        DISK({"precision": "int8"})
+
+
+@torch.inference_mode()
+def test_a_result_outlives_the_next_image() -> None:
+    """The network's memory is used again; what it has returned is not in it."""
+    model = DISK({"max_keypoints": 50})
+    image = torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    first = model({"image": image[:1]})
+    copies = {key: values[0].clone() for key, values in first.items()}
+    model({"image": image[1:]})
+    for key, values in copies.items():
+        torch.testing.assert_close(first[key][0], values, rtol=0, atol=0)
+    both = model({"image": image})
+    for key, values in copies.items():
+        torch.testing.assert_close(both[key][0], values, rtol=0, atol=0)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -163,15 +194,3 @@ def test_cuda_agrees_with_the_cpu(sacre_coeur: Path) -> None:
     cpu = {tuple(point) for point in on_cpu["keypoints"][0].tolist()}
     gpu = {tuple(point) for point in on_gpu["keypoints"][0].tolist()}
     assert len(cpu & gpu) >= 0.98 * len(cpu)
-
-
-def test_ties_are_no_maxima_and_the_limit_is_filled_by_row() -> None:
-    heatmap = torch.zeros(9, 30)
-    heatmap[4, 4] = heatmap[4, 5] = 5  # a plateau: none is greater than the other
-    for x, value in ((12, 1.0), (18, 2.0), (24, 1.0)):
-        heatmap[4, x] = value
-    xy, scores = find_keypoints(heatmap, max_keypoints=2)
-    assert xy.tolist() == [[12, 4], [18, 4]]
-    assert scores.tolist() == [1.0, 2.0]
-    assert find_keypoints(heatmap)[0].tolist() == [[12, 4], [18, 4], [24, 4]]
-    assert len(find_keypoints(heatmap, max_keypoints=0)[0]) == 0

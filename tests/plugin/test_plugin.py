@@ -51,8 +51,12 @@ hloc = import_provider().__name__
 extract_features = importlib.import_module(hloc + ".extract_features")
 images = Path({str(sacre_coeur)!r})
 names = sorted(path.name for path in images.iterdir())[:2]
+conf = extract_features.confs["disk"]
+if {{registered}}:
+    # Ours lie between pixels, if not told otherwise.
+    conf["model"]["subpixel"] = False
 extract_features.main(
-    extract_features.confs["disk"], images, image_list=names, feature_path=Path("{{output}}")
+    conf, images, image_list=names, feature_path=Path("{{output}}")
 )
 model = importlib.import_module(hloc + ".extractors.disk")
 print(json.dumps([model.__name__, model.__file__]))
@@ -80,9 +84,11 @@ print(json.dumps([model.__name__, model.__file__]))
                 theirs[name]["descriptors"][()].astype(np.float32),
                 atol=5e-4,
             )
-            np.testing.assert_array_equal(
-                ours[name]["scores"][()],
+            # One step of float16 at 512.
+            np.testing.assert_allclose(
+                ours[name]["scores"][()].astype(np.float32),
                 theirs[name]["keypoint_scores" if "keypoint_scores" in theirs[name] else "scores"],
+                atol=0.5,
             )
 
 

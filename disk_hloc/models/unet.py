@@ -1,0 +1,376 @@
+"""DISK's U-Net, arranged for inference.
+
+The network is that of Tyszkiewicz, Fua, Trulls, "DISK", NeurIPS 2020, section 3 and appendix, in
+kornia's form: each block normalises its input channel by channel, gates it (PReLU) and convolves
+it. Here the same function is computed in another order:
+
+* A block's deviation goes into its weights, since ``prelu(a x) = a prelu(x)`` for a > 0. A bias
+  that is followed by a norm cancels and is left out.
+* An upsampled map is never stored. Its mean is that of the smaller map, its deviation follows from
+  that map in closed form, and its rows are made as they are needed, in bands that stay in cache.
+* The last convolution's heatmap channel is one matrix product of 25 taps a pixel, shifted and
+  added; its 128 descriptor channels are computed at keypoints only.
+* On a CPU in float32 the convolutions are Winograd's (:mod:`.winograd`).
+
+Maps are (B, H, W, C): with channels last a pixel's channels are one row of a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import winograd
+from .workspace import Workspace
+
+KERNEL = winograd.KERNEL
+BORDER = KERNEL // 2
+DESCRIPTOR_DIM = 128
+# kornia's name of a layer, its channels in and out; five lead down, four up again.
+_LAYERS = (
+    ("path_down.0.1", 3, 16),
+    ("path_down.1.1", 16, 32),
+    ("path_down.2.1", 32, 64),
+    ("path_down.3.1", 64, 64),
+    ("path_down.4.1", 64, 64),
+    ("path_up.0.conv", 64 + 64, 64),
+    ("path_up.1.conv", 64 + 64, 64),
+    ("path_up.2.conv", 64 + 32, 64),
+    ("path_up.3.conv", 64 + 16, DESCRIPTOR_DIM + 1),
+)
+_DOWN = 5
+# The U-Net halves its input four times.
+STRIDE = 16
+# Of a band of rows, in float32 4 MB: it and what is made of it stay in a cache of the last level.
+BAND_ELEMENTS = 1 << 20
+# Of what statistics are gathered over at a time.
+_CHUNK_ELEMENTS = 1 << 18
+_EPSILON = 1e-5  # torch's InstanceNorm2d
+_DESCRIBED_AT_ONCE = 512
+# A Winograd tile needs this many channels to earn its transforms.
+_WINOGRAD_CHANNELS = 32
+# Row x of a doubled map is these shares of the four rows of the smaller map around it, for an even
+# and an odd x at the centre of five (bilinear, align_corners=False).
+_SHARES = (
+    (
+        (0.25, 0.75, 0, 0),
+        (0, 0.75, 0.25, 0),
+        (0, 0.25, 0.75, 0),
+        (0, 0, 0.75, 0.25),
+        (0, 0, 0.25, 0.75),
+    ),
+    (
+        (0.75, 0.25, 0, 0),
+        (0.25, 0.75, 0, 0),
+        (0, 0.75, 0.25, 0),
+        (0, 0.25, 0.75, 0),
+        (0, 0, 0.75, 0.25),
+    ),
+)
+
+
+class UNet(nn.Module):
+    """DISK's U-Net up to its last convolution, and that convolution where it is asked for.
+
+    Args:
+        parameters: by kornia's names, ``unet.path_down.0.1.3.weight`` and so on.
+
+    Raises:
+        KeyError, RuntimeError: the parameters are of another network.
+    """
+
+    bias: Tensor
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.workspace = Workspace()
+        expected = set(parameters)
+        self.last = len(_LAYERS) - 1
+        for i, (name, channels, out_channels) in enumerate(_LAYERS):
+            weight = parameters[f"unet.{name}.3.weight"]
+            if weight.shape != (out_channels, channels, KERNEL, KERNEL):
+                raise RuntimeError(f"unet.{name}.3.weight is of shape {tuple(weight.shape)}")
+            self._keep(f"weight{i}", weight)
+            expected -= {f"unet.{name}.3.weight", f"unet.{name}.3.bias"}
+            if i > 0:
+                self._keep(f"slope{i}", parameters[f"unet.{name}.1.weight"])
+                expected -= {f"unet.{name}.1.weight"}
+            if channels >= _WINOGRAD_CHANNELS and i != self.last:
+                self._keep(f"points{i}", winograd.transform_weight(weight))
+        self._keep("bias", parameters[f"unet.{_LAYERS[-1][0]}.3.bias"])
+        if expected:
+            raise RuntimeError(f"unexpected {', '.join(sorted(expected))}")
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        self.register_buffer(name, values.float(), persistent=False)
+
+    def forward(self, image: Tensor, dtype: torch.dtype) -> Gated:
+        """What the last convolution convolves. It is valid until the next call.
+
+        Args:
+            image: (B, 3, H, W) float32, H and W multiples of 16.
+            dtype: of the convolutions: float32, bfloat16 or float16.
+        """
+        pixels = image.permute(0, 2, 3, 1).to(dtype).contiguous()
+        maps = [self._convolve(0, lambda start, stop: pixels[:, start:stop], pixels)]
+        for i in range(1, _DOWN):
+            gated = Gated.of(self.get_buffer(f"slope{i}"), self._halve(i, maps[-1]))
+            maps.append(self._convolve(i, gated.rows, gated.plain))
+        bottom = maps.pop()
+        for i in range(_DOWN, self.last):
+            gated = Gated.of(self.get_buffer(f"slope{i}"), maps.pop(), bottom)
+            bottom = self._convolve(i, gated.rows, gated.plain)
+        return Gated.of(self.get_buffer(f"slope{self.last}"), maps.pop(), bottom)
+
+    def _convolve(self, i: int, rows: winograd.Rows, like: Tensor) -> Tensor:
+        """Layer ``i`` of a map of the size of ``like``, as :func:`.winograd.convolve` takes it."""
+        weight = self.get_buffer(f"weight{i}")
+        out_channels, channels = weight.shape[:2]
+        batch, height, width, _ = like.shape
+        result = self.workspace.take(
+            f"map {i}", batch, height, width, out_channels, dtype=like.dtype, device=like.device
+        )
+        single = like.dtype == torch.float32 and like.device.type == "cpu" and batch == 1
+        if single and f"points{i}" in self._buffers:
+            points = self.get_buffer(f"points{i}")
+            winograd.convolve(lambda *part: rows(*part)[0], points, result[0], self.workspace)
+            return result
+        weight = weight.to(like.dtype).contiguous(memory_format=torch.channels_last)
+        for start, stop in bands(like, max(channels, out_channels)):
+            first, last = start - BORDER, stop + BORDER
+            band = rows(max(0, first), min(height, last)).to(like.dtype)
+            outside = (max(0, -first), max(0, last - height))
+            if any(outside):
+                band = F.pad(band, (0, 0, 0, 0, *outside))
+            convolved = F.conv2d(band.permute(0, 3, 1, 2), weight, padding=(0, BORDER))
+            result[:, start:stop] = convolved.permute(0, 2, 3, 1)
+        return result
+
+    def _halve(self, i: int, full: Tensor) -> Tensor:
+        """Means of 2 x 2 pixels, the input of layer ``i``."""
+        batch, height, width, channels = full.shape
+        result = self.workspace.take(
+            f"halved {i}", batch, height // 2, width // 2, channels,
+            dtype=full.dtype, device=full.device,
+        )  # fmt: skip
+        for start, stop in bands(full, channels):
+            pooled = F.avg_pool2d(full[:, start:stop].permute(0, 3, 1, 2), 2)
+            result[:, start // 2 : stop // 2] = pooled.permute(0, 2, 3, 1)
+        return result
+
+    def heatmap(self, gated: Gated) -> Tensor:
+        """(B, H, W) float32 logits."""
+        height, width = gated.size
+        weight = self.get_buffer(f"weight{self.last}")[DESCRIPTOR_DIM]
+        # A pixel's value goes to the 25 outputs around it, so the taps are the kernel turned round.
+        taps = weight.flatten(1).flip(1).T.contiguous()
+        heatmap = taps.new_zeros(len(gated), height + 2 * BORDER, width + 2 * BORDER)
+        for start, stop in bands(gated.plain, weight.shape[0]):
+            products = taps @ gated.rows(start, stop).float().flatten(1, 2).mT
+            size = (stop - start + 2 * BORDER, width + 2 * BORDER)
+            heatmap[:, start : stop + 2 * BORDER] += F.fold(products, size, KERNEL)[:, 0]
+        inner = heatmap[:, BORDER : BORDER + height, BORDER : BORDER + width]
+        return inner + self.bias[DESCRIPTOR_DIM]
+
+    def describe(self, gated: Gated, xy: Tensor) -> Tensor:
+        """Descriptors of one image.
+
+        Args:
+            gated: of one image.
+            xy: (N, 2) int64 x and y in pixels.
+
+        Returns:
+            (128, N) float32 of unit length.
+        """
+        weight = self.get_buffer(f"weight{self.last}")[:DESCRIPTOR_DIM]
+        weight = weight.permute(0, 2, 3, 1).flatten(1)
+        # In blocks of one size: a matrix product may sum in another order for another size, and a
+        # keypoint's descriptor is not to depend, in its last bit, on how many others there are.
+        count = len(xy)
+        blocks = F.pad(xy, (0, 0, 0, -count % _DESCRIBED_AT_ONCE)).split(_DESCRIBED_AT_ONCE)
+        bias = self.bias[:DESCRIPTOR_DIM, None]
+        described = [
+            torch.addmm(bias, weight, gated.patches(block).flatten(1).T) for block in blocks
+        ]
+        if not described:
+            return bias.new_zeros(DESCRIPTOR_DIM, 0)
+        return F.normalize(torch.cat(described, dim=1)[:, :count], dim=0)
+
+
+@dataclass(frozen=True)
+class Gated:
+    """A convolution's input, made as it is asked for: maps, normalised and gated.
+
+    Attributes:
+        plain: (B, H, W, C0) a map.
+        smaller: (B, H/2, W/2, C1) a map that is doubled by bilinear interpolation; its channels
+            come before those of ``plain``. Or None.
+        scale, shift: (B, C) float32, of C0 + C1 channels, that normalise.
+        slope: (C,) float32 of the gate.
+    """
+
+    plain: Tensor
+    smaller: Tensor | None
+    scale: Tensor
+    shift: Tensor
+    slope: Tensor
+
+    @classmethod
+    def of(cls, slope: Tensor, plain: Tensor, smaller: Tensor | None = None) -> Gated:
+        """Gather the statistics of the maps."""
+        mean, variance = _moments(plain)
+        if smaller is not None:
+            small_mean, _ = _moments(smaller)
+            mean = torch.cat([small_mean, mean], dim=1)
+            variance = torch.cat([_doubled_variance(smaller, small_mean), variance], dim=1)
+        scale = (variance + _EPSILON).rsqrt()
+        return cls(plain, smaller, scale, -mean * scale, slope)
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.plain)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.plain.shape[1], self.plain.shape[2]
+
+    def __getitem__(self, index: int) -> Gated:
+        """One image, as a batch of one."""
+        one = slice(index, index + 1)
+        smaller = None if self.smaller is None else self.smaller[one]
+        return Gated(self.plain[one], smaller, self.scale[one], self.shift[one], self.slope)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """(B, stop - start, W, C) rows; float32 on a CPU, else the maps' own type.
+
+        ``start`` and ``stop`` are even where a map is doubled.
+        """
+        plain = self.plain[:, start:stop]
+        dtype = torch.float32 if plain.device.type == "cpu" else plain.dtype
+        scale, shift = self.scale[:, None, None].to(dtype), self.shift[:, None, None].to(dtype)
+        result = plain.new_empty(*plain.shape[:3], len(self.slope), dtype=dtype)
+        split = 0
+        if self.smaller is not None:
+            split = self.smaller.shape[3]
+            # Normalised before it is doubled: a quarter of the work, since the shares sum to one.
+            first, last = max(0, start // 2 - 1), min(self.smaller.shape[1], stop // 2 + 1)
+            normalised = torch.addcmul(
+                shift[..., :split], self.smaller[:, first:last].to(dtype), scale[..., :split]
+            )
+            missing = (first - (start // 2 - 1), stop // 2 + 1 - last)
+            if any(missing):
+                edges = (normalised[:, :1], normalised[:, -1:])
+                parts = (edges[0],) * missing[0] + (normalised,) + (edges[1],) * missing[1]
+                normalised = torch.cat(parts, dim=1)
+            _double(normalised, result[..., :split])
+        torch.addcmul(
+            shift[..., split:], plain.to(dtype), scale[..., split:], out=result[..., split:]
+        )
+        return F.prelu(result.permute(0, 3, 1, 2), self.slope.to(dtype)).permute(0, 2, 3, 1)
+
+    def patches(self, xy: Tensor) -> Tensor:
+        """(N, 5, 5, C) float32 around the pixels ``xy`` (N, 2) of one image; zero outside it."""
+        height, width = self.size
+        around = torch.arange(-BORDER, BORDER + 1, device=xy.device)
+        x, y = xy[:, :1] + around, xy[:, 1:] + around
+        inside = ((y >= 0) & (y < height))[:, :, None] & ((x >= 0) & (x < width))[:, None]
+        index = y.clamp(0, height - 1)[:, :, None] * width + x.clamp(0, width - 1)[:, None]
+        patches = self.plain[0].flatten(0, 1)[index].float()
+        if self.smaller is not None:
+            _, small_height, small_width, channels = self.smaller.shape
+            shares = torch.tensor(_SHARES, device=xy.device)
+            four = torch.arange(4, device=xy.device)
+            x, y = ((xy[:, i : i + 1] - 3).div(2, rounding_mode="floor") + four for i in (0, 1))
+            x, y = x.clamp(0, small_width - 1), y.clamp(0, small_height - 1)
+            index = y[:, :, None] * small_width + x[:, None]
+            values = self.smaller[0].flatten(0, 1)[index].float()
+            values = shares[xy[:, 1] % 2] @ values.flatten(2)
+            values = values.unflatten(2, (4, channels)).transpose(1, 2).flatten(2)
+            values = (shares[xy[:, 0] % 2] @ values).unflatten(2, (KERNEL, channels))
+            patches = torch.cat([values.transpose(1, 2), patches], dim=3)
+        patches = torch.addcmul(self.shift[0], patches, self.scale[0])
+        gated = torch.where(patches > 0, patches, self.slope * patches)
+        return gated * inside[..., None]
+
+
+def bands(like: Tensor, channels: int) -> list[tuple[int, int]]:
+    """First and last (exclusive) rows of bands of a map, an even number each, that fit a cache."""
+    height, width = like.shape[1:3]
+    rows = height
+    if like.device.type == "cpu":
+        rows = max(2, BAND_ELEMENTS // (width * channels) // 2 * 2)
+    return [(start, min(start + rows, height)) for start in range(0, height, rows)]
+
+
+def _double(smaller: Tensor, result: Tensor) -> None:
+    """Bilinear interpolation (align_corners=False) to twice the size.
+
+    Args:
+        smaller: (B, h + 2, w, C), with one more row above and one below.
+        result: (B, 2 h, 2 w, C) to write to.
+    """
+    tall = smaller.new_empty(len(smaller), result.shape[1], *smaller.shape[2:])
+    inner = smaller[:, 1:-1]
+    torch.lerp(inner, smaller[:, :-2], 0.25, out=tall[:, ::2])
+    torch.lerp(inner, smaller[:, 2:], 0.25, out=tall[:, 1::2])
+    torch.lerp(tall[:, :, 1:], tall[:, :, :-1], 0.25, out=result[:, :, 2::2])
+    torch.lerp(tall[:, :, :-1], tall[:, :, 1:], 0.25, out=result[:, :, 1:-1:2])
+    result[:, :, 0] = tall[:, :, 0]
+    result[:, :, -1] = tall[:, :, -1]
+
+
+def _moments(full: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (B, C) float32."""
+    if full.device.type != "cpu":
+        variance, mean = torch.var_mean(full.float(), dim=(1, 2), correction=0)
+        return mean, variance
+    means, variances = [], []
+    for pixels in full.flatten(1, 2):
+        count = len(pixels)
+        chunks = pixels.split(max(1, _CHUNK_ELEMENTS // pixels.shape[1]))
+        # About where the values lie, so that their squares keep their digits.
+        shift = chunks[0].float().mean(dim=0)
+        sums, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+        for chunk in chunks:
+            shifted = chunk - shift
+            sums += shifted.sum(dim=0)
+            squares += shifted.square_().sum(dim=0)
+        means.append(shift + sums / count)
+        variances.append(squares / count - (sums / count).square())
+    return torch.stack(means), torch.stack(variances)
+
+
+def _doubled_variance(smaller: Tensor, mean: Tensor) -> Tensor:
+    """Variance of each channel, (B, C), of the map doubled by bilinear interpolation.
+
+    Along one axis the doubled map's squares sum to <u, G u>, where G u = 5/4 u and 3/8 of each
+    neighbour, the edge being its own. Along both that is <G_y u, G_x u>, G being symmetric.
+    """
+    batch, height, width, channels = smaller.shape
+    rows = height
+    if smaller.device.type == "cpu":
+        rows = max(1, _CHUNK_ELEMENTS // (width * channels))
+    squares = mean.new_zeros(batch, channels)
+    for start in range(0, height, rows):
+        stop = min(start + rows, height)
+        above, below = max(0, start - 1), min(height, stop + 1)
+        u = smaller[:, above:below] - mean[:, None, None]
+        inner = slice(start - above, stop - above)
+        squares += _spread(u, 1)[:, inner].mul_(_spread(u[:, inner], 2)).sum(dim=(1, 2))
+    return squares / (4 * height * width)
+
+
+def _spread(u: Tensor, dim: int) -> Tensor:
+    """5/4 of each and 3/8 of both its neighbours along a dimension; an end is its own neighbour."""
+    last = u.shape[dim] - 1
+    spread = u * 1.25
+    spread.narrow(dim, 1, last).add_(u.narrow(dim, 0, last), alpha=0.375)
+    spread.narrow(dim, 0, last).add_(u.narrow(dim, 1, last), alpha=0.375)
+    for end in (0, last):
+        spread.narrow(dim, end, 1).add_(u.narrow(dim, end, 1), alpha=0.375)
+    return spread
