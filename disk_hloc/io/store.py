@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,27 @@ def require_space(path: Path, num_bytes: int) -> None:
             f"the disk of {folder} is full ({free / 2**20:.1f} MB left): {path.name} is whole and "
             "keeps all that was written so far; make room and run the same command again"
         )
+
+
+@contextmanager
+def writing_behind(waiting: int = 16) -> Iterator[Callable[..., None]]:
+    """Write in a thread while the caller computes: ``write(function, *arguments)``.
+
+    Writes happen one after the other. All that were handed over are done when the context ends,
+    be it by an error or Ctrl-C; at most ``waiting`` of them wait. What a write raises is raised by
+    a later one or by the context's end.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending: deque[Future[None]] = deque()
+
+        def write(function: Callable[..., None], *arguments: Any) -> None:
+            pending.append(pool.submit(function, *arguments))
+            while pending and (pending[0].done() or len(pending) > waiting):
+                pending.popleft().result()
+
+        yield write
+        for future in pending:
+            future.result()
 
 
 def claim(path: Path, conf: Mapping[str, Any], overwrite: bool) -> None:

@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-# Similarities held at a time: 256 MB in float32.
-BLOCK_ELEMENTS = 1 << 26
+# Similarities held at a time: on a CPU 4 MB, which stay in a cache; on a GPU 1 GB.
+BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
+# Fewer rows make a slow product.
+LEAST_ROWS = 64
 
 
 class NearestNeighbors(nn.Module):
@@ -75,51 +77,89 @@ def match(
         (N,) int64 index into ``descriptors1``, -1 for none; (N,) scores in [0, 1].
     """
     count0, count1 = descriptors0.shape[1], descriptors1.shape[1]
-    none = torch.full((count0,), -1, dtype=torch.int64, device=descriptors0.device)
+    device = descriptors0.device
+    none = torch.full((count0,), -1, dtype=torch.int64, device=device)
     if min(count0, count1) < 2:
         return none, descriptors0.new_zeros(count0)
-    how_many = 2 if ratio_threshold is not None else 1
-    similarity0, index0, similarity1, index1 = _nearest(descriptors0, descriptors1, how_many)
-    keep = index1[index0[:, 0], 0] == torch.arange(count0, device=none.device)
+    needs_second = ratio_threshold is not None
+    rows, nearest, columns = _greatest(descriptors0, descriptors1, needs_second)
+    # A row's greatest is its column's greatest too where it is the same number.
+    keep = rows[0] == columns[0][nearest]
     if ratio_threshold is not None:
-        keep &= _passes_ratio(similarity0, ratio_threshold)
-        keep &= _passes_ratio(similarity1, ratio_threshold)[index0[:, 0]]
+        keep &= _passes_ratio(rows, ratio_threshold)
+        keep &= _passes_ratio(columns, ratio_threshold)[nearest]
     if distance_threshold is not None:
-        keep &= 2 * (1 - similarity0[:, 0]) <= distance_threshold**2
-    matches = torch.where(keep, index0[:, 0], none)
-    scores = torch.where(keep, (similarity0[:, 0] + 1) / 2, 0)
-    return matches, scores
+        keep &= 2 * (1 - rows[0]) <= distance_threshold**2
+    # Of rows that tie for a column the first has it.
+    index = torch.arange(count0, device=device)
+    first = torch.full((count1,), count0, device=device)
+    first.scatter_reduce_(0, nearest[keep], index[keep], "amin")
+    keep &= first[nearest] == index
+    return torch.where(keep, nearest, none), torch.where(keep, (rows[0] + 1) / 2, 0)
 
 
-def _nearest(
-    descriptors0: Tensor, descriptors1: Tensor, how_many: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Cosines and indices of the nearest: (N, k), (N, k) of each row, (M, k), (M, k) of columns."""
-    rows = max(1, BLOCK_ELEMENTS // descriptors1.shape[1])
-    by_row, by_column = [], []
-    for start in range(0, descriptors0.shape[1], rows):
-        block = descriptors0[:, start : start + rows].T @ descriptors1
-        by_row.append(_top(block, how_many, dim=1))
-        values, indices = _top(block, min(how_many, len(block)), dim=0)
-        by_column.append((values, indices + start))
-    similarity0 = torch.cat([values for values, _ in by_row])
-    index0 = torch.cat([indices for _, indices in by_row])
-    values = torch.cat([values for values, _ in by_column])
-    indices = torch.cat([indices for _, indices in by_column])
-    similarity1, best = _top(values, how_many, dim=0)
-    index1 = indices.gather(0, best)
-    return similarity0, index0, similarity1.T, index1.T
+def _greatest(
+    descriptors0: Tensor, descriptors1: Tensor, needs_second: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The greatest cosines of one product, block by block.
+
+    Returns:
+        (k, N) the greatest of each row, and the second if need be; (N,) the index of the greatest;
+        (k, M) the greatest of each column.
+    """
+    count0, count1 = descriptors0.shape[1], descriptors1.shape[1]
+    how_many = 2 if needs_second else 1
+    elements = BLOCK_ELEMENTS["cpu" if descriptors0.device.type == "cpu" else "cuda"]
+    size = max(LEAST_ROWS, elements // count1)
+    block = descriptors0.new_empty(min(size, count0), count1)
+    rows = descriptors0.new_empty(how_many, count0)
+    nearest = torch.empty(count0, dtype=torch.int64, device=descriptors0.device)
+    columns = descriptors0.new_full((how_many, count1), -torch.inf)
+    for start in range(0, count0, size):
+        part = slice(start, min(start + size, count0))
+        cosines = block[: part.stop - part.start]
+        torch.mm(descriptors0[:, part].T, descriptors1, out=cosines)
+        if needs_second:
+            columns = _two_greatest(cosines, columns)
+        else:
+            torch.maximum(columns[0], cosines.amax(dim=0), out=columns[0])
+        nearest[part] = _argmax(cosines)
+        at = nearest[part, None]
+        rows[0, part] = cosines.gather(1, at)[:, 0]
+        if needs_second:
+            rows[1, part] = cosines.scatter_(1, at, -torch.inf).amax(dim=1)
+    return rows, nearest, columns
 
 
-def _top(values: Tensor, how_many: int, dim: int) -> tuple[Tensor, Tensor]:
-    """The greatest of each row or column, in order, and their indices."""
-    if how_many == 1:
-        # Twice as fast as topk on a CPU.
-        return values.max(dim=dim, keepdim=True)
-    return values.topk(how_many, dim=dim)
+def _argmax(values: Tensor) -> Tensor:
+    """The index of each row's greatest value."""
+    if values.device.type == "cpu":
+        # Five times as fast as torch's.
+        return torch.from_numpy(values.numpy().argmax(axis=1))
+    return values.argmax(dim=1)
 
 
-def _passes_ratio(similarity: Tensor, threshold: float) -> Tensor:
-    """DISK's ratio test on (N, 2) cosines, by its own formula for distances."""
-    distance = math.sqrt(2) * (1 - similarity).clamp(min=1e-6).sqrt()
-    return distance[:, 0] / distance[:, 1] < threshold
+def _two_greatest(values: Tensor, others: Tensor) -> Tensor:
+    """(2, M) the greatest and second greatest of each column of (N, M) and of (K, M) ``others``.
+
+    By a tournament of rows, which on a CPU takes a third of the time of topk.
+    """
+    left = [others]
+    winners, losers = values, None
+    while len(winners) > 1:
+        half = len(winners) // 2
+        one, two = winners[:half], winners[half : 2 * half]
+        left.append(winners[2 * half :])
+        lower = torch.minimum(one, two)
+        if losers is not None:
+            left.append(losers[2 * half :])
+            lower = lower.maximum(losers[:half]).maximum(losers[half : 2 * half])
+        winners, losers = torch.maximum(one, two), lower
+    left += [winners] if losers is None else [winners, losers]
+    return torch.cat(left).topk(2, dim=0).values
+
+
+def _passes_ratio(cosines: Tensor, threshold: float) -> Tensor:
+    """DISK's ratio test on (2, N) cosines, by its own formula for distances."""
+    distance = math.sqrt(2) * (1 - cosines).clamp(min=1e-6).sqrt()
+    return distance[0] / distance[1] < threshold

@@ -17,7 +17,7 @@ from ..io.features import list_features, write_features
 from ..io.images import ImageReadError, list_images, original_coordinates, read_image_list
 from ..io.loader import Photo, read_ahead
 from ..io.masks import Masks, to_json
-from ..io.store import claim
+from ..io.store import claim, writing_behind
 from ..log import logger
 from ..models.disk import DISK
 
@@ -78,12 +78,13 @@ def main(
     failures: dict[str, str] = {}
     photos = read_ahead(image_dir, todo, conf["preprocessing"], masks=sources)
     progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
-    for name, photo in progress:
-        if isinstance(photo, ImageReadError):
-            failures[name] = str(photo)
-            continue
-        features, uncertainty = extract_photo(model, photo)
-        write_features(feature_path, name, features, uncertainty)
+    with writing_behind() as write:
+        for name, photo in progress:
+            if isinstance(photo, ImageReadError):
+                failures[name] = str(photo)
+                continue
+            features, uncertainty = extract_photo(model, photo)
+            write(write_features, feature_path, name, features, uncertainty)
     if sources is not None:
         sources.log_missing(len(todo))
     if len(failures) == len(names):

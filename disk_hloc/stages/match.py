@@ -16,8 +16,8 @@ from .. import device as devices
 from .. import plugin
 from ..io.features import require_features
 from ..io.matches import find_pair, require_distinct_groups, write_matches
-from ..io.pairs import Pair, read_pairs
-from ..io.store import claim, reading
+from ..io.pairs import Pair, nearby_order, read_pairs
+from ..io.store import claim, reading, writing_behind
 from ..log import logger
 from ..models.lightglue import DiskLightGlue
 from ..models.nearest import NearestNeighbors
@@ -27,8 +27,8 @@ MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
     "disk_lightglue": DiskLightGlue,
 }
 
-# Images whose features stay in memory: 64 of 5,000 keypoints are 170 MB.
-CACHED_IMAGES = 64
+# Of features that stay in memory.
+CACHE_BYTES = 1 << 30
 
 
 def main(
@@ -68,7 +68,8 @@ def main(
     if model_name not in MATCHERS:
         hloc = plugin.hloc_module("match_features", needed_for=model_name)
         return hloc.main(conf, pairs_path, feature_path, matches=match_path, overwrite=overwrite)
-    model = MATCHERS[model_name](conf["model"]).to(devices.resolve(device))
+    resolved = devices.resolve(device)
+    model = MATCHERS[model_name](conf["model"]).to(resolved)
     claim(match_path, {"model": conf["model"]}, overwrite)
     with reading(match_path) as file:
         todo = [pair for pair in pairs if find_pair(file, *pair) is None]
@@ -77,30 +78,45 @@ def main(
     if not todo:
         return match_path
     with reading(feature_path) as features:
-        match_pairs(model, features, todo, match_path)
+        match_pairs(model, features, todo, match_path, resolved)
     return match_path
 
 
 @torch.inference_mode()
-def match_pairs(model: nn.Module, features: h5py.File, pairs: list[Pair], match_path: Path) -> None:
+def match_pairs(
+    model: nn.Module,
+    features: h5py.File,
+    pairs: list[Pair],
+    match_path: Path,
+    device: torch.device,
+) -> None:
     """Match pairs and write each as it is done. Images of successive pairs are read once."""
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    at_once = _images_at_once(features, {name for pair in pairs for name in pair})
 
-    @lru_cache(maxsize=CACHED_IMAGES)
+    @lru_cache(maxsize=at_once)
     def read(name: str) -> dict[str, Tensor]:
         group = features[name]
         return {
-            key: torch.from_numpy(group[key][()])[None].float().to(device)
+            key: torch.from_numpy(group[key][()])[None].to(device).float()
             for key in ("keypoints", "descriptors", "image_size")
         }
 
-    for name0, name1 in tqdm(sorted(pairs), desc="Match", unit="pair"):
-        data = {f"{key}0": value for key, value in read(name0).items()}
-        data |= {f"{key}1": value for key, value in read(name1).items()}
-        prediction = model(data)
-        write_matches(
-            match_path,
-            (name0, name1),
-            prediction["matches0"][0].cpu().numpy(),
-            prediction["matching_scores0"][0].cpu().numpy(),
-        )
+    with writing_behind() as write:
+        ordered = nearby_order(pairs, at_once)
+        for name0, name1 in tqdm(ordered, desc="Match", unit="pair"):
+            data = {f"{key}0": value for key, value in read(name0).items()}
+            data |= {f"{key}1": value for key, value in read(name1).items()}
+            prediction = model(data)
+            write(
+                write_matches,
+                match_path,
+                (name0, name1),
+                prediction["matches0"][0].cpu().numpy(),
+                prediction["matching_scores0"][0].cpu().numpy(),
+            )
+
+
+def _images_at_once(features: h5py.File, names: set[str]) -> int:
+    """How many images' features fit the cache."""
+    largest = max(features[name]["descriptors"].size for name in names)
+    return max(2, CACHE_BYTES // (4 * max(largest, 1)))

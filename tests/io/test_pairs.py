@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.pairs import read_pairs, require_plain_names, write_pairs
+from disk_hloc.io.pairs import nearby_order, read_pairs, require_plain_names, write_pairs
 
 plain_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).filter(
     lambda name: name.split() == [name]
@@ -112,3 +114,33 @@ def test_a_reader_never_sees_a_part(tmp_path):
         assert reader.read() == "a b\n"
     assert len(read_pairs(path)) == 1000
     assert [entry.name for entry in tmp_path.iterdir()] == ["pairs.txt"]
+
+
+@given(
+    pairs=st.sets(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=300),
+    at_once=st.integers(1, 50),
+)
+def test_the_order_loses_no_pair(pairs: set[tuple[int, int]], at_once: int) -> None:
+    named = [(f"{a:02}", f"{b:02}") for a, b in pairs]
+    ordered = nearby_order(named, at_once)
+    assert len(ordered) == len(named)
+    assert set(ordered) == set(named)
+
+
+def test_images_are_read_seldom_in_that_order() -> None:
+    names = [f"{i:03}.jpg" for i in range(60)]
+    pairs = list(combinations(names, 2))
+    reads = {}
+    for kind, order in (("by name", sorted(pairs)), ("nearby", nearby_order(pairs, 12))):
+        cache: dict[str, None] = {}
+        reads[kind] = 0
+        for pair in order:
+            for name in pair:
+                if name not in cache:
+                    reads[kind] += 1
+                cache.pop(name, None)
+                cache[name] = None
+                if len(cache) > 12:
+                    del cache[next(iter(cache))]
+    assert reads["by name"] > 1000
+    assert reads["nearby"] <= 60 * 2 * 60 / 12

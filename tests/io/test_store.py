@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 
 import h5py
 import numpy as np
@@ -13,7 +14,7 @@ from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.features import list_features, write_features
 from disk_hloc.io.matches import read_matches, write_matches
-from disk_hloc.io.store import appending, claim, reading, require_space
+from disk_hloc.io.store import appending, claim, reading, require_space, writing_behind
 
 CONF = {"model": {"name": "disk", "max_keypoints": None}, "preprocessing": {"resize_max": 1600}}
 SAME_CONF = {
@@ -200,3 +201,37 @@ def test_full_disk_keeps_the_matches_written_so_far(small_disk):
         assert sorted(file["a.jpg"]) == sorted(written)
         for name in written:
             np.testing.assert_array_equal(read_matches(file, "a.jpg", name)[:, 1], matches0)
+
+
+def test_writes_behind_are_in_order_and_done_at_the_end() -> None:
+    done: list[int] = []
+
+    def slow(number: int) -> None:
+        time.sleep(0.001)
+        done.append(number)
+
+    with writing_behind(waiting=3) as write:
+        for number in range(20):
+            write(slow, number)
+            assert number - len(done) <= 4
+    assert done == list(range(20))
+
+
+def test_an_interruption_loses_nothing_that_was_handed_over() -> None:
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt), writing_behind() as write:  # noqa: PT012
+        for number in range(5):
+            write(lambda number: (time.sleep(0.002), done.append(number)), number)
+        raise KeyboardInterrupt
+    assert done == list(range(5))
+
+
+def test_what_a_write_raises_is_raised() -> None:
+    def fail() -> None:
+        raise DiskHlocError("the disk is full")
+
+    with pytest.raises(DiskHlocError, match="full"), writing_behind() as write:
+        write(fail)
+    with pytest.raises(DiskHlocError, match="full"), writing_behind(waiting=0) as write:  # noqa: PT012
+        write(fail)
+        pytest.fail("not noticed")

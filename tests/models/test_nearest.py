@@ -49,14 +49,26 @@ def by_definition(d0: np.ndarray, d1: np.ndarray, ratio: float | None, limit: fl
 )
 def test_matches_are_those_of_the_definition(count0, count1, ratio, limit, block, seed) -> None:
     d0, d1 = descriptors(count0, seed, dim=8), descriptors(count1, seed + 1, dim=8)
-    before, nearest.BLOCK_ELEMENTS = nearest.BLOCK_ELEMENTS, block
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nearest, "BLOCK_ELEMENTS", {"cpu": block})
+        patch.setattr(nearest, "LEAST_ROWS", 1)
         matches, scores = match(d0.double(), d1.double(), ratio, limit)
-    finally:
-        nearest.BLOCK_ELEMENTS = before
     expected = by_definition(d0.double().numpy(), d1.double().numpy(), ratio, limit)
     np.testing.assert_array_equal(matches.numpy(), expected)
     assert ((scores > 0) == (matches >= 0)).all()
+
+
+@pytest.mark.parametrize("ratio", [None, 1.1])
+def test_equal_descriptors_are_matched_once_to_the_first(ratio) -> None:
+    d0, d1 = descriptors(6, 0), descriptors(5, 1)
+    d0[:, 4] = d0[:, 2] = d1[:, 1]
+    d1[:, 3] = d0[:, 0]
+    matches = match(d0, d1, ratio)[0].tolist()
+    assert matches[0] == 3
+    assert matches[2] == 1
+    assert matches[4] == -1
+    matched = [j for j in matches if j >= 0]
+    assert len(matched) == len(set(matched))
 
 
 def test_released_matches_are_reproduced_exactly(data: Path) -> None:
