@@ -1,0 +1,88 @@
+"""How fast DISK's features are extracted, against kornia's DISK as hloc calls it.
+
+    python benchmarks/extract.py [--photos DIR] [--rounds 5] [--json OUT]
+
+Photos are resized to 1024 x 768; 2,048 keypoints. The floor is the network's arithmetic, with
+descriptors at the keypoints alone and direct convolutions, at the machine's rate of matrix
+products.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import kornia.feature
+import numpy as np
+import report
+import torch
+
+from disk_hloc.io.images import list_images, read_image
+from disk_hloc.models.disk import DISK
+from disk_hloc.weights import load_disk
+
+WIDTH, HEIGHT, KEYPOINTS = 1024, 768, 2048
+# Channels in, channels out, and by how much the image is smaller along each axis.
+LAYERS = (
+    (3, 16, 1), (16, 32, 2), (32, 64, 4), (64, 64, 8), (64, 64, 16),
+    (128, 64, 8), (128, 64, 4), (96, 64, 2), (80, 1, 1),
+)  # fmt: skip
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, default=report.PHOTOS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images = [load(args.photos / name).to(device) for name in list_images(args.photos)]
+    conf = {"max_keypoints": KEYPOINTS, "subpixel": False}
+    precisions = ("float32", "bfloat16") + (("float16",) if device.type == "cuda" else ())
+    ours = {name: DISK({**conf, "precision": name}).to(device) for name in precisions}
+    reference = kornia.feature.DISK().to(device).eval()
+    reference.load_state_dict(load_disk("depth"))
+
+    figures: dict[str, float] = {}
+    for name, model in ours.items():
+        shared, cosines = zip(*(compare(model, reference, image) for image in images), strict=True)
+        figures[f"{name}: keypoints as kornia's, worst photo"] = min(shared)
+        figures[f"{name}: descriptors' cosine, worst"] = min(cosines)
+    runs = {"kornia": lambda: reference(images[0], n=KEYPOINTS, pad_if_not_divisible=True)}
+    for name, model in ours.items():
+        runs[name] = lambda model=model: model({"image": images[0]})
+    seconds = report.medians(report.alternate(runs, args.rounds))
+    flop = sum(2 * 25 * a * b * WIDTH * HEIGHT / s**2 for a, b, s in LAYERS)
+    flop += 2 * 25 * 80 * 128 * KEYPOINTS
+    for name, value in seconds.items():
+        figures[f"{name}: seconds"] = value
+        if name != "kornia":
+            figures[f"{name}: times as fast as kornia"] = seconds["kornia"] / value
+    if device.type == "cpu":
+        for name in ours:
+            floor = flop / 1e9 / report.gflops(dtype=getattr(torch, name))
+            figures[f"{name}: floor in seconds"] = floor
+            figures[f"{name}: time over floor"] = seconds[name] / floor
+    report.write(args.json, figures)
+
+
+def load(path: Path) -> torch.Tensor:
+    resized = cv2.resize(read_image(path), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(resized.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+
+
+def compare(model: DISK, reference: kornia.feature.DISK, image: torch.Tensor):
+    """Share of the reference's keypoints that are found, and the least cosine of those."""
+    got = model({"image": image})
+    expected = reference(image, n=KEYPOINTS, pad_if_not_divisible=True)[0]
+    place = {tuple(xy): i for i, xy in enumerate(expected.keypoints.tolist())}
+    found = [(i, place.get(tuple(xy))) for i, xy in enumerate(got["keypoints"][0].tolist())]
+    mine, theirs = zip(*((i, j) for i, j in found if j is not None), strict=True)
+    a, b = got["descriptors"][0].T[list(mine)], expected.descriptors[list(theirs)]
+    return len(mine) / len(place), (a * b).sum(dim=1).min().item()
+
+
+if __name__ == "__main__":
+    main()
