@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BIN_HLOC := .venv-hloc/bin
 
-.PHONY: demo test test-default test-hloc lint env env-hloc clean
+.PHONY: demo test test-default test-hloc lint bench env env-hloc clean
 
 demo: env  ## a synthetic room from photos to a COLMAP model, compared with the truth
 	$(BIN)/disk-hloc demo demo
@@ -20,6 +20,10 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: env  ## speed against kornia; and against hloc where it is installed
+	$(BIN)/python benchmarks/extract.py --json outputs/extract.json
+	$(BIN)/python benchmarks/match.py --json outputs/match.json
 
 env: .venv/.complete
 
