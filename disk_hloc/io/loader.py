@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .images import ImageReadError, read_image, resize_image
-from .masks import Mask, Masks, Size, sample_mask
+from .masks import Mask, Masks, Size
 
 # hloc's defaults (extract_features.ImageDataset).
 DEFAULT_PREPROCESSING: dict[str, Any] = {
@@ -31,13 +31,14 @@ class Photo:
         name: path relative to the image folder, with ``/``.
         image: (3, H, W) RGB, or (1, H, W) where the conf asks for grayscale; float32 in [0, 1].
         original_size: width and height of the file's image in pixels, before resizing.
-        keep: (H, W) bool, True where keypoints may be; None where nothing is masked.
+        mask: (height, width) bool of the original image, True where keypoints may be; None where
+            nothing is masked.
     """
 
     name: str
     image: np.ndarray
     original_size: Size
-    keep: Mask | None = None
+    mask: Mask | None = None
 
 
 def load_photo(
@@ -64,12 +65,10 @@ def load_photo(
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = resize_image(image, size, conf["interpolation"])
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
-    keep = None
-    if masks is not None:
-        mask = masks(name, (width, height))
-        resized = image.shape[2], image.shape[1]
-        keep = None if mask.all() else sample_mask(mask, resized)
-    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height), keep)
+    mask = None if masks is None else masks(name, (width, height))
+    if mask is not None and mask.all():
+        mask = None
+    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height), mask)
 
 
 def read_ahead(

@@ -25,7 +25,7 @@ from PIL import Image
 from ..errors import DiskHlocError
 from ..log import logger
 from .coco import read_coco
-from .images import SUFFIXES, original_coordinates
+from .images import SUFFIXES
 
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]  # width, height
@@ -162,27 +162,6 @@ def pixel_of(coordinates: np.ndarray) -> NDArray[np.int64]:
     """The column (or row) of pixels in which coordinates lie. In float64: x + 0.5 is exact."""
     pixels: NDArray[np.int64] = np.floor(coordinates.astype(np.float64) + 0.5).astype(np.int64)
     return pixels
-
-
-def sample_mask(mask: Mask, size: Size) -> Mask:
-    """A mask at the pixels of a resized photo, by the rule above.
-
-    A keypoint at a pixel of the resized photo is kept if and only if it is kept once it is brought
-    back to the original photo, to the bit.
-
-    Args:
-        mask: (H, W) bool, of the original photo.
-        size: width and height of the resized photo.
-
-    Returns:
-        (height, width) bool.
-    """
-    axes = []
-    for original, resized in zip(mask.shape[::-1], size, strict=True):
-        coordinates = original_coordinates(np.arange(resized), original, resized)
-        axes.append(pixel_of(coordinates).clip(0, original - 1))
-    sampled: Mask = mask[axes[1][:, None], axes[0][None, :]]
-    return sampled
 
 
 def grow_ignored(mask: Mask, pixels: int) -> Mask:

@@ -6,7 +6,7 @@ section 3. The network is in :mod:`.unet`, what becomes of its heatmap in :mod:`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -79,13 +79,14 @@ class DISK(nn.Module):
             ) from error
         self.eval()
 
-    def forward(self, data: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+    def forward(self, data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Keypoints of a batch of images.
 
         Args:
             data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale float in [0, 1];
-                optionally ``keep``, (B, H, W) bool, True where keypoints may be. A masked maximum
-                still suppresses its neighbours, as it would without a mask.
+                optionally ``keep``, a function for each image that says of (N, 2) float32
+                keypoints, (N,) bool, which are kept. A masked maximum still suppresses its
+                neighbours, as it would without a mask.
 
         Returns:
             For each of B images
@@ -112,18 +113,27 @@ class DISK(nn.Module):
             # Cropped first: the padding neither holds a maximum nor outshines one.
             heatmaps = self.unet.heatmap(features)[:, :height, :width]
             for i, heatmap in enumerate(heatmaps):
+                judge = None if keep is None else keep[first + i]
                 xy, scores = find_keypoints(
                     heatmap,
                     max_keypoints=self.conf["max_keypoints"],
                     window_size=self.conf["nms_window_size"],
                     threshold=self.conf["detection_threshold"],
-                    keep=None if keep is None else keep[first + i],
+                    keep=None if judge is None else self._judged_in_place(judge, heatmap),
                 )
-                refined = refine_keypoints(heatmap, xy) if self.conf["subpixel"] else xy.float()
-                prediction["keypoints"].append(refined)
+                prediction["keypoints"].append(self._place(heatmap, xy))
                 prediction["keypoint_scores"].append(scores)
                 prediction["descriptors"].append(self.unet.describe(features[i], xy))
         return prediction
+
+    def _place(self, heatmap: Tensor, xy: Tensor) -> Tensor:
+        return refine_keypoints(heatmap, xy) if self.conf["subpixel"] else xy.float()
+
+    def _judged_in_place(
+        self, judge: Callable[[Tensor], Tensor], heatmap: Tensor
+    ) -> Callable[[Tensor], Tensor]:
+        """Judge maxima where they will be written, which may be another pixel of the photo."""
+        return lambda xy: judge(self._place(heatmap, xy))
 
     @property
     def device(self) -> torch.device:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ def find_keypoints(
     max_keypoints: int | None = None,
     window_size: int = 5,
     threshold: float = 0.0,
-    keep: Tensor | None = None,
+    keep: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The strict local maxima of a heatmap, by row, then column.
 
@@ -24,7 +26,8 @@ def find_keypoints(
             first by row and column. None keeps all.
         window_size: odd side of the window in pixels.
         threshold: in the heatmap's units.
-        keep: (H, W) bool; maxima elsewhere are dropped before the greatest are chosen.
+        keep: says of (N, 2) int64 x and y, (N,) bool, which may be keypoints; the others are
+            dropped before the greatest are chosen.
 
     Returns:
         (N, 2) int64 x and y in pixels; (N,) scores.
@@ -38,7 +41,7 @@ def find_keypoints(
     y, x = torch.nonzero((inner == greatest) & (inner > threshold), as_tuple=True)
     y, x = y + radius, x + radius
     if keep is not None:
-        kept = keep[y, x]
+        kept = keep(torch.stack([x, y], dim=1))
         y, x = y[kept], x[kept]
     if window_size > 1:
         # The running maximum says that no other value is greater; ties must go too.

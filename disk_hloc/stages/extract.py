@@ -16,7 +16,7 @@ from ..errors import DiskHlocError, UnreadableImages, listing
 from ..io.features import list_features, write_features
 from ..io.images import ImageReadError, list_images, original_coordinates, read_image_list
 from ..io.loader import Photo, read_ahead
-from ..io.masks import Masks, to_json
+from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.store import claim, writing_behind
 from ..log import logger
 from ..models.disk import DISK
@@ -103,19 +103,26 @@ def extract_photo(model: DISK, photo: Photo) -> tuple[dict[str, np.ndarray], flo
         The arrays of :mod:`disk_hloc.io.features`, descriptors as float16; and the keypoints'
         uncertainty in pixels, one pixel of the resized image.
     """
-    image = torch.from_numpy(photo.image)[None].to(model.device)
-    data = {"image": image}
-    if photo.keep is not None:
-        data["keep"] = torch.from_numpy(photo.keep)[None].to(model.device)
-    prediction = {key: values[0].cpu().numpy() for key, values in model(data).items()}
     resized = photo.image.shape[:0:-1]
-    keypoints = [
-        original_coordinates(prediction["keypoints"][:, axis], photo.original_size[axis], size)
-        for axis, size in enumerate(resized)
-    ]
+
+    def original(keypoints: torch.Tensor) -> np.ndarray:
+        moved = [
+            original_coordinates(values, photo.original_size[axis], resized[axis])
+            for axis, values in enumerate(keypoints.cpu().numpy().T)
+        ]
+        return np.stack(moved, axis=1)
+
+    data: dict[str, Any] = {"image": torch.from_numpy(photo.image)[None].to(model.device)}
+    mask = photo.mask
+    if mask is not None:
+        data["keep"] = [
+            lambda xy: torch.from_numpy(keep_keypoints(mask, original(xy))).to(xy.device)
+        ]
+    found = {key: values[0] for key, values in model(data).items()}
+    prediction = {key: values.cpu().numpy() for key, values in found.items()}
     scale = np.array(photo.original_size) / resized
     features = {
-        "keypoints": np.stack(keypoints, axis=1),
+        "keypoints": original(found["keypoints"]),
         "keypoint_scores": prediction["keypoint_scores"],
         "scores": prediction["keypoint_scores"],
         "descriptors": prediction["descriptors"].astype(np.float16),

@@ -15,7 +15,6 @@ from PIL import Image
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.images import original_coordinates
 from disk_hloc.io.masks import (
     Masks,
     find_mask,
@@ -23,7 +22,6 @@ from disk_hloc.io.masks import (
     grow_ignored,
     keep_keypoints,
     read_mask,
-    sample_mask,
     to_json,
 )
 
@@ -72,26 +70,6 @@ def test_a_pixel_reaches_half_a_pixel_to_each_side(x: float, pixel: int | None) 
 
 def test_no_keypoints_are_judged_too() -> None:
     assert keep_keypoints(np.ones((3, 4), dtype=bool), np.zeros((0, 2))).shape == (0,)
-
-
-@given(
-    st.integers(0, 2**32),
-    st.tuples(*[st.integers(1, 300)] * 4),
-)
-def test_a_resized_mask_says_what_the_mask_says_of_moved_keypoints(
-    seed: int, sides: tuple[int, int, int, int]
-) -> None:
-    """To the bit, pixel by pixel, also of photos made larger."""
-    width, height, new_width, new_height = sides
-    mask = random_mask(seed, width, height)
-    y, x = np.divmod(np.arange(new_width * new_height), new_width)
-    moved = np.stack(
-        [original_coordinates(x, width, new_width), original_coordinates(y, height, new_height)],
-        axis=1,
-    )
-    sampled = sample_mask(mask, (new_width, new_height))
-    assert sampled.shape == (new_height, new_width)
-    assert np.array_equal(sampled.ravel(), keep_keypoints(mask, moved))
 
 
 @pytest.mark.skipif(
