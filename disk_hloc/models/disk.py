@@ -31,8 +31,8 @@ class DISK(nn.Module):
             greater than every other. A window that runs off the image has no keypoint.
         detection_threshold: a keypoint's score lies above it.
         subpixel: move each keypoint, by at most half a pixel along each axis, to the peak of a
-            parabola through its neighbours; off leaves it at its pixel. Its descriptor is that of
-            its pixel.
+            quadratic fitted around it; off leaves it at its pixel. Its descriptor is that of its
+            pixel.
         precision: ``float32``, ``bfloat16`` or ``float16`` of the convolutions; ``auto`` is
             float16 on CUDA and float32 elsewhere. Heatmap and descriptors are float32 sums.
         pad_if_not_divisible: pad the right and bottom to multiples of 16 with zeros; no keypoint
