@@ -201,6 +201,9 @@ def reconstruct(
         bool, typer.Option("--fix-intrinsics", help="Keep the camera's parameters as given.")
     ] = False,
     mapper: Annotated[Mapper, typer.Option(help="COLMAP's mapper.")] = Mapper.incremental,
+    robust: Annotated[
+        bool, typer.Option(help="Adjust the model once more, with a robust loss.")
+    ] = True,
     preview: Preview = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
@@ -228,6 +231,7 @@ def reconstruct(
         camera=camera,
         fix_intrinsics=fix_intrinsics,
         mapper=mapper.value,
+        robust=robust,
         verbose=verbose,
     )
     _preview(preview, masks, images, out / "features.h5")

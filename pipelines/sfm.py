@@ -32,6 +32,7 @@ def main(
     camera: str | None = None,
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
+    robust: bool = True,
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Extract, choose pairs, match, reconstruct.
@@ -48,7 +49,7 @@ def main(
             extracts; features of hloc's own extractors are masked afterwards.
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
-        engine, camera_mode, camera, fix_intrinsics, mapper, verbose: see
+        engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
 
     Returns:
@@ -113,6 +114,7 @@ def main(
             camera=camera,
             fix_intrinsics=fix_intrinsics,
             mapper=mapper,
+            robust=robust,
             verbose=verbose,
         )
     summary = {

@@ -20,6 +20,7 @@ from ..io.features import require_features
 from ..io.pairs import read_pairs
 from ..log import logger
 from ..plugin import engine as engines
+from . import adjust
 
 MAPPERS = ("incremental", "global")
 # COLMAP's default (min_num_matches of its mappers).
@@ -39,6 +40,7 @@ def main(
     camera: str | None = None,
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
+    robust: bool = True,
     verbose: bool = False,
 ) -> pycolmap.Reconstruction:
     """Build a model of the images that the pairs name.
@@ -59,6 +61,7 @@ def main(
             then share one camera, unless ``camera_mode`` says otherwise.
         fix_intrinsics: keep the cameras' parameters as they are given.
         mapper: ``incremental`` or ``global``.
+        robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
         verbose: show COLMAP's own output.
 
     Returns:
@@ -102,6 +105,9 @@ def main(
             colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
             colmap.verify_matches(database_path, pairs, sfm_dir)
             model = _map(sfm_dir, database_path, image_dir, len(ids), fix_intrinsics, mapper)
+        if model is not None and robust:
+            adjust.main(model, fix_intrinsics=fix_intrinsics)
+            model.write(sfm_dir)
     if model is None:
         raise DiskHlocError(
             f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {len(pairs)} "
