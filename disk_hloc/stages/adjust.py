@@ -48,7 +48,13 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = _ITERATIONS
-    pycolmap.bundle_adjustment(model, options)
+    # It turns COLMAP's log to the screen on, whatever was said before.
+    before = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING)
+    try:
+        pycolmap.bundle_adjustment(model, options)
+    finally:
+        pycolmap.logging.minloglevel = before
     model.update_point_3d_errors()
     logger.info(
         "Adjusted robustly: %.3f px mean reprojection error, its standard deviation %.3f px",

@@ -25,6 +25,16 @@ from . import adjust
 MAPPERS = ("incremental", "global")
 # COLMAP's default (min_num_matches of its mappers).
 MIN_NUM_MATCHES = 15
+# While the model grows it need not converge to the last digit: the mapper's last adjustment is
+# global, and a robust one follows. COLMAP's defaults take twice as long for the same model
+# (Sacre Coeur 6.3 s against 3.2 s, Fountain-P11 5.9 s against 3.3 s; points and errors agree).
+GROWTH_OPTIONS = {
+    "ba_local_max_num_iterations": 5,
+    "ba_global_frames_ratio": 1.4,
+    "ba_global_points_ratio": 1.4,
+    "ba_global_max_refinements": 2,
+    "ba_min_num_residuals_for_cpu_multi_threading": 5000,
+}
 MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 
 
@@ -182,7 +192,7 @@ def _map(
             image_dir,
             models_dir,
             num_images,
-            {"num_threads": num_threads, **_refinement_options(fix_intrinsics)},
+            {"num_threads": num_threads, **GROWTH_OPTIONS, **_refinement_options(fix_intrinsics)},
         )
     if not models:
         return None
