@@ -29,7 +29,7 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
         model: changed in place; no point or observation is added or dropped.
         fix_intrinsics: keep the cameras' parameters.
     """
-    if not hasattr(model, "update_point_3d_errors"):
+    if not hasattr(pycolmap, "create_default_bundle_adjuster"):
         logger.info(
             "Left as it is mapped: pycolmap %s is too old to adjust it robustly",
             pycolmap.__version__,
@@ -48,13 +48,12 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = _ITERATIONS
-    # It turns COLMAP's log to the screen on, whatever was said before.
-    before = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.WARNING)
-    try:
-        pycolmap.bundle_adjustment(model, options)
-    finally:
-        pycolmap.logging.minloglevel = before
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in model.reg_image_ids():
+        config.add_image(image_id)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    # pycolmap.bundle_adjustment would turn COLMAP's log to the screen on.
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
     logger.info(
         "Adjusted robustly: %.3f px mean reprojection error, its standard deviation %.3f px",

@@ -12,7 +12,7 @@ from disk_hloc.io.poses import Pose
 from disk_hloc.stages import adjust
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(pycolmap.Reconstruction, "update_point_3d_errors")
+    not hasattr(pycolmap, "create_default_bundle_adjuster")
     or not hasattr(pycolmap, "SyntheticDatasetOptions"),
     reason="this pycolmap draws no models",
 )
