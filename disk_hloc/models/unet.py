@@ -171,8 +171,9 @@ class UNet(nn.Module):
         heatmap = taps.new_zeros(len(gated), height + 2 * BORDER, width + 2 * BORDER)
         for start, stop in bands(gated.plain, weight.shape[0]):
             products = taps @ gated.rows(start, stop).float().flatten(1, 2).mT
-            size = (stop - start + 2 * BORDER, width + 2 * BORDER)
-            heatmap[:, start : stop + 2 * BORDER] += F.fold(products, size, KERNEL)[:, 0]
+            for tap, product in enumerate(products.unflatten(2, (-1, width)).unbind(dim=1)):
+                top, left = start + tap // KERNEL, tap % KERNEL
+                heatmap[:, top : top + stop - start, left : left + width] += product
         inner = heatmap[:, BORDER : BORDER + height, BORDER : BORDER + width]
         return inner + self.bias[DESCRIPTOR_DIM]
 
@@ -224,9 +225,9 @@ class Gated:
         """Gather the statistics of the maps."""
         mean, variance = _moments(plain)
         if smaller is not None:
-            small_mean, _ = _moments(smaller)
-            mean = torch.cat([small_mean, mean], dim=1)
-            variance = torch.cat([_doubled_variance(smaller, small_mean), variance], dim=1)
+            doubled_mean, doubled_variance = _doubled_moments(smaller)
+            mean = torch.cat([doubled_mean, mean], dim=1)
+            variance = torch.cat([doubled_variance, variance], dim=1)
         scale = (variance + _EPSILON).rsqrt()
         return cls(plain, smaller, scale, -mean * scale, slope)
 
@@ -329,48 +330,74 @@ def _moments(full: Tensor) -> tuple[Tensor, Tensor]:
     if full.device.type != "cpu":
         variance, mean = torch.var_mean(full.float(), dim=(1, 2), correction=0)
         return mean, variance
+    height, width, channels = full.shape[1:]
     means, variances = [], []
-    for pixels in full.flatten(1, 2):
-        count = len(pixels)
-        chunks = pixels.split(max(1, _CHUNK_ELEMENTS // pixels.shape[1]))
+    for image in full.flatten(2):
+        # Rows are summed first: long sums of few channels are several times as slow.
+        chunks = image.split(_chunk_rows(full))
         # About where the values lie, so that their squares keep their digits.
-        shift = chunks[0].float().mean(dim=0)
-        sums, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+        shift = _over_row(chunks[0].float().mean(dim=0), channels) / width
+        sums, squares = shift.new_zeros(2, width * channels)
+        buffer = shift.new_empty(chunks[0].shape)
         for chunk in chunks:
-            shifted = chunk - shift
+            shifted = torch.sub(chunk, shift.repeat(width), out=buffer[: len(chunk)])
             sums += shifted.sum(dim=0)
             squares += shifted.square_().sum(dim=0)
-        means.append(shift + sums / count)
-        variances.append(squares / count - (sums / count).square())
+        mean = _over_row(sums, channels) / (height * width)
+        means.append(shift + mean)
+        variances.append(_over_row(squares, channels) / (height * width) - mean.square())
     return torch.stack(means), torch.stack(variances)
 
 
-def _doubled_variance(smaller: Tensor, mean: Tensor) -> Tensor:
-    """Variance of each channel, (B, C), of the map doubled by bilinear interpolation.
+def _doubled_moments(smaller: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (B, C), of the map doubled by bilinear interpolation.
 
-    Along one axis the doubled map's squares sum to <u, G u>, where G u = 5/4 u and 3/8 of each
-    neighbour, the edge being its own. Along both that is <G_y u, G_x u>, G being symmetric.
+    The mean is the map's own. Along one axis the doubled map's squares sum to <u, G u>, where G u
+    is 5/4 u and 3/8 of each neighbour, an end being its own. Along both that is <G_y u, G_x u>, G
+    being symmetric.
     """
-    batch, height, width, channels = smaller.shape
-    rows = height
-    if smaller.device.type == "cpu":
-        rows = max(1, _CHUNK_ELEMENTS // (width * channels))
-    squares = mean.new_zeros(batch, channels)
-    for start in range(0, height, rows):
-        stop = min(start + rows, height)
-        above, below = max(0, start - 1), min(height, stop + 1)
-        u = smaller[:, above:below] - mean[:, None, None]
-        inner = slice(start - above, stop - above)
-        squares += _spread(u, 1)[:, inner].mul_(_spread(u[:, inner], 2)).sum(dim=(1, 2))
-    return squares / (4 * height * width)
+    height, width, channels = smaller.shape[1:]
+    rows = _chunk_rows(smaller)
+    means, variances = [], []
+    for image in smaller:
+        sums = torch.zeros(width * channels, device=image.device)
+        for chunk in image.flatten(1).split(rows):
+            sums += chunk.sum(dim=0, dtype=torch.float32)
+        mean = _over_row(sums, channels) / (height * width)
+        squares = torch.zeros_like(sums)
+        # Memory that is new in every chunk would take longer to come by than the sums take.
+        framed = mean.new_empty(rows + 2, width, channels)
+        buffers = mean.new_empty(3, rows, width, channels)
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            above, below = max(0, start - 1), min(height, stop + 1)
+            u = framed[: stop - start + 2]
+            torch.sub(image[above:below], mean, out=u[above - start + 1 : below - start + 1])
+            if above == start:
+                u[0] = u[1]
+            if below == stop:
+                u[-1] = u[-2]
+            neighbours, along_y, along_x = buffers[:, : stop - start]
+            torch.add(u[:-2], u[2:], out=neighbours)
+            torch.lerp(u[1:-1], neighbours, 3 / 13, out=along_y)  # 8/13 of G_y u
+            u = u[1:-1]
+            torch.add(u[:, :-2], u[:, 2:], out=neighbours[:, 1:-1])
+            for end, inner in ((0, 1), (-1, -2)):
+                torch.add(u[:, end], u[:, inner], out=neighbours[:, end])
+            torch.lerp(u, neighbours, 3 / 13, out=along_x)
+            squares += along_y.mul_(along_x).flatten(1).sum(dim=0)
+        means.append(mean)
+        variances.append(_over_row(squares, channels) * ((13 / 8) ** 2 / (4 * height * width)))
+    return torch.stack(means), torch.stack(variances)
 
 
-def _spread(u: Tensor, dim: int) -> Tensor:
-    """5/4 of each and 3/8 of both its neighbours along a dimension; an end is its own neighbour."""
-    last = u.shape[dim] - 1
-    spread = u * 1.25
-    spread.narrow(dim, 1, last).add_(u.narrow(dim, 0, last), alpha=0.375)
-    spread.narrow(dim, 0, last).add_(u.narrow(dim, 1, last), alpha=0.375)
-    for end in (0, last):
-        spread.narrow(dim, end, 1).add_(u.narrow(dim, end, 1), alpha=0.375)
-    return spread
+def _chunk_rows(full: Tensor) -> int:
+    height, width, channels = full.shape[1:]
+    if full.device.type != "cpu":
+        return height
+    return max(1, min(height, _CHUNK_ELEMENTS // (width * channels)))
+
+
+def _over_row(sums: Tensor, channels: int) -> Tensor:
+    """(W * C,) to (C,)."""
+    return sums.unflatten(0, (-1, channels)).sum(dim=0)
