@@ -21,9 +21,9 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: env  ## speed against kornia; and against hloc where it is installed
-	$(BIN)/python benchmarks/extract.py --json outputs/extract.json
-	$(BIN)/python benchmarks/match.py --json outputs/match.json
+bench: env  ## speed and memory against kornia and SIFT; and against hloc where it is installed
+	for name in extract match memory end_to_end scaling; do \
+		$(BIN)/python benchmarks/$$name.py --json outputs/$$name.json || exit 1; done
 
 env: .venv/.complete
 

@@ -1,0 +1,109 @@
+"""How time and memory grow with the size of a photo, keypoints, photos and pairs.
+
+    python benchmarks/scaling.py [--photos DIR] [--largest 8] [--json OUT]
+
+Extraction is compared with kornia's DISK and matching with one product of all descriptors, as hloc
+does it; times alternate in one process. Memory, and all of the steps from file to file, is that of
+a process of its own, in MB above what it held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+
+import report
+import torch
+from memory import alone, extraction, matching
+
+from disk_hloc import confs
+from disk_hloc.io.images import list_images
+from disk_hloc.io.pairs import write_pairs
+from disk_hloc.stages import extract, match
+
+MEGAPIXELS = (0.5, 1, 2, 4, 8)
+KEYPOINTS = (1_000, 3_000, 10_000, 30_000)
+COPIES = (1, 2, 4)  # of each photo
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, default=report.PHOTOS)
+    parser.add_argument(
+        "--largest", type=float, default=8, help="Mpx; kornia needs 2 GB for each (default 8)"
+    )
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    figures: dict[str, float] = {}
+    photo = args.photos / list_images(args.photos)[0]
+    for megapixels in MEGAPIXELS:
+        if megapixels <= args.largest:
+            height = round((megapixels * 1e6 * 3 / 4) ** 0.5 / 16) * 16
+            size = (photo, height * 4 // 3, height)
+            compare(figures, f"{megapixels} Mpx", extraction, ("ours, float32", "kornia"), *size)
+    for count in KEYPOINTS:
+        compare(figures, f"{count} x {count} keypoints", matching, ("ours", "all at once"), count)
+    with tempfile.TemporaryDirectory() as name:
+        for copies in COPIES:
+            folder = Path(name) / str(copies)
+            count = copy_photos(args.photos, folder / "photos", copies)
+            file_to_file(figures, f"{count} photos", extracting, count, folder)
+            pairs = count * (count - 1) // 2
+            file_to_file(figures, f"{pairs} pairs", pairing, pairs, folder)
+    report.write(args.json, figures)
+
+
+def compare(
+    figures: dict[str, float],
+    title: str,
+    prepare: Callable[..., Callable[[], object]],
+    peers: tuple[str, ...],
+    *arguments: object,
+) -> None:
+    runs = {who: prepare(who, *arguments) for who in peers}
+    for who, seconds in report.medians(report.alternate(runs, 1)).items():
+        figures[f"{title}, {who}: seconds"] = seconds
+    runs.clear()
+    for who in peers:
+        figures[f"{title}, {who}: MB"], _ = alone(prepare, who, *arguments)
+
+
+def file_to_file(
+    figures: dict[str, float],
+    title: str,
+    prepare: Callable[..., Callable[[], object]],
+    count: int,
+    folder: Path,
+) -> None:
+    figures[f"{title}: MB"], seconds = alone(prepare, folder)
+    figures[f"{title}: seconds each"] = seconds / count
+
+
+def copy_photos(photos: Path, folder: Path, copies: int) -> int:
+    folder.mkdir(parents=True)
+    for i in range(copies):
+        for name in list_images(photos):
+            os.symlink((photos / name).resolve(), folder / f"{i}_{Path(name).name}")
+    return len(list_images(folder))
+
+
+def extracting(folder: Path) -> Callable[[], object]:
+    """All photos of a folder, 2,048 keypoints."""
+    conf = confs.find("extractors", "disk-2k")
+    return lambda: extract.main(conf, folder / "photos", folder / "features.h5")
+
+
+def pairing(folder: Path) -> Callable[[], object]:
+    """All pairs of the photos."""
+    conf, pairs = confs.find("matchers", "disk"), folder / "pairs.txt"
+    write_pairs(pairs, list(combinations(list_images(folder / "photos"), 2)))
+    return lambda: match.main(conf, pairs, folder / "features.h5", folder / "matches.h5")
+
+
+if __name__ == "__main__":
+    main()
