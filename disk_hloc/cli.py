@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .cli_localization import Engine, localize, pairs_app, pipeline_app, triangulate
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
 from .mask_options import mask_options
@@ -24,19 +25,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-class PairMethod(str, Enum):
-    """How pairs are chosen."""
-
-    exhaustive = "exhaustive"
-
-
-class Engine(str, Enum):
-    """Whose code builds the model."""
-
-    auto = "auto"
-    hloc = "hloc"
-    native = "native"
+app.add_typer(pairs_app, name="pairs")
+app.add_typer(pipeline_app, name="pipeline")
+app.command()(triangulate)
+app.command()(localize)
 
 
 class CameraMode(str, Enum):
@@ -103,18 +95,6 @@ def extract(
     _preview(preview, masks, images, features)
     if unreadable:
         raise unreadable
-
-
-@app.command()
-def pairs(
-    method: Annotated[PairMethod, typer.Argument(help="exhaustive: every image with every other.")],
-    images_or_features: Annotated[Path, typer.Argument(help="Folder of photos or features file.")],
-    output: Annotated[Path, typer.Argument(help="Pairs file to write (.txt).")],
-) -> None:
-    """Choose the pairs of images to match."""
-    from .stages import pairs as stage
-
-    stage.main(method.value, images_or_features, output)
 
 
 @app.command()

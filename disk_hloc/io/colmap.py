@@ -6,7 +6,8 @@ keypoints are written with half a pixel added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from .matches import read_matches
 from .pairs import Pair
 from .store import reading, require_space
 
+MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 CAMERA_MODES = {
     "auto": pycolmap.CameraMode.AUTO,
     "single": pycolmap.CameraMode.SINGLE,
@@ -83,8 +85,7 @@ def create_database(
     Raises:
         DiskHlocError: COLMAP cannot read some of the images.
     """
-    for suffix in ("", "-wal", "-shm"):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    _remove_database(path)
     require_space(path, 1 << 20)
     with pycolmap.Database.open(path):
         pass
@@ -101,6 +102,31 @@ def create_database(
     if missing:
         raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
     return ids
+
+
+def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, int]:
+    """A new database with a model's images and cameras; a former one is removed.
+
+    Returns:
+        Image name -> image id, that of the model.
+    """
+    _remove_database(path)
+    require_space(path, 1 << 20)
+    with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
+        for camera in model.cameras.values():
+            database.write_camera(camera, use_camera_id=True)
+        for rig in model.rigs.values():
+            database.write_rig(rig, use_rig_id=True)
+        for frame in model.frames.values():
+            database.write_frame(frame, use_frame_id=True)
+        for image in model.images.values():
+            database.write_image(image, use_image_id=True)
+    return {image.name: image_id for image_id, image in model.images.items()}
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def import_features_and_matches(
@@ -174,7 +200,40 @@ def verify_matches(
             progress.update(len(batch))
 
 
+def read_model(folder: Path) -> pycolmap.Reconstruction:
+    """A model of a folder.
+
+    Raises:
+        DiskHlocError: there is none, or it cannot be read or has no image with a pose.
+    """
+    if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
+    try:
+        model = pycolmap.Reconstruction(folder)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise DiskHlocError(
+            f"the COLMAP model {folder} cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
+    if model.num_reg_images() == 0:
+        raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
+    return model
+
+
 def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
     """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
     pose = image.cam_from_world
     return pose() if callable(pose) else pose
+
+
+@contextmanager
+def log_to(folder: Path, verbose: bool) -> Iterator[None]:
+    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
+    logging = pycolmap.logging
+    before = (logging.alsologtostderr, logging.logtostderr)
+    logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")
+    logging.logtostderr = False
+    logging.alsologtostderr = verbose
+    try:
+        yield
+    finally:
+        logging.alsologtostderr, logging.logtostderr = before

@@ -34,8 +34,6 @@ def hloc_verdict(stage: str) -> Verdict:
         known = Version("3.10") <= version < Version("3.11")
     else:
         known = version >= Version("3.13")
-        if stage == "triangulate" and version >= Version("4"):
-            return Verdict(False, f"{pair} triangulates no point")
     if not known:
         return Verdict(False, f"{pair} is not known to work")
     try:

@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+import scipy.sparse
 
 from ..errors import DiskHlocError
+from ..io.colmap import cam_from_world, read_model
 from ..io.features import list_features
 from ..io.images import list_images
-from ..io.pairs import read_pairs, write_pairs
+from ..io.pairs import Pair, read_pairs, write_pairs
 from ..log import logger
 
 
-def main(method: str, images_or_features: Path, output: Path) -> Path:
+def main(method: str, source: Path, output: Path, **options: Any) -> Path:
     """Write the pairs to match.
 
     Args:
-        method: ``exhaustive``, every image with every other.
-        images_or_features: a folder of images, or a features file.
+        method: ``exhaustive`` or ``sequential`` (of a folder of images, or a features file);
+            ``covisibility`` or ``poses`` (of a COLMAP model).
+        source: what the method chooses from.
         output: the pairs file.
+        options: the method's, see the function of its name.
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: unknown method, fewer than two images, or a name with white space.
+        DiskHlocError: unknown method, nothing to pair, or a name with white space.
     """
-    if method != "exhaustive":
-        raise DiskHlocError(f"no way to choose pairs is called {method!r}; known: exhaustive")
-    listed = list_images if images_or_features.is_dir() else list_features
-    return exhaustive(listed(images_or_features), output)
+    if method not in METHODS:
+        raise DiskHlocError(
+            f"no way to choose pairs is called {method!r}; known: {', '.join(METHODS)}"
+        )
+    return METHODS[method](source, output, **options)
 
 
 def exhaustive(names: Sequence[str], output: Path) -> Path:
@@ -41,10 +50,106 @@ def exhaustive(names: Sequence[str], output: Path) -> Path:
     """
     if len(names) < 2:
         raise DiskHlocError(f"a pair needs two images, there is {names[0] if names else 'none'}")
-    pairs = list(combinations(names, 2))
-    write_pairs(output, pairs)
-    logger.info("%d pairs of %d images", len(pairs), len(names))
-    return output
+    return _write(output, list(combinations(names, 2)), len(names))
+
+
+def sequential(source: Path, output: Path, *, overlap: int = 10, quadratic: bool = False) -> Path:
+    """Write the pairs of every image with those that follow it, as for the frames of a video.
+
+    Args:
+        source: a folder of images or a features file; the order is that of the names.
+        output: the pairs file.
+        overlap: with how many of the images that follow.
+        quadratic: also with those 2, 4, 8, ... 2^(overlap - 1) further on, as COLMAP does.
+
+    Raises:
+        DiskHlocError: fewer than two images, no overlap, or a name with white space.
+    """
+    if overlap < 1:
+        raise DiskHlocError(f"the overlap is {overlap}, but must be at least 1")
+    names = _names(source)
+    steps = set(range(1, overlap + 1))
+    if quadratic:
+        steps |= {2**power for power in range(overlap)}
+    pairs = [
+        (name, names[i + step])
+        for i, name in enumerate(names)
+        for step in sorted(steps)
+        if i + step < len(names)
+    ]
+    if not pairs:
+        raise DiskHlocError(f"a pair needs two images, there is {names[0] if names else 'none'}")
+    return _write(output, pairs, len(names))
+
+
+def covisibility(model_path: Path, output: Path, *, num_matched: int) -> Path:
+    """Write the pairs of every image of a model with those that share the most points with it.
+
+    Args:
+        model_path: the folder of a COLMAP model with points.
+        output: the pairs file.
+        num_matched: with how many images at most; those that share none are left out.
+
+    Raises:
+        DiskHlocError: no model, or no two of its images share a point.
+    """
+    model = read_model(model_path)
+    images = _registered(model)
+    place = {image.image_id: i for i, image in enumerate(images)}
+    rows: list[int] = []
+    columns: list[int] = []
+    for column, point in enumerate(model.points3D.values()):
+        seen_by = {place[element.image_id] for element in point.track.elements}
+        rows.extend(seen_by)
+        columns.extend([column] * len(seen_by))
+    shape = (len(images), model.num_points3D())
+    seen = scipy.sparse.csr_array((np.ones(len(rows), np.int32), (rows, columns)), shape)
+    pairs = []
+    for i, image in enumerate(images):
+        shared = (seen[[i]] @ seen.T).toarray()[0]
+        shared[i] = 0
+        for j in np.argsort(-shared, kind="stable")[:num_matched]:
+            if shared[j] > 0:
+                pairs.append((image.name, images[j].name))
+    if not pairs:
+        raise DiskHlocError(
+            f"no two images of {model_path} share a point: choose pairs by poses instead"
+        )
+    return _write(output, pairs, len(images))
+
+
+def poses(model_path: Path, output: Path, *, num_matched: int, max_angle: float = 30.0) -> Path:
+    """Write the pairs of every image of a model with the nearest that look the same way.
+
+    Args:
+        model_path: the folder of a COLMAP model; its points do not matter.
+        output: the pairs file.
+        num_matched: with how many images at most.
+        max_angle: between the viewing directions, in degrees.
+
+    Raises:
+        DiskHlocError: no model, or none of its images look the same way.
+    """
+    images = _registered(read_model(model_path))
+    located = [cam_from_world(image) for image in images]
+    rotations = np.array([pose.rotation.matrix() for pose in located])
+    centers = np.array(
+        [-r.T @ pose.translation for r, pose in zip(rotations, located, strict=True)]
+    )
+    # What an image looks along is the third row of its rotation.
+    directions = rotations[:, 2]
+    pairs = []
+    for i, image in enumerate(images):
+        distances = np.linalg.norm(centers - centers[i], axis=1)
+        cosines = np.clip(directions @ directions[i], -1, 1)
+        distances[np.degrees(np.arccos(cosines)) >= max_angle] = np.inf
+        distances[i] = np.inf
+        for j in np.argsort(distances, kind="stable")[:num_matched]:
+            if np.isfinite(distances[j]):
+                pairs.append((image.name, images[j].name))
+    if not pairs:
+        raise DiskHlocError(f"no two images of {model_path} look the same way within {max_angle}°")
+    return _write(output, pairs, len(images))
 
 
 def given(source: Path, output: Path, without: Collection[str] = ()) -> Path:
@@ -60,3 +165,27 @@ def given(source: Path, output: Path, without: Collection[str] = ()) -> Path:
     write_pairs(output, kept)
     logger.info("%d pairs of %s, %d left out", len(kept), source, len(pairs) - len(kept))
     return output
+
+
+def _names(source: Path) -> list[str]:
+    return list_images(source) if source.is_dir() else list_features(source)
+
+
+def _registered(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
+    """In the order of their names, so that ties do not depend on how a model was built."""
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    return sorted(images, key=lambda image: image.name)
+
+
+def _write(output: Path, pairs: Sequence[Pair], num_images: int) -> Path:
+    write_pairs(output, pairs)
+    logger.info("%d pairs of %d images", len(pairs), num_images)
+    return output
+
+
+METHODS: dict[str, Callable[..., Path]] = {
+    "exhaustive": lambda source, output: exhaustive(_names(source), output),
+    "sequential": sequential,
+    "covisibility": covisibility,
+    "poses": poses,
+}

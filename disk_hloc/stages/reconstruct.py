@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,6 @@ GROWTH_OPTIONS = {
     "ba_global_max_refinements": 2,
     "ba_min_num_residuals_for_cpu_multi_threading": 5000,
 }
-MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 
 
 def main(
@@ -92,9 +90,9 @@ def main(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
         )
     sfm_dir.mkdir(parents=True, exist_ok=True)
-    for filename in MODEL_FILES:
+    for filename in colmap.MODEL_FILES:
         (sfm_dir / filename).unlink(missing_ok=True)
-    with _colmap_log(sfm_dir, verbose):
+    with colmap.log_to(sfm_dir, verbose):
         if engine == "hloc":
             hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
             model = hloc.main(
@@ -207,7 +205,7 @@ def _map(
             models_dir,
         )
     for path in (models_dir / str(largest)).iterdir():
-        if path.name in MODEL_FILES:
+        if path.name in colmap.MODEL_FILES:
             path.replace(sfm_dir / path.name)
     return models[largest]
 
@@ -242,17 +240,3 @@ def _verified_pairs(database_path: Path) -> int:
     with closing(sqlite3.connect(database_path)) as database:
         (count,) = database.execute(query, (MIN_NUM_MATCHES,)).fetchone()
     return int(count)
-
-
-@contextmanager
-def _colmap_log(folder: Path, verbose: bool) -> Iterator[None]:
-    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
-    logging = pycolmap.logging
-    before = (logging.alsologtostderr, logging.logtostderr)
-    logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")
-    logging.logtostderr = False
-    logging.alsologtostderr = verbose
-    try:
-        yield
-    finally:
-        logging.alsologtostderr, logging.logtostderr = before

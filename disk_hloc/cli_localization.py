@@ -1,0 +1,229 @@
+"""The commands of localization: pairs, triangulate, localize, pipeline."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .mask_options import mask_options
+
+pairs_app = typer.Typer(
+    help="Choose the pairs of images to match, or of queries and images to localize with.",
+    no_args_is_help=True,
+)
+pipeline_app = typer.Typer(help="Whole benchmarks.", no_args_is_help=True)
+
+
+class Engine(str, Enum):
+    """Whose code builds models and localizes."""
+
+    auto = "auto"
+    hloc = "hloc"
+    native = "native"
+
+
+class Verify(str, Enum):
+    """Which matches are triangulated."""
+
+    poses = "poses"
+    estimate = "estimate"
+    none = "none"
+
+
+EngineOption = Annotated[
+    Engine, typer.Option(help="hloc's modules, pycolmap directly (native), or what works (auto).")
+]
+Source = Annotated[Path, typer.Argument(help="Folder of photos or features file.")]
+Model = Annotated[Path, typer.Argument(help="Folder of a COLMAP model.")]
+Pairs = Annotated[Path, typer.Argument(help="Pairs file: two image names a line (.txt).")]
+Output = Annotated[Path, typer.Argument(help="Pairs file to write (.txt).")]
+Features = Annotated[Path, typer.Argument(help="Features file (.h5).")]
+Matches = Annotated[Path, typer.Argument(help="Matches file (.h5).")]
+
+
+@pairs_app.command()
+def exhaustive(source: Source, output: Output) -> None:
+    """Every image with every other."""
+    from .stages import pairs as stage
+
+    stage.main("exhaustive", source, output)
+
+
+@pairs_app.command()
+def sequential(
+    source: Source,
+    output: Output,
+    overlap: Annotated[int, typer.Option(help="With how many that follow, by name.")] = 10,
+    quadratic: Annotated[
+        bool, typer.Option("--quadratic", help="Also with those 2, 4, 8, ... further on.")
+    ] = False,
+) -> None:
+    """Every image with those that follow it, as for the frames of a video."""
+    from .stages import pairs as stage
+
+    stage.main("sequential", source, output, overlap=overlap, quadratic=quadratic)
+
+
+@pairs_app.command()
+def covisibility(
+    model: Model,
+    output: Output,
+    num_matched: Annotated[int, typer.Option(help="With how many images at most.")] = 20,
+) -> None:
+    """Every image of a model with those that share the most points with it."""
+    from .stages import pairs as stage
+
+    stage.main("covisibility", model, output, num_matched=num_matched)
+
+
+@pairs_app.command()
+def poses(
+    model: Model,
+    output: Output,
+    num_matched: Annotated[int, typer.Option(help="With how many images at most.")] = 20,
+    max_angle: Annotated[float, typer.Option(help="Between viewing directions, degrees.")] = 30.0,
+) -> None:
+    """Every image of a model with the nearest that look the same way."""
+    from .stages import pairs as stage
+
+    stage.main("poses", model, output, num_matched=num_matched, max_angle=max_angle)
+
+
+def triangulate(
+    sfm: Annotated[Path, typer.Argument(help="Folder to build the model in.")],
+    reference: Annotated[Path, typer.Argument(help="COLMAP model with the cameras and poses.")],
+    images: Annotated[Path, typer.Argument(help="Folder of photos.")],
+    pairs: Pairs,
+    features: Features,
+    matches: Matches,
+    engine: EngineOption = Engine.auto,
+    verify: Annotated[
+        Verify,
+        typer.Option(help="Believe matches that agree with the poses, with an estimate, or all."),
+    ] = Verify.poses,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+) -> None:
+    """Triangulate features in a model whose cameras and poses are known."""
+    from .stages import triangulate as stage
+
+    stage.main(
+        sfm, reference, images, pairs, features, matches,
+        engine=engine.value, verify=verify.value, verbose=verbose,
+    )  # fmt: skip
+
+
+def localize(
+    reference: Annotated[Path, typer.Argument(help="COLMAP model of these features.")],
+    queries: Annotated[
+        Path,
+        typer.Argument(help='"name MODEL width height parameters..." a line; or a quoted pattern.'),
+    ],
+    retrieval: Annotated[
+        Path, typer.Argument(help="Pairs file: a query and a retrieved image a line (.txt).")
+    ],
+    features: Features,
+    matches: Matches,
+    results: Annotated[Path, typer.Argument(help="File of poses to write (.txt).")],
+    engine: EngineOption = Engine.auto,
+    max_error: Annotated[float, typer.Option(help="Of an inlier, in pixels.")] = 12.0,
+    covisibility_clustering: Annotated[
+        bool,
+        typer.Option(
+            "--covisibility-clustering",
+            help="Localize with each group of retrieved images that share points.",
+        ),
+    ] = False,
+    prepend_camera_name: Annotated[
+        bool,
+        typer.Option("--prepend-camera-name", help="Write camera/name (RobotCar, CMU)."),
+    ] = False,
+    ground_truth: Annotated[
+        Path | None,
+        typer.Option(help='Known poses, "name qw qx qy qz tx ty tz": print recall and errors.'),
+    ] = None,
+) -> None:
+    """Localize queries in a model.
+
+    RESULTS gets "name qw qx qy qz tx ty tz" a query, RESULTS_logs.json what led to it.
+    """
+    from .eval import localization
+    from .io.poses import read_poses
+    from .stages import localize as stage
+
+    truth = read_poses(ground_truth) if ground_truth else None
+    found = stage.main(
+        reference, queries, retrieval, features, matches, results,
+        engine=engine.value, max_error=max_error,
+        covisibility_clustering=covisibility_clustering, prepend_camera_name=prepend_camera_name,
+    )  # fmt: skip
+    if truth is not None:
+        typer.echo(localization.text(localization.evaluate(found, truth)))
+
+
+Dataset = Annotated[Path, typer.Option(help="The data set's folder.")]
+Outputs = Annotated[Path, typer.Option(help="Folder for all that is made.")]
+Extractor = Annotated[str | None, typer.Option(help="Extractor conf.  [default: the conf's]")]
+Matcher = Annotated[str | None, typer.Option(help="Matcher conf.  [default: the conf's]")]
+Retrieval = Annotated[
+    str | None,
+    typer.Option(help="disk-vlad, netvlad (through hloc), or a pairs file.  [default: the conf's]"),
+]
+NumCovis = Annotated[int | None, typer.Option(help="Pairs an image for the model.  [default: 20]")]
+NumLoc = Annotated[int | None, typer.Option(help="Retrieved images a query.  [default: 50]")]
+GroundTruth = Annotated[
+    Path | None, typer.Option(help="Known poses of the queries: print recall and errors.")
+]
+
+
+@pipeline_app.command()
+@mask_options
+def aachen(
+    dataset: Dataset,
+    outputs: Outputs,
+    extractor: Extractor = None,
+    matcher: Matcher = None,
+    retrieval: Retrieval = None,
+    num_covis: NumCovis = None,
+    num_loc: NumLoc = None,
+    engine: EngineOption = Engine.auto,
+    ground_truth: GroundTruth = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Aachen Day-Night v1, from its NVM model. Defaults are in configs/aachen.yaml."""
+    _run("aachen", **locals())
+
+
+@pipeline_app.command("aachen_v1_1")
+@mask_options
+def aachen_v1_1(
+    dataset: Dataset,
+    outputs: Outputs,
+    extractor: Extractor = None,
+    matcher: Matcher = None,
+    retrieval: Retrieval = None,
+    num_covis: NumCovis = None,
+    num_loc: NumLoc = None,
+    engine: EngineOption = Engine.auto,
+    ground_truth: GroundTruth = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Aachen Day-Night v1.1. Defaults are in configs/aachen_v1_1.yaml."""
+    _run("aachen_v1_1", **locals())
+
+
+def _run(conf: str, dataset: Path, outputs: Path, engine: Engine, **options: Any) -> None:
+    from .eval import localization
+    from .pipelines import aachen as pipeline
+
+    summary = pipeline.main(dataset, outputs, conf=conf, engine=engine.value, **options)
+    typer.echo(json.dumps({k: v for k, v in summary.items() if k != "errors"}, indent=2))
+    if "errors" in summary:
+        typer.echo(localization.text(summary["errors"]))

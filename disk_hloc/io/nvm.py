@@ -1,0 +1,85 @@
+"""VisualSFM's NVM models, as Aachen Day-Night v1 comes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from ..errors import DiskHlocError
+from .queries import read_queries
+
+
+def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
+    """A model, each image with a camera of its own.
+
+    NVM has the centre of a camera in the world where COLMAP has a translation, and keeps
+    triangulated keypoints only.
+
+    Args:
+        path: the NVM file. Its focal lengths and distortions are not used.
+        intrinsics_path: a list of ``name MODEL width height parameters...``, as that of queries.
+
+    Raises:
+        DiskHlocError: a file cannot be read or is no such file, or an image lacks intrinsics.
+    """
+    cameras = read_queries(intrinsics_path)
+    lines = _lines(path)
+    try:
+        if not next(lines).startswith("NVM_V3"):
+            raise DiskHlocError(f"{path} is no NVM file: it does not begin with NVM_V3")
+        views = [next(lines).split() for _ in range(int(next(lines)))]
+        missing = [view[0] for view in views if view[0] not in cameras]
+        if missing:
+            raise DiskHlocError(f"{intrinsics_path} lacks {missing[0]}, an image of {path}")
+        points = []
+        keypoints: list[list[tuple[float, float]]] = [[] for _ in views]
+        for _ in tqdm(range(int(next(lines))), desc="Read NVM", unit="point"):
+            words = next(lines).split()
+            track = []
+            for i in range(int(words[6])):
+                image, _, x, y = words[7 + 4 * i : 11 + 4 * i]
+                track.append((int(image), len(keypoints[int(image)])))
+                keypoints[int(image)].append((float(x), float(y)))
+            points.append((np.array(words[:3], float), np.array(words[3:6], np.uint8), track))
+        model = pycolmap.Reconstruction()
+        for index, view in enumerate(views):
+            _add_image(model, index + 1, view, cameras[view[0]], keypoints[index])
+    except (StopIteration, ValueError, IndexError) as error:
+        raise DiskHlocError(f"{path} is truncated or no NVM file: {error}") from error
+    for xyz, color, track in points:
+        elements = pycolmap.Track([pycolmap.TrackElement(i + 1, j) for i, j in track])
+        model.add_point3D(xyz, elements, color)
+    return model
+
+
+def _add_image(
+    model: pycolmap.Reconstruction,
+    image_id: int,
+    view: list[str],
+    camera: pycolmap.Camera,
+    keypoints: list[tuple[float, float]],
+) -> None:
+    name, _, *numbers = view
+    w, x, y, z, *center = (float(number) for number in numbers[:7])
+    rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w]))
+    pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(center))
+    camera.camera_id = image_id
+    model.add_camera_with_trivial_rig(camera)
+    image = pycolmap.Image(
+        name, np.array(keypoints, float).reshape(-1, 2), camera_id=image_id, image_id=image_id
+    )
+    model.add_image_with_trivial_frame(image, pose)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                if line.strip():
+                    yield line
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiskHlocError(f"cannot read the model {path}: {error}") from error

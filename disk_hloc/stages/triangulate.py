@@ -1,0 +1,249 @@
+"""Points for images whose poses are known."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pycolmap
+from packaging.version import Version
+from tqdm import tqdm
+
+from .. import plugin
+from ..errors import DiskHlocError, listing
+from ..io import colmap
+from ..io.features import require_features
+from ..io.matches import read_matches
+from ..io.pairs import Pair, read_pairs
+from ..io.store import reading
+from ..log import logger
+from ..plugin import engine as engines
+
+# Of a match from the epipolar lines that the known poses give, in pixels; hloc's.
+MAX_EPIPOLAR_ERROR = 4.0
+_CALIBRATED = int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
+
+
+def main(
+    sfm_dir: Path,
+    reference_path: Path,
+    image_dir: Path,
+    pairs_path: Path,
+    feature_path: Path,
+    match_path: Path,
+    *,
+    engine: str = "auto",
+    verify: str = "poses",
+    verbose: bool = False,
+) -> pycolmap.Reconstruction:
+    """Triangulate features in a model whose cameras and poses stay.
+
+    Leaves in ``sfm_dir`` the model and ``database.db``; former ones there are replaced.
+
+    Args:
+        sfm_dir: the folder to build in.
+        reference_path: a COLMAP model with the cameras and poses; its points are not used.
+        image_dir: the photos, for the points' colours.
+        pairs_path: the pairs file, of images of the reference model.
+        feature_path: the features file, with every image of the model.
+        match_path: the matches file, with every pair.
+        engine: ``auto``, ``hloc`` or ``native`` (:mod:`disk_hloc.plugin.engine`).
+        verify: which matches are believed: those within 4 px of the epipolar lines of the known
+            ``poses``, those that a geometry estimated anew agrees with (``estimate``), or all of
+            them (``none``).
+        verbose: show COLMAP's own output.
+
+    Returns:
+        The model.
+
+    Raises:
+        DiskHlocError: a broken or incomplete file, an image that the reference does not know, an
+            unknown option, or a model without a point.
+    """
+    if verify not in ("poses", "estimate", "none"):
+        raise DiskHlocError(f"matches are verified by poses, estimate or none, not by {verify!r}")
+    reference = colmap.read_model(reference_path)
+    pairs = read_pairs(pairs_path)
+    known = {image.name for image in reference.images.values()}
+    unknown = sorted({name for pair in pairs for name in pair} - known)
+    if unknown:
+        raise DiskHlocError(
+            f"{pairs_path} has {len(unknown)} images that {reference_path} does not know: "
+            f"{listing(unknown)}"
+        )
+    require_features(feature_path, known, because=f"the model {reference_path} has")
+    engine = engines.choose(engine, "triangulate")
+    sfm_dir.mkdir(parents=True, exist_ok=True)
+    for filename in colmap.MODEL_FILES:
+        (sfm_dir / filename).unlink(missing_ok=True)
+    database_path = sfm_dir / "database.db"
+    paths = (database_path, pairs_path, feature_path, match_path)
+    with colmap.log_to(sfm_dir, verbose):
+        if engine == "hloc":
+            folders = (sfm_dir, reference_path, image_dir)
+            model = _with_hloc(folders, reference, paths, verify, verbose)
+        else:
+            ids = colmap.create_database_of(database_path, reference)
+            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+            if verify == "estimate":
+                colmap.verify_matches(database_path, pairs, sfm_dir)
+            else:
+                _write_verified(paths, reference, ids, pairs, all_of_them=verify == "none")
+            model = pycolmap.triangulate_points(reference, database_path, image_dir, sfm_dir)
+    if model.num_points3D() == 0:
+        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path))
+    logger.info(
+        "%d points, %.2f observations each, %.3f px mean reprojection error",
+        model.num_points3D(),
+        model.compute_mean_track_length(),
+        model.compute_mean_reprojection_error(),
+    )
+    return model
+
+
+def _write_verified(
+    paths: tuple[Path, Path, Path, Path],
+    reference: pycolmap.Reconstruction,
+    ids: Mapping[str, int],
+    pairs: list[Pair],
+    all_of_them: bool,
+) -> None:
+    """Write the matches that the known poses agree with as those of calibrated pairs."""
+    database_path, _, feature_path, match_path = paths
+    rays: dict[str, np.ndarray] = {}
+    ratios = []
+    with (
+        reading(feature_path) as features,
+        reading(match_path) as stored,
+        pycolmap.Database.open(database_path) as database,
+        pycolmap.DatabaseTransaction(database),
+    ):
+
+        def rays_of(image: pycolmap.Image) -> np.ndarray:
+            if image.name not in rays:
+                keypoints = features[image.name]["keypoints"][()].astype(np.float64) + 0.5
+                camera = reference.cameras[image.camera_id]
+                rays[image.name] = np.asarray(camera.cam_from_img(keypoints)).reshape(-1, 2)
+            return rays[image.name]
+
+        for pair in tqdm(pairs, desc="Verify", unit="pair"):
+            matches = read_matches(stored, *pair)
+            if matches is None or len(matches) == 0:
+                continue
+            if not all_of_them:
+                images = [reference.images[ids[name]] for name in pair]
+                errors = epipolar_errors(
+                    colmap.cam_from_world(images[1]) * colmap.cam_from_world(images[0]).inverse(),
+                    rays_of(images[0])[matches[:, 0]],
+                    rays_of(images[1])[matches[:, 1]],
+                )
+                limits = [
+                    reference.cameras[image.camera_id].cam_from_img_threshold(
+                        MAX_EPIPOLAR_ERROR * _uncertainty(features[image.name]["keypoints"])
+                    )
+                    for image in images
+                ]
+                kept = (errors <= limits).all(axis=1)
+                ratios.append(kept.mean())
+                matches = matches[kept]
+            geometry = pycolmap.TwoViewGeometry()
+            geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+            geometry.inlier_matches = matches.astype(np.uint32)
+            database.write_two_view_geometry(ids[pair[0]], ids[pair[1]], geometry)
+    if ratios:
+        logger.info("%.1f %% of the matches agree with the known poses", 100 * np.mean(ratios))
+
+
+def epipolar_errors(
+    cam1_from_cam0: pycolmap.Rigid3d, rays0: np.ndarray, rays1: np.ndarray
+) -> np.ndarray:
+    """How far matches are from each other's epipolar lines.
+
+    Args:
+        cam1_from_cam0: the relative pose.
+        rays0, rays1: (N, 2) points on the plane z = 1 of each camera.
+
+    Returns:
+        (N, 2) distances on the plane z = 1 of the first and the second camera; not finite where a
+        point is.
+    """
+    x, y, z = cam1_from_cam0.translation
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    essential = cross @ cam1_from_cam0.rotation.matrix()
+    p0, p1 = (np.hstack([rays, np.ones((len(rays), 1))]) for rays in (rays0, rays1))
+    lines1, lines0 = p0 @ essential.T, p1 @ essential
+    error = np.abs((p1 * lines1).sum(axis=1))
+    lengths = [np.linalg.norm(lines[:, :2], axis=1) for lines in (lines0, lines1)]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack([error / length for length in lengths], axis=1)
+
+
+def _uncertainty(keypoints: h5py.Dataset) -> float:
+    """Of the keypoints of an image, in pixels; a file may lack it."""
+    return float(keypoints.attrs.get("uncertainty", 1.0))
+
+
+def _with_hloc(
+    folders: tuple[Path, Path, Path],
+    reference: pycolmap.Reconstruction,
+    paths: tuple[Path, Path, Path, Path],
+    verify: str,
+    verbose: bool,
+) -> pycolmap.Reconstruction:
+    """hloc's triangulation; since pycolmap 4 in its steps, since on the whole it gives no point.
+
+    hloc writes verified pairs without saying of which kind they are, and COLMAP 4 passes over
+    pairs of no kind.
+    """
+    hloc = plugin.hloc_module("triangulation", needed_for="the hloc engine")
+    sfm_dir, reference_path, image_dir = folders
+    database_path, pairs_path, feature_path, match_path = paths
+    options = {
+        "skip_geometric_verification": verify == "none",
+        "estimate_two_view_geometries": verify == "estimate",
+        "verbose": verbose,
+    }
+    if Version(pycolmap.__version__) < Version("4"):
+        return hloc.main(
+            sfm_dir, reference_path, image_dir, pairs_path, feature_path, match_path, **options
+        )
+    ids = hloc.create_db_from_model(reference, database_path)
+    with pycolmap.Database.open(database_path) as database:
+        hloc.import_features(ids, database, feature_path)
+        hloc.import_matches(
+            ids, database, pairs_path, match_path, skip_geometric_verification=verify == "none"
+        )
+        if verify == "poses":
+            hloc.geometric_verification(
+                ids, reference, database, feature_path, pairs_path, match_path
+            )
+    if verify == "estimate":
+        hloc.estimation_and_geometric_verification(database_path, pairs_path, verbose)
+    else:
+        with closing(sqlite3.connect(database_path)) as database, database:
+            database.execute("UPDATE two_view_geometries SET config = ?", (_CALIBRATED,))
+    return hloc.run_triangulation(sfm_dir, database_path, image_dir, reference, verbose)
+
+
+def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -> str:
+    with closing(sqlite3.connect(database_path)) as database:
+        (matches,) = database.execute("SELECT COALESCE(SUM(rows), 0) FROM matches").fetchone()
+        query = "SELECT COALESCE(SUM(rows), 0) FROM two_view_geometries"
+        (verified,) = database.execute(query).fetchone()
+    if matches == 0:
+        why = f"{match_path} has no match in these pairs"
+    elif verified == 0:
+        why = (
+            f"none of the {matches} matches agrees with the poses of {reference_path}: are they of "
+            "these photos, and its cameras of their size?"
+        )
+    else:
+        why = (
+            f"COLMAP made none of the {verified} verified matches: the images may be too close to "
+            "each other"
+        )
+    return f"no point was triangulated: {why}"
