@@ -16,8 +16,8 @@ from .queries import read_queries
 def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
     """A model, each image with a camera of its own.
 
-    NVM has the centre of a camera in the world where COLMAP has a translation, and keeps
-    triangulated keypoints only.
+    NVM has the centre of a camera in the world where COLMAP has a translation, keypoints relative
+    to the principal point, and only those that are triangulated.
 
     Args:
         path: the NVM file. Its focal lengths and distortions are not used.
@@ -64,14 +64,14 @@ def _add_image(
     keypoints: list[tuple[float, float]],
 ) -> None:
     name, _, *numbers = view
-    w, x, y, z, *center = (float(number) for number in numbers[:7])
+    w, x, y, z, *position = (float(number) for number in numbers[:7])
     rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w]))
-    pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(center))
+    pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(position))
     camera.camera_id = image_id
     model.add_camera_with_trivial_rig(camera)
-    image = pycolmap.Image(
-        name, np.array(keypoints, float).reshape(-1, 2), camera_id=image_id, image_id=image_id
-    )
+    center = np.array([camera.principal_point_x, camera.principal_point_y])
+    from_center = np.array(keypoints, float).reshape(-1, 2)
+    image = pycolmap.Image(name, center + from_center, camera_id=image_id, image_id=image_id)
     model.add_image_with_trivial_frame(image, pose)
 
 
