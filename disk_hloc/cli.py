@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
-from .cli_localization import Engine, localize, pairs_app, pipeline_app, triangulate
+from .cli_localization import Engine, describe, localize, pairs_app, pipeline_app, triangulate
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
 from .mask_options import mask_options
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(pipeline_app, name="pipeline")
+app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
 

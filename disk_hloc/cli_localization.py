@@ -93,6 +93,68 @@ def poses(
     stage.main("poses", model, output, num_matched=num_matched, max_angle=max_angle)
 
 
+@pairs_app.command()
+def retrieval(
+    descriptors: Annotated[
+        Path, typer.Argument(help="Global descriptors of the queries (.h5): disk-hloc describe.")
+    ],
+    output: Output,
+    num_matched: Annotated[int, typer.Option(help="Retrieved images a query.")] = 20,
+    query_prefix: Annotated[
+        list[str] | None, typer.Option(help="The queries' names begin so. Repeatable.")
+    ] = None,
+    query_list: Annotated[
+        Path | None, typer.Option(help="File of the queries' names, one a line.")
+    ] = None,
+    db_prefix: Annotated[
+        list[str] | None, typer.Option(help="The database images' names begin so. Repeatable.")
+    ] = None,
+    db_list: Annotated[
+        Path | None, typer.Option(help="File of the database images' names, one a line.")
+    ] = None,
+    db_model: Annotated[
+        Path | None, typer.Option(help="The database is the images of this COLMAP model.")
+    ] = None,
+    db_descriptors: Annotated[
+        list[Path] | None,
+        typer.Option(help="Their global descriptors, if in other files. Repeatable."),
+    ] = None,
+    min_score: Annotated[float, typer.Option(help="Least cosine of a pair.")] = 0.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+) -> None:
+    """Every query with the images most like it, by their global descriptors."""
+    from .errors import DiskHlocError
+    from .io.colmap import read_model
+    from .stages import retrieve as stage
+
+    names: Path | list[str] | None = db_list
+    if db_model is not None:
+        if db_list or db_prefix:
+            raise DiskHlocError("give one of --db-model, --db-list and --db-prefix")
+        names = [image.name for image in read_model(db_model).images.values()]
+    stage.main(
+        descriptors, output, num_matched,
+        query_prefix=query_prefix, query_list=query_list, db_prefix=db_prefix, db_list=names,
+        db_descriptors=db_descriptors, min_score=min_score, device=device,
+    )  # fmt: skip
+
+
+def describe(
+    features: Features,
+    output: Annotated[Path, typer.Argument(help="File of global descriptors to make (.h5).")],
+    conf: Annotated[str, typer.Option(help="disk-vlad, or a .yaml file.")] = "disk-vlad",
+    codebook: Annotated[
+        Path | None, typer.Option(help="Take this codebook (.npz) instead of learning one.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
+) -> None:
+    """Describe each photo by one vector made of its features, to retrieve photos by."""
+    from . import confs
+    from .stages import describe as stage
+
+    stage.main(confs.find("global", conf), features, output, codebook=codebook, overwrite=overwrite)
+
+
 def triangulate(
     sfm: Annotated[Path, typer.Argument(help="Folder to build the model in.")],
     reference: Annotated[Path, typer.Argument(help="COLMAP model with the cameras and poses.")],

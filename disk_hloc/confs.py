@@ -13,7 +13,12 @@ from .errors import DiskHlocError
 
 Conf = dict[str, Any]
 
-_REQUIRED = {"extractors": ("output", "model", "preprocessing"), "matchers": ("output", "model")}
+_REQUIRED = {
+    "extractors": ("output", "model", "preprocessing"),
+    "matchers": ("output", "model"),
+    "global": ("output", "model"),
+}
+_NOUNS = {"extractors": "extractor", "matchers": "matcher", "global": "global descriptor"}
 
 
 def extractors() -> dict[str, Conf]:
@@ -26,11 +31,17 @@ def matchers() -> dict[str, Conf]:
     return _packaged("matchers")
 
 
+def global_descriptors() -> dict[str, Conf]:
+    """Our confs of global descriptors, name -> ``{output, model}``. Fresh dicts each call."""
+    return _packaged("global")
+
+
 def find(kind: str, name: str) -> Conf:
     """The conf of one name: ours, else hloc's where hloc is found, else from a yaml file.
 
     Args:
-        kind: ``extractors`` or ``matchers``.
+        kind: ``extractors``, ``matchers`` or ``global``; hloc's own global descriptors are
+            extractors.
         name: a conf's name, or the path of a yaml file that holds one conf.
 
     Raises:
@@ -47,12 +58,15 @@ def find(kind: str, name: str) -> Conf:
     others = hloc_confs(kind)
     if name in others:
         return others[name]
-    known = f"known {kind}: {', '.join(ours)}"
-    if find_provider():
+    noun = _NOUNS[kind]
+    known = f"known {noun}s: {', '.join(ours)}"
+    if kind == "global":
+        known += "; hloc's own (netvlad, ...) are extractors"
+    elif find_provider():
         known += f"; through hloc: {', '.join(sorted(set(others) - set(ours)))}"
     else:
         known += "; more through hloc, which is not installed"
-    raise DiskHlocError(f"no {kind[:-1]} is called {name!r}; {known}; or give a .yaml file")
+    raise DiskHlocError(f"no {noun} is called {name!r}; {known}; or give a .yaml file")
 
 
 def read(kind: str, path: Path) -> Conf:

@@ -19,6 +19,7 @@ import yaml
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.eval import localization
+from disk_hloc.io.colmap import read_model
 from disk_hloc.io.nvm import read_nvm
 from disk_hloc.io.poses import read_poses
 from disk_hloc.log import logger
@@ -218,8 +219,14 @@ def _retrieve(
         descriptors = outputs / f"{found['output']}.h5"
         extract.main(found, images, descriptors, **options)
     listed = outputs / f"pairs-query-{_short(retrieval)}{count}.txt"
+    database = [image.name for image in read_model(reference).images.values()]
     retrieve.main(
-        descriptors, listed, count, queries=conf["query_prefix"], database_model=reference
+        descriptors,
+        listed,
+        count,
+        query_prefix=conf["query_prefix"],
+        db_list=database,
+        min_score=-1.0,
     )
     return _short(retrieval), listed
 

@@ -34,14 +34,14 @@ def list_images(folder: Path) -> list[str]:
     return names
 
 
-def read_image_list(path: Path, folder: Path) -> list[str]:
+def read_image_list(path: Path, folder: Path | None = None) -> list[str]:
     """The image names of a list, hloc's format: a name a line, what follows it is ignored.
 
     Empty lines and lines that begin with ``#`` are passed over.
 
     Args:
         path: the list.
-        folder: where the images are.
+        folder: where the images are; without it, they need not exist.
 
     Raises:
         DiskHlocError: the list cannot be read or is empty, or names images that do not exist.
@@ -53,7 +53,7 @@ def read_image_list(path: Path, folder: Path) -> list[str]:
     names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise DiskHlocError(f"the image list {path} names no image")
-    missing = [name for name in names if not (folder / name).is_file()]
+    missing = [name for name in names if folder and not (folder / name).is_file()]
     if missing:
         raise DiskHlocError(
             f"{path} names {len(missing)} images that are not in {folder}: {listing(missing)} "

@@ -84,12 +84,14 @@ def hloc_module(name: str, needed_for: str = "this") -> ModuleType:
 
 
 def hloc_confs(kind: str) -> dict[str, Any]:
-    """hloc's confs (ours among them) of a kind, ``extractors`` or ``matchers``; {} without hloc.
+    """hloc's confs (ours among them) of a kind, ``extractors`` or ``matchers``.
+
+    There are none without hloc, nor of another kind.
 
     Raises:
         DiskHlocError: hloc is there but does not import.
     """
-    if find_provider() is None:
+    if kind not in _MODULES or find_provider() is None:
         return {}
     found: dict[str, Any] = deepcopy(hloc_module(_MODULES[kind]).confs)
     return found

@@ -1,0 +1,131 @@
+"""hloc's file of global descriptors: an HDF5 group for each image name, and the codebook beside it.
+
+``global_descriptor`` (D,) of unit length, or zero where an image has no features. hloc's own
+models store it in float16, ours in float32.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import DiskHlocError
+from .store import appending, reading, require_space
+
+KEY = "global_descriptor"
+
+
+def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
+    """Add one image.
+
+    Args:
+        path: the file.
+        name: the image's name.
+        descriptor: (D,).
+
+    Raises:
+        DiskHlocError: the disk is full or the file is no HDF5 file.
+    """
+    with appending(path, descriptor.nbytes) as file:
+        if name in file:
+            del file[name]
+        file.create_dataset(f"{name}/{KEY}", data=descriptor)
+
+
+def list_globals(path: Path) -> list[str]:
+    """The names of the images that have a global descriptor, sorted.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+    with reading(path) as file:
+        return sorted(_with_descriptor(file))
+
+
+def _with_descriptor(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    for key, item in group.items():
+        if not isinstance(item, h5py.Group):
+            continue
+        # A folder of images may be called global_descriptor too.
+        if isinstance(item.get(KEY), h5py.Dataset):
+            yield prefix + key
+        else:
+            yield from _with_descriptor(item, f"{prefix}{key}/")
+
+
+def read_globals(file: h5py.File, names: Sequence[str]) -> np.ndarray:
+    """Descriptors of some images of an open file.
+
+    Returns:
+        (N, D) float32 in the order of ``names``, of which there is at least one.
+
+    Raises:
+        DiskHlocError: they differ in length, or one is not finite.
+    """
+    first = file[names[0]][KEY]
+    descriptors = np.empty((len(names), first.size), np.float32)
+    for row, name in zip(descriptors, names, strict=True):
+        stored = file[name][KEY]
+        if stored.shape != first.shape:
+            raise DiskHlocError(
+                f"{file.filename}: the global descriptors of {names[0]} and {name} differ in "
+                f"length ({first.size}, {stored.size}), so two models made them: describe anew"
+            )
+        row[:] = stored[()]
+    broken = ~np.isfinite(descriptors).all(axis=1)
+    if broken.any():
+        raise DiskHlocError(
+            f"{file.filename}: the global descriptor of {names[int(broken.argmax())]} is not "
+            "finite: describe anew"
+        )
+    return descriptors
+
+
+def codebook_path(path: Path) -> Path:
+    """Where the codebook of a file of global descriptors is."""
+    return path.with_name(f"{path.stem}.codebook.npz")
+
+
+def write_codebook(path: Path, codebook: np.ndarray) -> None:
+    """Write a codebook (K, D) as ``centres`` of an npz file; the file is whole or unchanged.
+
+    Raises:
+        DiskHlocError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_space(path, codebook.nbytes)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+    try:
+        np.savez(partial, centres=codebook)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_codebook(path: Path) -> np.ndarray:
+    """A codebook, (K, D) float32.
+
+    Raises:
+        DiskHlocError: no such file, or it holds no codebook.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            codebook: np.ndarray = arrays["centres"].astype(np.float32)
+    # What is no zip file is read as an array or a pickle, and has no names.
+    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())
+        raise DiskHlocError(
+            f"cannot read the codebook {path}: {reason}; it is an .npz file with `centres`, as "
+            "describing images writes it"
+        ) from error
+    if codebook.ndim != 2 or codebook.size == 0 or not np.isfinite(codebook).all():
+        raise DiskHlocError(
+            f"{path} holds no codebook: `centres` has shape {codebook.shape}, not clusters by "
+            "descriptor length, or is not finite"
+        )
+    return codebook

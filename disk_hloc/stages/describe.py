@@ -1,0 +1,171 @@
+"""A features file to a file of global descriptors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import DiskHlocError, listing
+from ..io.features import list_features
+from ..io.global_features import (
+    codebook_path,
+    list_globals,
+    read_codebook,
+    write_codebook,
+    write_global,
+)
+from ..io.store import claim, reading, writing_behind
+from ..log import logger
+from ..models.vlad import describe, learn_codebook
+
+DEFAULT_MODEL: dict[str, Any] = {"clusters": 64, "max_descriptors": 1 << 18, "seed": 0}
+# A codebook is learnt from at least so many descriptors an image, of as many images as that makes.
+LEAST_PER_IMAGE = 256
+
+
+def main(
+    conf: Mapping[str, Any],
+    feature_path: Path,
+    output: Path,
+    *,
+    codebook: Path | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Describe each image of a features file by one vector, for retrieval.
+
+    Images that the file already holds are kept, so a run that was stopped resumes. The codebook
+    is saved beside the file (:func:`disk_hloc.io.global_features.codebook_path`), and images that
+    are added later are described with it.
+
+    Args:
+        conf: ``{output, model}``; see configs/global.yaml.
+        feature_path: the features file.
+        output: the file of global descriptors to make or to add to
+            (:mod:`disk_hloc.io.global_features`).
+        codebook: a codebook to take, as one that another data set's descriptors have beside them;
+            without it, one is learnt from these features. Only with the same codebook can the
+            descriptors of two files be compared.
+        overwrite: start the file and its codebook anew.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        DiskHlocError: not our model, no features or none with descriptors, too few to learn from,
+            a codebook that does not fit, no space, or a file made with another conf or codebook.
+    """
+    if conf["model"]["name"] != "disk_vlad":
+        raise DiskHlocError(
+            f"no global descriptor is called {conf['model']['name']!r}; known: disk_vlad; hloc's "
+            "own are extractors"
+        )
+    model = {**DEFAULT_MODEL, **conf["model"]}
+    shapes = _descriptor_shapes(feature_path)
+    if output.exists() and output.samefile(feature_path):
+        raise DiskHlocError(f"{output} is the features file: give another file to write to")
+    done = set() if overwrite or not output.is_file() else _described(output)
+    book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite)
+    made_with = {"model": model, "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
+    if not done:
+        write_codebook(codebook_path(output), book)
+    claim(output, made_with, overwrite=not done)
+    todo = [name for name in shapes if name not in done]
+    if len(todo) < len(shapes):
+        logger.info("%d of %d images are described already", len(shapes) - len(todo), len(shapes))
+    progress = tqdm(todo, desc="Describe", unit="image", disable=not todo)
+    with reading(feature_path) as features, writing_behind() as write:
+        for name in progress:
+            write(write_global, output, name, describe(features[name]["descriptors"][()], book))
+    empty = [name for name in todo if shapes[name][1] == 0]
+    if empty:
+        logger.warning(
+            "%d images have no features and a descriptor of zeros, which retrieves nothing: %s",
+            len(empty),
+            listing(empty),
+        )
+    return output
+
+
+def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
+    """Image name -> shape (D, N) of its descriptors; all have the same D."""
+    names = list_features(feature_path)
+    if not names:
+        raise DiskHlocError(f"{feature_path} holds no features: extract them first")
+    shapes: dict[str, tuple[int, int]] = {}
+    with reading(feature_path) as file:
+        for name in names:
+            stored = file[name].get("descriptors")
+            if not isinstance(stored, h5py.Dataset) or stored.ndim != 2:
+                raise DiskHlocError(
+                    f"{feature_path} has keypoints of {name} but no descriptors, so a dense "
+                    "matcher made it or it was cut: give the file that extracting wrote"
+                )
+            shapes[name] = stored.shape
+    lengths = {length: name for name, (length, _) in shapes.items()}
+    if len(lengths) > 1:
+        listed = ", ".join(f"{length} of {name}" for length, name in lengths.items())
+        raise DiskHlocError(f"{feature_path} mixes descriptors of several lengths: {listed}")
+    return shapes
+
+
+def _described(output: Path) -> set[str]:
+    """The images that a file holds, if it is one of global descriptors."""
+    done = set(list_globals(output))
+    with reading(output) as file:
+        foreign = len(file) > 0 and not done
+    if foreign or (done and not codebook_path(output).is_file()):
+        reason = "holds something else" if foreign else f"lacks its {codebook_path(output).name}"
+        raise DiskHlocError(f"{output} cannot be added to, it {reason}: give another file")
+    return done
+
+
+def _choose_codebook(
+    model: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, int]],
+    feature_path: Path,
+    output: Path,
+    given: Path | None,
+    overwrite: bool,
+) -> np.ndarray:
+    """(K, D) the codebook given, else the one that is there, else a new one."""
+    saved = codebook_path(output)
+    source = given or (saved if saved.is_file() and not overwrite else None)
+    if source is None:
+        sample = _sample(feature_path, shapes, model["max_descriptors"], model["seed"])
+        logger.info("learning %d clusters from %d descriptors", model["clusters"], len(sample))
+        return learn_codebook(sample, model["clusters"], model["seed"])
+    book = read_codebook(source)
+    length = next(iter(shapes.values()))[0]
+    if book.shape != (model["clusters"], length):
+        raise DiskHlocError(
+            f"the codebook {source} has {book.shape[0]} clusters of length {book.shape[1]}; the "
+            f"conf asks for {model['clusters']}, and the descriptors of {feature_path} have length "
+            f"{length}: give another codebook or conf, or --overwrite to learn one"
+        )
+    logger.info("codebook %s", source)
+    return book
+
+
+def _sample(
+    feature_path: Path, shapes: Mapping[str, tuple[int, int]], at_most: int, seed: int
+) -> np.ndarray:
+    """(M, D) float32 descriptors, chosen at random from images chosen at random."""
+    random = np.random.default_rng(seed)
+    share = max(LEAST_PER_IMAGE, -(-at_most // len(shapes)))
+    chosen: list[np.ndarray] = []
+    left = at_most
+    with reading(feature_path) as file:
+        for name in random.permutation(sorted(shapes)):
+            descriptors = file[name]["descriptors"][()].T
+            keep = random.permutation(len(descriptors))[: min(share, left)]
+            chosen.append(descriptors[keep].astype(np.float32))
+            left -= len(keep)
+            if left <= 0:
+                break
+    return np.concatenate(chosen)

@@ -1,0 +1,242 @@
+"""Global descriptors to a pairs file: each query with the database images most like it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import device as devices
+from ..errors import DiskHlocError, listing
+from ..io.global_features import KEY, list_globals, read_globals
+from ..io.images import read_image_list
+from ..io.pairs import Pair, require_plain_names, write_pairs
+from ..io.store import reading
+from ..log import logger
+
+# Of the descriptors of queries, and of database images, that are in memory at a time.
+QUERY_BYTES = 1 << 29
+DATABASE_BYTES = 1 << 26
+
+
+def main(
+    global_path: Path,
+    output: Path,
+    num_matched: int,
+    *,
+    query_prefix: str | Sequence[str] | None = None,
+    query_list: Path | Sequence[str] | None = None,
+    db_prefix: str | Sequence[str] | None = None,
+    db_list: Path | Sequence[str] | None = None,
+    db_descriptors: Path | Sequence[Path] | None = None,
+    min_score: float = 0.0,
+    device: str = "auto",
+) -> Path:
+    """Pair each query with the database images of the greatest cosine, the greatest first.
+
+    As hloc's ``pairs_from_retrieval``: an image is not paired with itself, and where queries and
+    database overlap both (a, b) and (b, a) may be written. An image whose descriptor is zero is
+    in no pair. Of the images of a COLMAP model, pass the names as a list.
+
+    Args:
+        global_path: the queries' global descriptors (:mod:`disk_hloc.io.global_features`), of
+            unit length; ours or those of hloc's extractors.
+        output: the pairs file.
+        num_matched: pairs of each query; all there are, where the database has fewer.
+        query_prefix: the queries are the images whose names begin so, or with one of these.
+        query_list: or those of a file of image names, hloc's format, or of a list. Without either,
+            all images of the file are.
+        db_prefix: the database's images, likewise.
+        db_list: likewise.
+        db_descriptors: the files of the database's descriptors; without them, ``global_path``.
+        min_score: the least cosine of a pair.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+
+    Returns:
+        ``output``.
+
+    Raises:
+        DiskHlocError: no such image, a name that is in no file or in two, descriptors of several
+            lengths, a name with white space, or no pair found.
+    """
+    if num_matched < 1:
+        raise DiskHlocError(f"each query needs at least one pair, not {num_matched}")
+    db_paths = [global_path] if db_descriptors is None else db_descriptors
+    db_paths = [db_paths] if isinstance(db_paths, Path) else db_paths
+    query_names = _select([global_path], query_prefix, query_list)
+    db_names = _select(db_paths, db_prefix, db_list)
+    require_plain_names([*query_names, *db_names])
+    if len(db_names) < num_matched:
+        logger.info("%d pairs a query asked for, the database has %d", num_matched, len(db_names))
+    resolved = devices.resolve(device)
+    found: list[Pair] = []
+    zero: set[str] = set()
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(reading(path)) for path in {global_path, *db_paths}}
+        queries = {name: opened[path] for name, path in query_names.items()}
+        database = {name: opened[path] for name, path in db_names.items()}
+        _require_one_length([queries, database])
+        for names, descriptors in _blocks(queries, QUERY_BYTES):
+            zero |= _zeros(names, descriptors)
+            best = nearest(names, descriptors, database, num_matched, min_score, resolved, zero)
+            found += [(name, other) for name in names for other in best[name]]
+    if zero:
+        logger.warning(
+            "%d images have no features and so a descriptor of zeros; they are in no pair: %s",
+            len(zero),
+            listing(sorted(zero)),
+        )
+    alone = sorted(set(query_names) - zero - {name for name, _ in found})
+    if alone:
+        logger.warning(
+            "%d queries have no image with a cosine of %g or more: %s",
+            len(alone),
+            min_score,
+            listing(alone),
+        )
+    if not found:
+        raise DiskHlocError(
+            f"not one pair of the images of {global_path} with a cosine of {min_score:g} or more: "
+            "give other images or a lower least score"
+        )
+    write_pairs(output, found)
+    logger.info("%d pairs of %d queries", len(found), len(query_names))
+    return output
+
+
+@torch.inference_mode()
+def nearest(
+    names: Sequence[str],
+    descriptors: np.ndarray,
+    database: Mapping[str, h5py.File],
+    count: int,
+    min_score: float,
+    device: torch.device,
+    zero: set[str],
+) -> dict[str, list[str]]:
+    """The database images of the greatest cosine, for queries that fit in memory.
+
+    Args:
+        names: Q names of queries.
+        descriptors: (Q, D) float32, of unit length or zero.
+        database: name -> the open file with its descriptor.
+        count: how many at most for each query.
+        min_score: the least cosine.
+        device: where the cosines are computed.
+        zero: images whose descriptor is zero; those of the database are added.
+
+    Returns:
+        Query -> names of others, the greatest cosine first.
+    """
+    queries = torch.from_numpy(descriptors).to(device)
+    count = min(count, len(database))
+    scores = queries.new_full((len(names), count), -torch.inf)
+    indices = torch.zeros((len(names), count), dtype=torch.int64, device=device)
+    place = {name: i for i, name in enumerate(database)}
+    itself = np.array([place.get(name, -1) for name in names])
+    barren = np.array([name in zero for name in names])
+    start = 0
+    with tqdm(total=len(database), desc="Retrieve", unit="image") as progress:
+        for others, block in _blocks(database, DATABASE_BYTES):
+            cosines = queries @ torch.from_numpy(block).to(device).T
+            cosines.masked_fill_(cosines < min_score, -torch.inf)
+            without = _zeros(others, block)
+            zero |= without
+            cosines[:, [i for i, name in enumerate(others) if name in without]] = -torch.inf
+            cosines[np.flatnonzero(barren)] = -torch.inf
+            rows = np.flatnonzero((itself >= start) & (itself < start + len(others)))
+            cosines[rows, itself[rows] - start] = -torch.inf
+            scores, indices = _merge(scores, indices, cosines, start)
+            start += len(others)
+            progress.update(len(others))
+    candidates = list(database)
+    kept = scores.isfinite().cpu().numpy()
+    return {
+        name: [candidates[i] for i in row[valid]]
+        for name, row, valid in zip(names, indices.cpu().numpy(), kept, strict=True)
+    }
+
+
+def _merge(scores: Tensor, indices: Tensor, cosines: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """(Q, k) the greatest of what was kept and of (Q, N) more, which begin at index ``start``."""
+    count = scores.shape[1]
+    more = cosines.topk(min(count, cosines.shape[1]), dim=1)
+    best = torch.cat([scores, more.values], dim=1).topk(count, dim=1)
+    return best.values, torch.cat([indices, more.indices + start], dim=1).gather(1, best.indices)
+
+
+def _select(
+    paths: Sequence[Path],
+    prefix: str | Sequence[str] | None,
+    chosen: Path | Sequence[str] | None,
+) -> dict[str, Path]:
+    """The images asked for, each with the file of its descriptor."""
+    present: dict[str, Path] = {}
+    for path in paths:
+        names = list_globals(path)
+        if not names:
+            raise DiskHlocError(f"{path} holds no global descriptor: describe the images first")
+        twice = [name for name in names if name in present]
+        if twice:
+            raise DiskHlocError(
+                f"{present[twice[0]]} and {path} both describe {listing(twice)}: give each image "
+                "in one file"
+            )
+        present |= dict.fromkeys(names, path)
+    where = listing([str(path) for path in paths])
+    if prefix is not None and chosen is not None:
+        raise DiskHlocError(f"give a prefix or a list of the images of {where}, not both")
+    if prefix is not None:
+        prefixes = [prefix] if isinstance(prefix, str) else list(prefix)
+        idle = [p for p in prefixes if not any(name.startswith(p) for name in present)]
+        if idle or not prefixes:
+            raise DiskHlocError(
+                f"no image of {where} has a name that begins with {listing(idle)}; they are as "
+                f"{listing(list(present), limit=2)}"
+            )
+        return {name: path for name, path in present.items() if name.startswith(tuple(prefixes))}
+    if chosen is None:
+        return present
+    asked = read_image_list(Path(chosen)) if isinstance(chosen, (str, Path)) else list(chosen)
+    missing = sorted(set(asked) - set(present))
+    if missing or not asked:
+        raise DiskHlocError(
+            f"{where} lacks {len(missing)} of the {len(asked)} images asked for: "
+            f"{listing(missing)}; describe them first, or take them out of the list"
+        )
+    return {name: present[name] for name in asked}
+
+
+def _require_one_length(selected: Sequence[Mapping[str, h5py.File]]) -> None:
+    """Check that the descriptors of several files have one length."""
+    some = {file: name for images in selected for name, file in images.items()}
+    lengths = {file.filename: file[name][KEY].size for file, name in some.items()}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"{length} in {path}" for path, length in lengths.items())
+        raise DiskHlocError(
+            f"the global descriptors differ in length ({listed}), so two models made them: "
+            "describe all images with one"
+        )
+
+
+def _blocks(
+    images: Mapping[str, h5py.File], num_bytes: int
+) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Names and their (N, D) descriptors, of at most ``num_bytes`` at a time."""
+    for file, group in groupby(images, key=images.__getitem__):
+        names = list(group)
+        size = max(1, num_bytes // (4 * file[names[0]][KEY].size))
+        for start in range(0, len(names), size):
+            part = names[start : start + size]
+            yield part, read_globals(file, part)
+
+
+def _zeros(names: Sequence[str], descriptors: np.ndarray) -> set[str]:
+    return {name for name, row in zip(names, descriptors, strict=True) if not row.any()}
