@@ -82,18 +82,18 @@ def main(
         (sfm_dir / filename).unlink(missing_ok=True)
     database_path = sfm_dir / "database.db"
     paths = (database_path, pairs_path, feature_path, match_path)
-    with colmap.log_to(sfm_dir, verbose):
-        if engine == "hloc":
-            folders = (sfm_dir, reference_path, image_dir)
-            model = _with_hloc(folders, reference, paths, verify, verbose)
-        else:
-            ids = colmap.create_database_of(database_path, reference)
-            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
-            if verify == "estimate":
-                colmap.verify_matches(database_path, pairs, sfm_dir)
+    try:
+        with colmap.log_to(sfm_dir, verbose):
+            if engine == "hloc":
+                folders = (sfm_dir, reference_path, image_dir)
+                model = _with_hloc(folders, reference, paths, verify, verbose)
             else:
-                _write_verified(paths, reference, ids, pairs, all_of_them=verify == "none")
-            model = pycolmap.triangulate_points(reference, database_path, image_dir, sfm_dir)
+                model = _natively(sfm_dir, image_dir, reference, paths, verify)
+    except (ValueError, RuntimeError) as error:
+        # What COLMAP says of a database without a verified pair.
+        if _count(database_path, "two_view_geometries"):
+            raise
+        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path)) from error
     if model.num_points3D() == 0:
         raise DiskHlocError(_why_no_point(database_path, match_path, reference_path))
     logger.info(
@@ -103,6 +103,24 @@ def main(
         model.compute_mean_reprojection_error(),
     )
     return model
+
+
+def _natively(
+    sfm_dir: Path,
+    image_dir: Path,
+    reference: pycolmap.Reconstruction,
+    paths: tuple[Path, Path, Path, Path],
+    verify: str,
+) -> pycolmap.Reconstruction:
+    database_path, pairs_path, feature_path, match_path = paths
+    pairs = read_pairs(pairs_path)
+    ids = colmap.create_database_of(database_path, reference)
+    colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+    if verify == "estimate":
+        colmap.verify_matches(database_path, pairs, sfm_dir)
+    else:
+        _write_verified(paths, reference, ids, pairs, all_of_them=verify == "none")
+    return pycolmap.triangulate_points(reference, database_path, image_dir, sfm_dir)
 
 
 def _write_verified(
@@ -230,10 +248,8 @@ def _with_hloc(
 
 
 def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -> str:
-    with closing(sqlite3.connect(database_path)) as database:
-        (matches,) = database.execute("SELECT COALESCE(SUM(rows), 0) FROM matches").fetchone()
-        query = "SELECT COALESCE(SUM(rows), 0) FROM two_view_geometries"
-        (verified,) = database.execute(query).fetchone()
+    matches = _count(database_path, "matches")
+    verified = _count(database_path, "two_view_geometries")
     if matches == 0:
         why = f"{match_path} has no match in these pairs"
     elif verified == 0:
@@ -247,3 +263,10 @@ def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -
             "each other"
         )
     return f"no point was triangulated: {why}"
+
+
+def _count(database_path: Path, table: str) -> int:
+    """Matches in all pairs of a table."""
+    with closing(sqlite3.connect(database_path)) as database:
+        (count,) = database.execute(f"SELECT COALESCE(SUM(rows), 0) FROM {table}").fetchone()
+    return int(count)

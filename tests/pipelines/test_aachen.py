@@ -1,0 +1,61 @@
+"""Aachen's pipelines on its layout in small, with the native engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.poses import read_poses
+from disk_hloc.io.queries import read_retrieval
+from disk_hloc.pipelines import aachen, aachen_v1_1
+from disk_hloc.plugin import engine
+
+pytestmark = pytest.mark.skipif(
+    not engine.native_verdict().works, reason="the native engine needs pycolmap 3.13"
+)
+
+
+@pytest.mark.parametrize("pipeline", [aachen, aachen_v1_1])
+def test_queries_are_localized(pipeline, data: Path, tmp_path: Path) -> None:
+    dataset = data / "mini_aachen"
+    truth = dataset / "queries" / "ground_truth.txt"
+    summary = pipeline.main(dataset, tmp_path, num_loc=5, engine="native", ground_truth=truth)
+    assert summary["points3D"] >= 5500
+    assert summary["queries"] == summary["localized"] == 3
+    assert summary["errors"]["all"]["recall"] == [1, 1, 1]
+    assert summary["errors"]["night"]["median_position"] < 0.003
+    assert summary["errors"]["all"]["median_rotation"] < 0.06
+    results = Path(summary["results"])
+    assert results.name.startswith(("Aachen_hloc_disk+disk", "Aachen-v1.1_hloc_disk+disk"))
+    assert set(read_poses(results)) == {"0002.jpg", "0006.jpg", "0008.jpg"}
+    assert json.loads(results.with_suffix(".json").read_text()) == summary
+    retrieved = read_retrieval(tmp_path / "pairs-query-disk-vlad5.txt")
+    assert {name: len(images) for name, images in retrieved.items()} == dict.fromkeys(
+        read_poses(truth), 5
+    )
+    # A second run takes what is there, and pairs of one's own.
+    mine = tmp_path / "mine.txt"
+    mine.write_text("".join(f"{query} {images[0]}\n" for query, images in retrieved.items()))
+    again = pipeline.main(dataset, tmp_path, retrieval=str(mine), engine="native")
+    assert again["localized"] == 3
+    assert "mine" in again["results"]
+
+
+def test_a_part_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "images_upright").mkdir()
+    with pytest.raises(DiskHlocError, match="lacks 3D-models/aachen_v_1_1, queries"):
+        aachen_v1_1.main(tmp_path, tmp_path / "outputs")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_conf_of_ones_own_is_checked(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", "images": "images"}))
+    with pytest.raises(DiskHlocError, match="lacks queries, extractor"):
+        aachen.read_conf(str(path))
+    with pytest.raises(DiskHlocError, match="cannot read the conf"):
+        aachen.read_conf("no_such_conf")
