@@ -14,7 +14,7 @@ test-default: env
 	$(BIN)/python -m pytest tests
 
 test-hloc: env-hloc  ## the tests that run hloc's own code
-	$(BIN_HLOC)/python -m pytest tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py
+	$(BIN_HLOC)/python -m pytest tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py
 
 lint: env
 	$(BIN)/ruff check .

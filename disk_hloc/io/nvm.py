@@ -68,11 +68,17 @@ def _add_image(
     rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w]))
     pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(position))
     camera.camera_id = image_id
-    model.add_camera_with_trivial_rig(camera)
     center = np.array([camera.principal_point_x, camera.principal_point_y])
     from_center = np.array(keypoints, float).reshape(-1, 2)
-    image = pycolmap.Image(name, center + from_center, camera_id=image_id, image_id=image_id)
-    model.add_image_with_trivial_frame(image, pose)
+    xy = center + from_center
+    if hasattr(model, "add_image_with_trivial_frame"):
+        model.add_camera_with_trivial_rig(camera)
+        image = pycolmap.Image(name, xy, camera_id=image_id, image_id=image_id)
+        model.add_image_with_trivial_frame(image, pose)
+    else:  # pycolmap 3.10 and 3.11 know no rigs
+        model.add_camera(camera)
+        model.add_image(pycolmap.Image(name, xy, pose, image_id, image_id))
+        model.register_image(image_id)
 
 
 def _lines(path: Path) -> Iterator[str]:
