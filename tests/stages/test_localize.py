@@ -11,8 +11,10 @@ import h5py
 import numpy as np
 import pycolmap
 import pytest
+from typer.testing import CliRunner
 
 from disk_hloc import confs
+from disk_hloc.cli import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.localization import errors_of
 from disk_hloc.io.poses import read_poses
@@ -200,3 +202,34 @@ def test_an_image_that_the_model_does_not_know_is_named(
         file.write("db/0000.jpg query/day/nexus4/0002.jpg\n")
     with pytest.raises(DiskHlocError, match=r"does not know: query/day/nexus4/0002\.jpg"):
         build(dataset, folder, tmp_path / "sfm")
+
+
+def test_the_commands_lead_from_features_to_recall(
+    dataset: Path, files: Path, tmp_path: Path
+) -> None:
+    def call(*arguments: object) -> str:
+        done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    sfm = dataset / "3D-models" / "aachen_v_1_1"
+    features, listed = files / "features.h5", tmp_path / "pairs.txt"
+    call("pairs", "poses", sfm, listed, "--num-matched", 7)
+    call(
+        "triangulate", tmp_path / "sfm", sfm, dataset / "images_upright", listed, features,
+        files / "matches.h5",
+    )  # fmt: skip
+    call("describe", features, tmp_path / "global.h5")
+    retrieved = tmp_path / "retrieved.txt"
+    call(
+        "pairs", "retrieval", tmp_path / "global.h5", retrieved, "--query-prefix", "query/",
+        "--db-model", tmp_path / "sfm", "--num-matched", 5, "--min-score", -1,
+    )  # fmt: skip
+    assert len(retrieved.read_text().splitlines()) == 15
+    output = call(
+        "localize", tmp_path / "sfm", dataset / "queries" / "*_with_intrinsics.txt", retrieved,
+        features, files / "query_matches.h5", tmp_path / "results.txt",
+        "--ground-truth", dataset / "queries" / "ground_truth.txt",
+    )  # fmt: skip
+    assert "all   3 of 3 localized: 100.0 / 100.0 / 100.0 %" in output
+    assert "night 1 of 1" in output
