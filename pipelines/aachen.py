@@ -226,7 +226,6 @@ def _retrieve(
         count,
         query_prefix=conf["query_prefix"],
         db_list=database,
-        min_score=-1.0,
     )
     return _short(retrieval), listed
 

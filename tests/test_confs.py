@@ -49,6 +49,34 @@ def test_matchers_have_hlocs_form():
     assert len({conf["output"] for conf in found.values()}) == len(found)
 
 
+def test_global_descriptors_have_hlocs_form():
+    found = confs.global_descriptors()
+    assert list(found) == ["disk-vlad"]
+    assert set(found["disk-vlad"]) == {"output", "model"}
+    assert found["disk-vlad"]["output"] == "global-feats-disk-vlad"
+    assert found["disk-vlad"]["model"]["name"] == "disk_vlad"
+    found["disk-vlad"]["model"]["clusters"] = 1
+    assert confs.find("global", "disk-vlad")["model"]["clusters"] == 64
+
+
+def test_unknown_global_descriptor(tmp_path):
+    with pytest.raises(DiskHlocError) as error:
+        confs.find("global", "netvlad")
+    assert one_line_error(
+        error,
+        "no global descriptor is called 'netvlad'",
+        "known global descriptors: disk-vlad",
+        "extractors",
+        ".yaml",
+    )
+    path = tmp_path / "mine.yaml"
+    path.write_text("output: mine\nmodel: {name: disk_vlad, clusters: 8}\n")
+    assert confs.find("global", str(path))["model"]["clusters"] == 8
+    path.write_text("model: {name: disk_vlad}\n")
+    with pytest.raises(DiskHlocError, match="lacks output"):
+        confs.find("global", str(path))
+
+
 @pytest.mark.parametrize("kind", ["extractors", "matchers"])
 def test_dicts_are_fresh(kind):
     every = getattr(confs, kind)

@@ -114,7 +114,8 @@ def read_codebook(path: Path) -> np.ndarray:
         DiskHlocError: no such file, or it holds no codebook.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file:
+            arrays = np.load(file, allow_pickle=False)
             codebook: np.ndarray = arrays["centres"].astype(np.float32)
     # What is no zip file is read as an array or a pickle, and has no names.
     except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:

@@ -5,7 +5,10 @@ CVPR 2010: of each cluster of a codebook, the sum of the differences of the desc
 it; with the intra-normalization of Arandjelović and Zisserman, "All about VLAD", CVPR 2013, each
 cluster's sum at unit length. Departures: no power law, which brings nothing beside
 intra-normalization, and no PCA or whitening, which on a data set of tens of photos learn the
-photos and rank worse.
+photos and rank worse. And a constant is put beside the vector, which maps the cosine of two images
+from [-1, 1] to [0, 1] and leaves their order: about the mean of the same images cosines scatter
+around 0, and hloc's retrieval drops the negative ones, of ten photos of one place up to a third of
+each image's four nearest.
 """
 
 from __future__ import annotations
@@ -49,8 +52,8 @@ def describe(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
         codebook: (K, D).
 
     Returns:
-        (K * D,) float32 of unit length, cluster after cluster; all zero where there are no
-        descriptors.
+        (K * D + 1,) float32 of unit length, cluster after cluster and the constant; all zero where
+        there are no descriptors.
     """
     descriptors = descriptors.astype(np.float32)
     # The nearest centre maximizes this, since a descriptor's own length does not matter.
@@ -58,7 +61,8 @@ def describe(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     nearest = closeness.argmax(axis=0)
     members = (nearest == np.arange(len(codebook))[:, None]).astype(np.float32)
     residuals = members @ descriptors.T - members.sum(axis=1, keepdims=True) * codebook
-    return _unit(_unit(residuals).ravel())
+    aggregated = _unit(_unit(residuals).ravel())
+    return _unit(np.append(aggregated, np.float32(descriptors.shape[1] > 0)))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -56,7 +56,7 @@ def main(
         db_prefix: the database's images, likewise.
         db_list: likewise.
         db_descriptors: the files of the database's descriptors; without them, ``global_path``.
-        min_score: the least cosine of a pair.
+        min_score: the least cosine of a pair; that of DISK's VLAD lies between 0 and 1.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:

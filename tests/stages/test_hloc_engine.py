@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pycolmap
@@ -15,13 +16,34 @@ from disk_hloc.io.matches import read_matches
 from disk_hloc.io.pairs import read_pairs
 from disk_hloc.io.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
-from disk_hloc.plugin import engine, find_provider
-from disk_hloc.stages import extract, match, pairs
+from disk_hloc.plugin import engine, find_provider, hloc_module
+from disk_hloc.stages import describe, extract, match, pairs, retrieve
 
 needs_hloc = pytest.mark.skipif(
     find_provider() is None or not engine.hloc_verdict("reconstruct").works,
     reason="needs hloc, and a pycolmap that it works with",
 )
+
+
+@pytest.mark.skipif(find_provider() is None, reason="needs hloc")
+def test_hlocs_retrieval_reads_our_descriptors_and_finds_the_same(
+    scene: Path, tmp_path: Path
+) -> None:
+    conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 300}}
+    features = extract.main(conf, scene / "images", tmp_path / "features.h5")
+    conf = {"model": {"name": "disk_vlad", "clusters": 8}}
+    path = describe.main(conf, features, tmp_path / "global.h5")
+    hloc = hloc_module("pairs_from_retrieval")
+    some = {"query_prefix": "0000", "db_list": ["0004.jpg", "0001.jpg", "0000.jpg"]}
+    options: dict[str, Any]
+    for options in ({}, some):
+        hloc.main(path, tmp_path / "theirs.txt", 2, **options)
+        retrieve.main(path, tmp_path / "ours.txt", 2, **options)
+        # hloc's images come in the order of a set, and those of each in the order of the scores.
+        expected = (tmp_path / "theirs.txt").read_text().splitlines()
+        expected.sort(key=lambda line: line.split()[0])
+        assert (tmp_path / "ours.txt").read_text().splitlines() == expected
+        assert len(expected) == (2 if options else 10)
 
 
 @needs_hloc

@@ -223,7 +223,7 @@ def test_the_commands_lead_from_features_to_recall(
     retrieved = tmp_path / "retrieved.txt"
     call(
         "pairs", "retrieval", tmp_path / "global.h5", retrieved, "--query-prefix", "query/",
-        "--db-model", tmp_path / "sfm", "--num-matched", 5, "--min-score", -1,
+        "--db-model", tmp_path / "sfm", "--num-matched", 5,
     )  # fmt: skip
     assert len(retrieved.read_text().splitlines()) == 15
     output = call(
