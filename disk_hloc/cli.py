@@ -104,6 +104,9 @@ def match(
     pairs: Annotated[Path, typer.Argument(help="Pairs file: two image names a line (.txt).")],
     matches: Annotated[Path, typer.Argument(help="Matches file to make or resume (.h5).")],
     conf: Annotated[str, typer.Option(help=MatcherHelp)] = "disk",
+    reference: Annotated[
+        Path | None, typer.Option(help="Features of the pairs' second images, if in another file.")
+    ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
@@ -112,7 +115,10 @@ def match(
     from .stages import match as stage
 
     found = confs.find("matchers", conf)
-    stage.main(found, pairs, features, matches, overwrite=overwrite, device=device)
+    stage.main(
+        found, pairs, features, matches,
+        reference_path=reference, overwrite=overwrite, device=device,
+    )  # fmt: skip
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def main(
     feature_path: Path,
     match_path: Path,
     *,
+    reference_path: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> Path:
@@ -50,6 +52,7 @@ def main(
         pairs_path: the pairs file.
         feature_path: the features file, with every image of the pairs.
         match_path: the matches file to make or to add to (:mod:`disk_hloc.io.matches`).
+        reference_path: the features of each pair's second image, where they are in another file.
         overwrite: start the file anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
@@ -61,13 +64,21 @@ def main(
             file made with another conf.
     """
     pairs = read_pairs(pairs_path)
-    names = {name for pair in pairs for name in pair}
-    require_distinct_groups(names)
-    require_features(feature_path, names, because=f"{pairs_path} names")
+    require_distinct_groups(name for pair in pairs for name in pair)
+    paths = (feature_path, reference_path or feature_path)
+    for path, names in zip(paths, zip(*pairs, strict=True), strict=True):
+        require_features(path, names, because=f"{pairs_path} names")
     model_name = conf["model"]["name"]
     if model_name not in MATCHERS:
         hloc = plugin.hloc_module("match_features", needed_for=model_name)
-        return hloc.main(conf, pairs_path, feature_path, matches=match_path, overwrite=overwrite)
+        return hloc.main(
+            conf,
+            pairs_path,
+            feature_path,
+            matches=match_path,
+            features_ref=reference_path,
+            overwrite=overwrite,
+        )
     resolved = devices.resolve(device)
     model = MATCHERS[model_name](conf["model"]).to(resolved)
     claim(match_path, {"model": conf["model"]}, overwrite)
@@ -77,25 +88,35 @@ def main(
         logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
     if not todo:
         return match_path
-    with reading(feature_path) as features:
-        match_pairs(model, features, todo, match_path, resolved)
+    with ExitStack() as stack:
+        opened = {path: stack.enter_context(reading(path)) for path in set(paths)}
+        files = (opened[paths[0]], opened[paths[1]])
+        match_pairs(model, files, todo, match_path, resolved)
     return match_path
 
 
 @torch.inference_mode()
 def match_pairs(
     model: nn.Module,
-    features: h5py.File,
+    files: tuple[h5py.File, h5py.File],
     pairs: list[Pair],
     match_path: Path,
     device: torch.device,
 ) -> None:
-    """Match pairs and write each as it is done. Images of successive pairs are read once."""
-    at_once = _images_at_once(features, {name for pair in pairs for name in pair})
+    """Match pairs and write each as it is done. Images of successive pairs are read once.
+
+    Args:
+        model: the matcher.
+        files: the features of the pairs' first images and of their second ones.
+        pairs: those to match.
+        match_path: the matches file.
+        device: where the model is.
+    """
+    at_once = _images_at_once(files, pairs)
 
     @lru_cache(maxsize=at_once)
-    def read(name: str) -> dict[str, Tensor]:
-        group = features[name]
+    def read(file: h5py.File, name: str) -> dict[str, Tensor]:
+        group = file[name]
         return {
             key: torch.from_numpy(group[key][()])[None].to(device).float()
             for key in ("keypoints", "descriptors", "image_size")
@@ -104,8 +125,8 @@ def match_pairs(
     with writing_behind() as write:
         ordered = nearby_order(pairs, at_once)
         for name0, name1 in tqdm(ordered, desc="Match", unit="pair"):
-            data = {f"{key}0": value for key, value in read(name0).items()}
-            data |= {f"{key}1": value for key, value in read(name1).items()}
+            data = {f"{key}0": value for key, value in read(files[0], name0).items()}
+            data |= {f"{key}1": value for key, value in read(files[1], name1).items()}
             prediction = model(data)
             write(
                 write_matches,
@@ -116,7 +137,11 @@ def match_pairs(
             )
 
 
-def _images_at_once(features: h5py.File, names: set[str]) -> int:
+def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair]) -> int:
     """How many images' features fit the cache."""
-    largest = max(features[name]["descriptors"].size for name in names)
+    largest = max(
+        file[name]["descriptors"].size
+        for file, names in zip(files, zip(*pairs, strict=True), strict=True)
+        for name in set(names)
+    )
     return max(2, CACHE_BYTES // (4 * max(largest, 1)))

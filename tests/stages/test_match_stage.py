@@ -92,3 +92,25 @@ def test_an_image_without_features_is_named(extracted: Path, tmp_path: Path) -> 
             tmp_path / "matches.h5",
         )
     assert not (tmp_path / "matches.h5").exists()
+
+
+def test_second_images_may_be_in_another_file(extracted: Path, tmp_path: Path) -> None:
+    """Queries in one file, the database in another, as hloc's features_ref."""
+    features = extracted / "features.h5"
+    (tmp_path / "pairs.txt").write_text("0003.jpg 0000.jpg\n0003.jpg 0001.jpg\n")
+    conf = confs.matchers()["disk"]
+    with h5py.File(features) as source:
+        for path, names in (("query.h5", ["0003.jpg"]), ("db.h5", ["0000.jpg", "0001.jpg"])):
+            with h5py.File(tmp_path / path, "w") as file:
+                for name in names:
+                    source.copy(name, file)
+    together = match.main(conf, tmp_path / "pairs.txt", features, tmp_path / "together.h5")
+    paths = (tmp_path / "pairs.txt", tmp_path / "query.h5", tmp_path / "apart.h5")
+    apart = match.main(conf, *paths, reference_path=tmp_path / "db.h5")
+    with h5py.File(together) as file, h5py.File(apart) as other:
+        for name in ("0000.jpg", "0001.jpg"):
+            expected = read_matches(file, "0003.jpg", name)
+            np.testing.assert_array_equal(read_matches(other, "0003.jpg", name), expected)
+            assert len(expected) > 50
+    with pytest.raises(DiskHlocError, match=r"query\.h5 lacks 2"):
+        match.main(conf, *paths, overwrite=True)
