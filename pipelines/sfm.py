@@ -45,8 +45,8 @@ def main(
         extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
         matcher: likewise of configs/matchers.yaml.
         pairs_from: ``exhaustive``, or a pairs file.
-        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`). They act as DISK
-            extracts; features of hloc's own extractors are masked afterwards.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`). They act as ours
+            extract; features of hloc's own extractors are masked afterwards.
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
@@ -68,7 +68,9 @@ def main(
     features = output / "features.h5"
     pairs_path = output / "pairs.txt"
     matches = output / "matches.h5"
-    mask_afterwards = masks is not None and extractor_conf["model"]["name"] != "disk"
+    mask_afterwards = (
+        masks is not None and extractor_conf["model"]["name"] not in extract.EXTRACTORS
+    )
     seconds: dict[str, float] = {}
     unreadable: dict[str, str] = {}
 

@@ -16,6 +16,7 @@ import pycolmap
 import pytest
 
 from disk_hloc.io.features import list_features
+from disk_hloc.weights import CHECKPOINTS
 
 COMMAND = [sys.executable, "-m", "disk_hloc"]
 
@@ -149,7 +150,7 @@ def test_doctor_reports_what_is_installed(tmp_path: Path) -> None:
     done = call(tmp_path, "doctor", "--json")
     report = json.loads(done.stdout)
     assert report["versions"]["pycolmap"] == pycolmap.__version__
-    assert set(report["weights"]) == {"depth", "epipolar", "disk_lightglue"}
+    assert set(report["weights"]) == set(CHECKPOINTS)
     assert report["weights"]["depth"]["path"].endswith(".pth")
     assert report["hloc"]["stages"]["reconstruct"]["engine"] in ("hloc", "native")
     assert done.returncode == (1 if report["problems"] else 0)

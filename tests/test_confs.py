@@ -8,6 +8,8 @@ import yaml
 from conftest import one_line_error
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.stages.extract import EXTRACTORS
+from disk_hloc.stages.match import MATCHERS
 
 WHOLE = {
     "output": "feats-mine",
@@ -18,11 +20,11 @@ WHOLE = {
 
 def test_extractors_have_hlocs_form():
     found = confs.extractors()
-    assert list(found) == ["disk", "disk-2k", "disk-epipolar"]
+    assert list(found) == ["disk", "disk-2k", "disk-epipolar", "aliked", "sift"]
     for conf in found.values():
         assert set(conf) == {"output", "model", "preprocessing"}
-        assert conf["model"]["name"] == "disk"
-        assert conf["preprocessing"]["grayscale"] is False
+        assert conf["model"]["name"] in EXTRACTORS
+        assert conf["preprocessing"]["grayscale"] is (conf is found["sift"])
     assert len({conf["output"] for conf in found.values()}) == len(found)
 
 
@@ -36,9 +38,10 @@ def test_disk_is_hlocs_own_conf_with_keypoints_between_pixels():
 
 def test_matchers_have_hlocs_form():
     found = confs.matchers()
-    assert list(found) == ["disk", "disk-ratio", "disk+lightglue"]
+    assert list(found) == ["disk", "disk-ratio", "disk+lightglue", "aliked+lightglue", "sift-ratio"]
     for conf in found.values():
         assert set(conf) == {"output", "model"}
+        assert conf["model"]["name"] in MATCHERS
     assert found["disk"]["model"]["name"] == found["disk-ratio"]["model"]["name"] == "disk"
     assert found["disk"]["model"]["ratio_threshold"] is None
     assert found["disk-ratio"]["model"]["ratio_threshold"] == 0.95

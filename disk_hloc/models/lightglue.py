@@ -1,4 +1,4 @@
-"""LightGlue with the weights that were trained on DISK.
+"""LightGlue with the weights that were trained on DISK, and on ALIKED to compare with.
 
 Lindenberger, Sarlin, Pollefeys, "LightGlue: Local Feature Matching at Light Speed", ICCV 2023.
 The network is kornia's.
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from ..errors import DiskHlocError
 from ..weights import load_lightglue
-from .disk import DESCRIPTOR_DIM
+
+# Of DISK and of ALIKED.
+DESCRIPTOR_DIM = 128
 
 
 class DiskLightGlue(nn.Module):
@@ -39,6 +41,7 @@ class DiskLightGlue(nn.Module):
         "width_confidence": 0.99,
         "filter_threshold": 0.1,
     }
+    trained_on: ClassVar[str] = "DISK"
     required_data_keys: ClassVar[list[str]] = [
         "keypoints0",
         "descriptors0",
@@ -96,8 +99,18 @@ class DiskLightGlue(nn.Module):
     def _of_another_network(self, reason: str) -> DiskHlocError:
         return DiskHlocError(
             f"weights {str(self.conf['weights'])!r} are of another network than LightGlue for "
-            f"DISK: {' '.join(reason.split())[:200]}"
+            f"{self.trained_on}: {' '.join(reason.split())[:200]}"
         )
+
+
+class AlikedLightGlue(DiskLightGlue):
+    """The same with the weights that were trained on ALIKED; ``weights``: ``aliked_lightglue``."""
+
+    default_conf: ClassVar[dict[str, Any]] = {
+        **DiskLightGlue.default_conf,
+        "weights": "aliked_lightglue",
+    }
+    trained_on: ClassVar[str] = "ALIKED"
 
 
 def _one_side(data: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:

@@ -117,6 +117,8 @@ def _register(provider: str) -> None:
         importlib.invalidate_caches()
         theirs = importlib.import_module(f"{provider}.{_MODULES[kind]}").confs
         for name, conf in getattr(confs, kind)().items():
+            if conf["model"]["name"] not in models:
+                continue  # a model that hloc's own loop could not find
             if kind == "extractors" and name == "disk" and name in theirs:
                 continue  # hloc's own conf stands, with our model under it
             theirs[name] = conf

@@ -19,7 +19,16 @@ from ..io.loader import Photo, read_ahead
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.store import claim, writing_behind
 from ..log import logger
+from ..models.aliked import ALIKED
 from ..models.disk import DISK
+from ..models.sift import SIFT
+
+# ALIKED's has a name of its own, so that hloc's confs for it go on naming hloc's.
+EXTRACTORS: dict[str, type[DISK] | type[ALIKED] | type[SIFT]] = {
+    "disk": DISK,
+    "kornia_aliked": ALIKED,
+    "opencv_sift": SIFT,
+}
 
 
 def main(
@@ -55,18 +64,19 @@ def main(
         DiskHlocError: no images, no weights, no space, or a file made with another conf.
     """
     names = read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
-    if conf["model"]["name"] != "disk":
+    model_name = conf["model"]["name"]
+    if model_name not in EXTRACTORS:
         if masks is not None:
             raise DiskHlocError(
-                f"{conf['model']['name']} takes no masks as it extracts: extract without them, "
+                f"{model_name} takes no masks as it extracts: extract without them, "
                 "then run `disk-hloc mask` on the features"
             )
-        hloc = plugin.hloc_module("extract_features", needed_for=conf["model"]["name"])
+        hloc = plugin.hloc_module("extract_features", needed_for=model_name)
         return hloc.main(
             conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
         )
     sources = None if masks is None else Masks(masks)
-    model = DISK(conf["model"]).to(devices.resolve(device))
+    model = EXTRACTORS[model_name](conf["model"]).to(devices.resolve(device))
     made_with = {key: conf[key] for key in ("model", "preprocessing")}
     if masks is not None:
         made_with["masks"] = to_json(masks)
@@ -96,7 +106,7 @@ def main(
 
 
 @torch.inference_mode()
-def extract_photo(model: DISK, photo: Photo) -> tuple[dict[str, np.ndarray], float]:
+def extract_photo(model: DISK | ALIKED | SIFT, photo: Photo) -> tuple[dict[str, np.ndarray], float]:
     """Features of one photo in the coordinates of its file.
 
     Returns:

@@ -20,12 +20,13 @@ from ..io.matches import find_pair, require_distinct_groups, write_matches
 from ..io.pairs import Pair, nearby_order, read_pairs
 from ..io.store import claim, reading, writing_behind
 from ..log import logger
-from ..models.lightglue import DiskLightGlue
+from ..models.lightglue import AlikedLightGlue, DiskLightGlue
 from ..models.nearest import NearestNeighbors
 
 MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
     "disk": NearestNeighbors,
     "disk_lightglue": DiskLightGlue,
+    "aliked_lightglue": AlikedLightGlue,
 }
 
 # Of features that stay in memory.
