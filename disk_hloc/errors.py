@@ -33,6 +33,10 @@ class UnreadableImages(DiskHlocError):
         )
 
 
+class NoModel(DiskHlocError):
+    """The matches agree too little for a model; the database is whole."""
+
+
 def listing(names: list[str], limit: int = 5) -> str:
     """The first ``limit`` names, comma-separated, and how many more there are."""
     more = len(names) - limit

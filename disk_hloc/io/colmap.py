@@ -6,7 +6,7 @@ keypoints are written with half a pixel added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,22 @@ def image_reader_options(camera: str | None) -> dict[str, str]:
 
 
 def create_database(
-    path: Path, image_dir: Path, names: Sequence[str], mode: str, camera: str | None
+    path: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    mode: str,
+    camera: str | None,
+    cameras: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
     """A new database with the images and their cameras; a former one is removed.
+
+    Args:
+        path: the database.
+        image_dir: the photos.
+        names: the images.
+        mode: which images share a camera, of :data:`CAMERA_MODES`.
+        camera: of all images, as :func:`image_reader_options` takes it.
+        cameras: image name -> camera of every image, likewise; each then has its own.
 
     Returns:
         Image name -> image id.
@@ -92,7 +105,7 @@ def create_database(
     pycolmap.import_images(
         path,
         image_dir,
-        camera_mode(mode),
+        camera_mode("per-image" if cameras else mode),
         image_names=list(names),
         options=image_reader_options(camera),
     )
@@ -101,6 +114,8 @@ def create_database(
     missing = sorted(set(names) - set(ids))
     if missing:
         raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
+    if cameras:
+        _set_cameras(path, cameras)
     return ids
 
 
@@ -127,6 +142,33 @@ def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, 
 def _remove_database(path: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
+    """A camera of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
+
+    Raises:
+        DiskHlocError: as :func:`image_reader_options`, or it has no parameters.
+    """
+    options = image_reader_options(camera)
+    if "camera_params" not in options:
+        raise DiskHlocError(f"the camera {camera!r} lacks its parameters")
+    return pycolmap.Camera(
+        model=options["camera_model"],
+        width=width,
+        height=height,
+        params=[float(value) for value in options["camera_params"].split(",")],
+    )
+
+
+def _set_cameras(path: Path, cameras: Mapping[str, str]) -> None:
+    with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
+        for image in database.read_all_images():
+            before = database.read_camera(image.camera_id)
+            known = camera_object(cameras[image.name], before.width, before.height)
+            known.camera_id = image.camera_id
+            known.has_prior_focal_length = True
+            database.update_camera(known)
 
 
 def import_features_and_matches(

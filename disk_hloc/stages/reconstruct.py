@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pycolmap
 from tqdm import tqdm
 
 from .. import plugin
-from ..errors import DiskHlocError
+from ..errors import DiskHlocError, NoModel, listing
 from ..io import colmap
 from ..io.features import require_features
 from ..io.pairs import read_pairs
@@ -46,6 +47,7 @@ def main(
     engine: str = "auto",
     camera_mode: str = "auto",
     camera: str | None = None,
+    cameras: Mapping[str, str] | None = None,
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
     robust: bool = True,
@@ -67,6 +69,7 @@ def main(
             ``per-image``.
         camera: COLMAP's model and parameters in pixels, as ``"PINHOLE fx,fy,cx,cy"``. All images
             then share one camera, unless ``camera_mode`` says otherwise.
+        cameras: image name -> such a camera for every image, each with its own; native only.
         fix_intrinsics: keep the cameras' parameters as they are given.
         mapper: ``incremental`` or ``global``.
         robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
@@ -76,16 +79,23 @@ def main(
         The largest model.
 
     Raises:
-        DiskHlocError: a broken or incomplete file, an unknown option, no space, or no model could
-            be built.
+        NoModel: the matches agree too little for a model.
+        DiskHlocError: a broken or incomplete file, an unknown option, or no space.
     """
     pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
     require_features(feature_path, names, because=f"{pairs_path} names")
+    if cameras is not None:
+        if engine == "hloc":
+            raise DiskHlocError("hloc takes one camera for all images: use --engine native")
+        engine = "native"
+        without = [name for name in names if name not in cameras]
+        if without:
+            raise DiskHlocError(f"no camera is given for {listing(without)}")
     engine = check_options(engine, camera_mode, camera, mapper)
     if camera is not None and camera_mode == "auto":
         camera_mode = "single"
-    if fix_intrinsics and camera is None:
+    if fix_intrinsics and camera is None and cameras is None:
         logger.warning(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
         )
@@ -109,7 +119,9 @@ def main(
             )
         else:
             database_path = sfm_dir / "database.db"
-            ids = colmap.create_database(database_path, image_dir, names, camera_mode, camera)
+            ids = colmap.create_database(
+                database_path, image_dir, names, camera_mode, camera, cameras
+            )
             colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
             colmap.verify_matches(database_path, pairs, sfm_dir)
             model = _map(sfm_dir, database_path, image_dir, len(ids), fix_intrinsics, mapper)
@@ -117,7 +129,7 @@ def main(
             adjust.main(model, fix_intrinsics=fix_intrinsics)
             model.write(sfm_dir)
     if model is None:
-        raise DiskHlocError(
+        raise NoModel(
             f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {len(pairs)} "
             "pairs agree geometrically; the photos need more overlap, or other pairs or features"
         )

@@ -83,6 +83,22 @@ def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str)
     assert pycolmap.Reconstruction(sfm).num_points3D() == model.num_points3D()
 
 
+def test_every_image_has_the_camera_that_is_given_for_it(scene: Path, inputs, tmp_path) -> None:
+    model_name, _, _, (fx, fy, cx, cy) = read_camera(scene / "camera.txt")
+    # The principal point tells them apart, and moves no pose by much.
+    given = {f"{i:04}.jpg": f"{model_name} {fx},{fy},{cx + i / 100},{cy}" for i in range(5)}
+    model = reconstruct.main(
+        tmp_path / "sfm", *inputs, engine="native", cameras=given, fix_intrinsics=True
+    )
+    assert pose_errors(model, read_poses(scene / "poses.txt")).position.max() < 0.006
+    assert len(model.cameras) == 5
+    for image in model.images.values():
+        camera = model.cameras[image.camera_id]
+        assert (camera.width, camera.height) == (512, 384)
+        assert camera.has_prior_focal_length
+        assert list(camera.params) == [fx, fy, cx + int(image.name[:4]) / 100, cy]
+
+
 def test_a_second_run_replaces_the_first(inputs, tmp_path: Path) -> None:
     sfm = tmp_path / "sfm"
     first = reconstruct.main(sfm, *inputs, engine="native", camera_mode="single")
@@ -107,6 +123,8 @@ def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> 
         ({"camera": "LOMO 1,2"}, "camera model"),
         ({"mapper": "magic"}, "mapper"),
         ({"mapper": "global", "engine": "hloc"}, "hloc has no global mapper"),
+        ({"cameras": {}, "engine": "hloc"}, "one camera for all"),
+        ({"cameras": {"0000.jpg": "PINHOLE 1,1,1,1"}}, r"no camera is given for 0001\.jpg"),
     ]
     for options, message in wrong:
         with pytest.raises(DiskHlocError, match=message):

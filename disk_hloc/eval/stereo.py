@@ -1,0 +1,217 @@
+"""How well matches give the relative pose of two calibrated images.
+
+The stereo task of Jin, Mishkin, Mishchuk, Matas, Fua, Yi, Trulls, "Image Matching across Wide
+Baselines: From Paper to Practice", IJCV 2020, section 4.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from ..io.colmap import cam_from_world
+from ..io.features import read_keypoints
+from ..io.matches import read_matches
+from ..io.pairs import Pair
+from ..io.poses import Pose
+from ..io.store import reading
+from .model import angle
+
+# In degrees.
+LIMITS = (1, 2, 5, 10)
+# Of a match from its epipolar line, in pixels.
+THRESHOLD = 1.0
+# The five-point solver's.
+LEAST_MATCHES = 5
+
+
+def estimator() -> str:
+    """Who estimates the relative poses: ``poselib`` where it is installed, else ``pycolmap``."""
+    return "poselib" if importlib.util.find_spec("poselib") else "pycolmap"
+
+
+def pair_errors(
+    feature_path: Path,
+    match_path: Path,
+    pairs: Sequence[Pair],
+    cameras: Mapping[str, pycolmap.Camera],
+    truth: Mapping[str, Pose],
+) -> np.ndarray:
+    """Pose errors of the pairs whose images both have a known pose.
+
+    Args:
+        feature_path: the features file.
+        match_path: the matches file.
+        pairs: the pairs, all of them matched.
+        cameras: image name -> camera.
+        truth: image name -> known pose.
+
+    Returns:
+        (P,) degrees (:func:`pose_error`), infinite where the matches gave no pose.
+    """
+    known = [pair for pair in pairs if pair[0] in truth and pair[1] in truth]
+    errors = np.full(len(known), np.inf)
+    with reading(feature_path) as features, reading(match_path) as matches:
+        for i, (name0, name1) in enumerate(tqdm(known, desc="Stereo", unit="pair")):
+            matched = read_matches(matches, name0, name1)
+            if matched is None or len(matched) < LEAST_MATCHES:
+                continue
+            # To COLMAP's pixels, in which the cameras are.
+            points0 = read_keypoints(features, name0)[matched[:, 0]] + 0.5
+            points1 = read_keypoints(features, name1)[matched[:, 1]] + 0.5
+            found = relative_pose(points0, points1, cameras[name0], cameras[name1])
+            if found is not None:
+                errors[i] = pose_error(*found, *true_relative_pose(truth[name0], truth[name1]))
+    return errors
+
+
+def model_pair_errors(
+    model: pycolmap.Reconstruction, pairs: Sequence[Pair], truth: Mapping[str, Pose]
+) -> np.ndarray:
+    """Errors of the relative poses within a model: the challenge's multi-view task.
+
+    Unlike errors after an alignment they do not depend on how the cameras are spread.
+
+    Args:
+        model: a reconstruction.
+        pairs: those whose images both have a known pose are judged.
+        truth: image name -> known pose.
+
+    Returns:
+        (P,) degrees (:func:`pose_error`), infinite where an image is not registered.
+    """
+    estimated = {}
+    for image_id in model.reg_image_ids():
+        image = model.images[image_id]
+        pose = cam_from_world(image)
+        x, y, z, w = pose.rotation.quat
+        estimated[image.name] = Pose(np.array([w, x, y, z]), np.asarray(pose.translation))
+    known = [pair for pair in pairs if pair[0] in truth and pair[1] in truth]
+    errors = np.full(len(known), np.inf)
+    for i, (name0, name1) in enumerate(known):
+        if name0 in estimated and name1 in estimated:
+            found = true_relative_pose(estimated[name0], estimated[name1])
+            errors[i] = pose_error(*found, *true_relative_pose(truth[name0], truth[name1]))
+    return errors
+
+
+def relative_pose(
+    points0: np.ndarray,
+    points1: np.ndarray,
+    camera0: pycolmap.Camera,
+    camera1: pycolmap.Camera,
+    threshold: float = THRESHOLD,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Estimate a relative pose with RANSAC; the same numbers for the same points.
+
+    Args:
+        points0: (K, 2) pixels, COLMAP's: (0, 0) at the corner of the image.
+        points1: (K, 2), likewise, of the same matches.
+        camera0, camera1: the cameras.
+        threshold: of an inlier from its epipolar line, in pixels.
+
+    Returns:
+        (3, 3) rotation and (3,) direction of the translation of ``cam1_from_cam0``; None where
+        there is none.
+    """
+    points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
+    if len(points0) < LEAST_MATCHES:
+        return None
+    if estimator() == "poselib":
+        import poselib
+
+        pose, info = poselib.estimate_relative_pose(
+            points0,
+            points1,
+            _poselib_camera(camera0),
+            _poselib_camera(camera1),
+            {"max_epipolar_error": threshold},
+            {},
+        )
+        return (np.asarray(pose.R), np.asarray(pose.t)) if info["num_inliers"] else None
+    pycolmap.set_random_seed(0)
+    found = pycolmap.estimate_essential_matrix(
+        points0, points1, camera0, camera1, {"max_error": threshold}
+    )
+    if found is None:
+        return None
+    pose = found["cam2_from_cam1"]
+    return pose.rotation.matrix(), np.asarray(pose.translation)
+
+
+def true_relative_pose(pose0: Pose, pose1: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """(3, 3) rotation and (3,) translation of ``cam1_from_cam0``."""
+    rotation = pose1.rotation @ pose0.rotation.T
+    return rotation, pose1.translation - rotation @ pose0.translation
+
+
+def pose_error(
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    true_rotation: np.ndarray,
+    true_translation: np.ndarray,
+) -> float:
+    """The greater of the rotation's error and that of the translation's direction, in degrees.
+
+    The sign of the translation is not judged, as in the Image Matching Challenge.
+
+    Args:
+        rotation: (3, 3).
+        translation: (3,), of any length.
+        true_rotation: (3, 3).
+        true_translation: (3,), of any length.
+    """
+    cross = np.linalg.norm(np.cross(translation, true_translation))
+    direction = np.degrees(np.arctan2(cross, abs(np.dot(translation, true_translation))))
+    return max(angle(rotation @ true_rotation.T), float(direction))
+
+
+def mean_accuracy(errors: np.ndarray, limit: float) -> float:
+    """The challenge's mAA: the share of errors within a threshold, averaged over thresholds.
+
+    Args:
+        errors: (P,) degrees.
+        limit: the greatest threshold in degrees; the others lie a degree apart, a tenth of one
+            where ``limit`` is below 5.
+
+    Returns:
+        0 to 1, NaN without errors.
+    """
+    if len(errors) == 0:
+        return float("nan")
+    per_degree = 1 if limit >= 5 else 10
+    thresholds = np.arange(1, round(limit * per_degree) + 1) / per_degree
+    return float((np.asarray(errors)[:, None] <= thresholds).mean())
+
+
+def auc(errors: np.ndarray, limit: float) -> float:
+    """The area under the share of errors within a threshold, from 0 to ``limit``, over ``limit``.
+
+    What :func:`mean_accuracy` tends to with ever more thresholds; an error of e adds
+    max(0, 1 - e / limit) to it. (SuperGlue's and LightGlue's AUC joins the steps by straight
+    lines, which gives slightly more.)
+
+    Args:
+        errors: (P,) degrees.
+        limit: in degrees.
+
+    Returns:
+        0 to 1, NaN without errors.
+    """
+    if len(errors) == 0:
+        return float("nan")
+    return float(np.clip(1 - np.asarray(errors) / limit, 0, None).mean())
+
+
+def _poselib_camera(camera: pycolmap.Camera) -> dict[str, object]:
+    return {
+        "model": str(camera.model).rpartition(".")[2],
+        "width": camera.width,
+        "height": camera.height,
+        "params": list(camera.params),
+    }
