@@ -258,6 +258,61 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def compare(
+    images: Images,
+    out: Annotated[Path, typer.Argument(help="Folder for results, features and models.")],
+    rows: Annotated[
+        str,
+        typer.Option(help="Rows of configs/compare.yaml, or extractor/matcher; commas between."),
+    ] = "disk,disk-ratio,disk+lightglue,aliked+lightglue,sift",
+    pairs: Annotated[str, typer.Option(help="exhaustive, or a pairs file.")] = "exhaustive",
+    max_keypoints: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of a photo, for all rows; else each extractor's own."),
+    ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(help="Known poses: a poses file, or a folder of calibration_*.h5."),
+    ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(help='Of all photos, kept as it is: "PINHOLE fx,fy,cx,cy".'),
+    ] = None,
+    camera_mode: Annotated[
+        CameraMode, typer.Option(help="Which photos share a camera; auto goes by EXIF.")
+    ] = CameraMode.auto,
+    engine: Annotated[Engine, typer.Option(help="Whose code builds the models.")] = Engine.auto,
+    mapper: Annotated[Mapper, typer.Option(help="COLMAP's mapper.")] = Mapper.incremental,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Run the rows anew.")] = False,
+    device: Device = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+) -> None:
+    """Compare features and matchers on the same photos, pairs, cameras and mapper.
+
+    OUT gets results.md, results.json and matches.png. Run again to resume, or to add rows.
+    """
+    from .eval import comparison
+    from .pipelines import compare as pipeline
+
+    results = pipeline.main(
+        images,
+        out,
+        rows=[row.strip() for row in rows.split(",") if row.strip()],
+        pairs_from=pairs,
+        max_keypoints=max_keypoints,
+        poses=poses,
+        camera=camera,
+        camera_mode=camera_mode.value,
+        engine=engine.value,
+        mapper=mapper.value,
+        overwrite=overwrite,
+        device=device,
+        verbose=verbose,
+    )
+    typer.echo(comparison.table(results["rows"]))
+
+
 @app.callback(invoke_without_command=True)
 def options(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pycolmap
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from .errors import DiskHlocError
-from .io.colmap import cam_from_world
+from .io.colmap import cam_from_world, read_verified
 from .io.features import list_keypoints, read_keypoints
 from .io.images import ImageReadError, read_image
 from .io.masks import Masks, keep_keypoints
+from .io.matches import read_matches
+from .io.pairs import Pair
 from .io.store import reading
 
 BACKGROUND = (18, 20, 26)
@@ -24,6 +27,8 @@ KEPT_COLOR = (90, 255, 90)
 DROPPED_COLOR = (255, 60, 40)
 CAMERA_COLOR = (255, 96, 64)
 PANEL_HEIGHT = 600
+PAIR_HEIGHT = 300
+TITLE_HEIGHT = 32
 _ZOOM = 2  # Drawn larger and shrunk, so that points and lines have smooth edges.
 
 
@@ -129,6 +134,107 @@ def _viewpoint(
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
     return np.stack([right, np.cross(forward, right), forward]), center
+
+
+def same_pair(
+    image_dir: Path,
+    rows: Mapping[str, tuple[Path, Path, Path]],
+    pairs: Sequence[Pair],
+    output: Path,
+) -> Path:
+    """A picture of one pair of photos under several features and matchers.
+
+    Matches that verify are green, others red. The pair is the middle one, by how many matches the
+    rows verify on average, of those in which one verifies any.
+
+    Args:
+        image_dir: the photos.
+        rows: title -> features file, matches file, and the model's folder with its database.
+        pairs: those to choose from, all of them matched and verified.
+        output: the PNG file to write.
+
+    Returns:
+        ``output``.
+    """
+    verified = {
+        title: read_verified(sfm_dir / "database.db") for title, (_, _, sfm_dir) in rows.items()
+    }
+    counts = {
+        pair: sum(len(_of_pair(found, pair)) for found in verified.values()) for pair in pairs
+    }
+    ranked = sorted((pair for pair in pairs if counts[pair]), key=lambda pair: counts[pair])
+    pair = ranked[len(ranked) // 2] if ranked else pairs[0]
+    photos = [read_image(image_dir / name) for name in pair]
+    panels = []
+    for title, (feature_path, match_path, _) in rows.items():
+        with reading(feature_path) as features, reading(match_path) as matches:
+            keypoints = [read_keypoints(features, name) for name in pair]
+            matched = read_matches(matches, *pair)
+        inliers = {tuple(match) for match in _of_pair(verified[title], pair)}
+        matched = np.zeros((0, 2), np.int64) if matched is None else matched
+        good = np.array([tuple(match) in inliers for match in matched], bool)
+        panel = photos_with_matches(photos, keypoints, matched, good)
+        panels.append(_titled(panel, f"{title}: {good.sum()} of {len(good)} matches verify"))
+    columns = 2 if len(panels) > 1 else 1
+    width, height = panels[0].size
+    size = (columns * width, -(-len(panels) // columns) * height)
+    picture = Image.new("RGB", size, BACKGROUND)
+    for i, panel in enumerate(panels):
+        picture.paste(panel, (i % columns * width, i // columns * height))
+    picture.save(output)
+    return output
+
+
+def photos_with_matches(
+    photos: Sequence[np.ndarray],
+    keypoints: Sequence[np.ndarray],
+    matches: np.ndarray,
+    good: np.ndarray,
+) -> Image.Image:
+    """Two photos side by side, dimmed, with lines between matches: good ones green, others red.
+
+    Args:
+        photos: two (H, W, 3) uint8 RGB.
+        keypoints: two (N, 2), x and y in pixels, (0, 0) at the centre of the top-left pixel.
+        matches: (K, 2) indices into the keypoints.
+        good: (K,) bool.
+    """
+    sides, left, ends = [], 0, []
+    for i, photo in enumerate(photos):
+        scale = PAIR_HEIGHT * _ZOOM / photo.shape[0]
+        size = (round(photo.shape[1] * scale), PAIR_HEIGHT * _ZOOM)
+        sides.append((left, Image.fromarray(np.ascontiguousarray(photo)).resize(size)))
+        ends.append((keypoints[i][matches[:, i]] + 0.5) * scale + [left, 0])
+        left += size[0]
+    panel = Image.new("RGB", (left, PAIR_HEIGHT * _ZOOM), BACKGROUND)
+    for x, side in sides:
+        panel.paste(side, (x, 0))
+    panel = Image.blend(panel, Image.new("RGB", panel.size, BACKGROUND), 0.35)
+    canvas = ImageDraw.Draw(panel)
+    # Red first, so that no green line is hidden.
+    for i in np.argsort(good, kind="stable"):
+        color = KEPT_COLOR if good[i] else DROPPED_COLOR
+        canvas.line([tuple(ends[0][i]), tuple(ends[1][i])], fill=color, width=1)
+    return panel.resize((left // _ZOOM, PAIR_HEIGHT), Image.Resampling.LANCZOS)
+
+
+def _titled(panel: Image.Image, title: str) -> Image.Image:
+    """A panel under a line of text."""
+    framed = np.full((panel.height + TITLE_HEIGHT, panel.width, 3), BACKGROUND, np.uint8)
+    framed[TITLE_HEIGHT:] = np.asarray(panel)
+    # Not Pillow's, which before 10.1 has one size of letters only.
+    baseline = (8, TITLE_HEIGHT - 9)
+    cv2.putText(
+        framed, title, baseline, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (235, 235, 235), 1, cv2.LINE_AA
+    )
+    return Image.fromarray(framed)
+
+
+def _of_pair(verified: Mapping[Pair, np.ndarray], pair: Pair) -> np.ndarray:
+    """(K, 2) matches of a pair, stored either way around."""
+    if pair in verified:
+        return verified[pair]
+    return verified.get((pair[1], pair[0]), np.zeros((0, 2), np.int64))[:, ::-1]
 
 
 def mask_previews(

@@ -6,8 +6,9 @@ keypoints are written with half a pixel added.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ CAMERA_MODES = {
     "per-folder": pycolmap.CameraMode.PER_FOLDER,
     "per-image": pycolmap.CameraMode.PER_IMAGE,
 }
+
+# hloc's options of the geometric verification.
+VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
+
+# In a database a pair's id is that of one image, times this, and that of the other.
+_MAX_IMAGES = 2**31 - 1
 
 
 def camera_mode(name: str) -> pycolmap.CameraMode:
@@ -229,14 +236,13 @@ def verify_matches(
         folder: where COLMAP's lists of pairs are put and removed again.
         pairs_at_once: after how many pairs the progress bar moves.
     """
-    options: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
     part = folder / ".pairs_to_verify.txt"
     with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
         for start in range(0, len(pairs), pairs_at_once):
             batch = pairs[start : start + pairs_at_once]
             part.write_text("".join(f"{a} {b}\n" for a, b in batch), encoding="utf-8")
             try:
-                pycolmap.verify_matches(database_path, part, options=options)
+                pycolmap.verify_matches(database_path, part, options=VERIFICATION)
             finally:
                 part.unlink(missing_ok=True)
             progress.update(len(batch))
@@ -259,6 +265,22 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     if model.num_reg_images() == 0:
         raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
     return model
+
+
+def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
+    """Pair -> (K, 2) int64 verified matches of its images' keypoints.
+
+    Read from the database itself, whose form pycolmap's versions share.
+    """
+    query = "SELECT pair_id, rows, data FROM two_view_geometries WHERE rows > 0"
+    with closing(sqlite3.connect(database_path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        verified = {}
+        for pair_id, rows, data in database.execute(query):
+            first, second = divmod(pair_id, _MAX_IMAGES)
+            matches = np.frombuffer(data, np.uint32).reshape(rows, 2)
+            verified[names[first], names[second]] = matches.astype(np.int64)
+    return verified
 
 
 def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:

@@ -1,0 +1,218 @@
+"""Rows side by side on the drawn scene, whose poses are known."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+from packaging.version import Version
+from PIL import Image
+
+from conftest import one_line_error
+from disk_hloc import draw
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval import comparison
+from disk_hloc.io.poses import read_camera
+from disk_hloc.pipelines import compare
+from disk_hloc.stages import extract, match, reconstruct
+
+pytestmark = pytest.mark.skipif(
+    Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
+)
+
+ROWS = ["disk", "disk-ratio", "sift", "absent/disk"]
+
+
+def arguments(scene: Path, output: Path, **changes) -> dict:
+    model, _, _, parameters = read_camera(scene / "camera.txt")
+    return {
+        "image_dir": scene / "images",
+        "output": output,
+        "rows": ROWS,
+        "max_keypoints": 400,
+        "poses": scene / "poses.txt",
+        "camera": f"{model} {','.join(map(str, parameters))}",
+        "engine": "native",
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("compare")
+    compare.main(**arguments(scene, output))
+    return output
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "out"))
+
+
+def test_rows_are_measured_alike(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert list(results["rows"]) == ROWS
+    for name in ROWS[:3]:
+        row = results["rows"][name]
+        figures = row["figures"]
+        assert 100 < figures["keypoints"] <= 400
+        assert 0 < figures["verified"] <= figures["matches"] < figures["keypoints"]
+        assert figures["inlier_ratio"] == pytest.approx(
+            figures["verified"] / figures["matches"], abs=0.01
+        )
+        assert set(row["seconds"]) == {"extract", "match", "reconstruct"}
+        assert list(figures["stereo_maa"]) == list(figures["model_maa"]) == ["1", "2", "5", "10"]
+    disk, ratio = (results["rows"][name]["figures"] for name in ("disk", "disk-ratio"))
+    assert disk["registered"] == ratio["registered"] == 5
+    assert disk["keypoints"] == ratio["keypoints"] == 400
+    assert ratio["matches"] < disk["matches"]
+    assert disk["model_maa"]["5"] > 0.9
+    assert disk["stereo_maa"]["10"] > 0.8
+    assert disk["position_error"] < 0.02
+    seconds = [results["rows"][name]["seconds"]["extract"] for name in ("disk", "disk-ratio")]
+    assert seconds[0] == seconds[1] > 0
+    model = pycolmap.Reconstruction(finished / "rows" / "disk" / "sfm")
+    assert model.num_points3D() == disk["points3D"]
+    assert results["settings"]["max_keypoints"] == 400
+    assert results["settings"]["fix_intrinsics"] is True
+
+
+def test_a_row_that_cannot_be_run_is_in_the_table_with_its_reason(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert set(results["rows"]["absent/disk"]) == {"reason"}
+    assert "no extractor is called 'absent'" in results["rows"]["absent/disk"]["reason"]
+    for text in (comparison.table(results["rows"]), (finished / "results.md").read_text()):
+        (line,) = [line for line in text.splitlines() if line.strip("| ").startswith("absent/disk")]
+        assert "not run [1]" in line
+        assert not any(character in "023456789" for character in line)
+        assert "[1] absent/disk: no extractor is called 'absent'" in text
+
+
+def test_the_picture_has_a_panel_for_each_row(finished: Path) -> None:
+    picture = np.asarray(Image.open(finished / "matches.png")).astype(int)
+    assert picture.shape == (2 * (draw.PAIR_HEIGHT + draw.TITLE_HEIGHT), 2 * 800, 3)
+    greenish = (picture[..., 1] > 1.5 * picture[..., 0]) & (picture[..., 1] > 120)
+    half, middle = picture.shape[0] // 2, picture.shape[1] // 2
+    panels = greenish[:half, :middle], greenish[:half, middle:], greenish[half:, :middle]
+    assert all(panel.sum() > 200 for panel in panels)
+    assert greenish[half:, middle:].sum() == 0
+
+
+def test_what_is_finished_is_not_run_again(scene: Path, copied: Path, monkeypatch) -> None:
+    def forbidden(*_, **__):
+        raise AssertionError("ran again")
+
+    before = json.loads((copied / "results.json").read_text())
+    monkeypatch.setattr(reconstruct, "main", forbidden)
+    monkeypatch.setattr(extract, "main", forbidden)
+    again = compare.main(**arguments(scene, copied, rows=["disk", "sift"]))
+    assert again["rows"] == before["rows"]
+
+
+def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
+    """Stopped in matching, the next run takes the features and the time that they took."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    def forbidden(*_, **__):
+        raise AssertionError("extracted again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(match, "match_pairs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compare.main(**arguments(scene, copied, rows=["sift/disk"]))
+    assert list(json.loads((copied / "results.json").read_text())["rows"]) == ROWS
+    monkeypatch.setattr(extract, "main", forbidden)
+    results = compare.main(**arguments(scene, copied, rows=["sift/disk"]))
+    assert list(results["rows"]) == [*ROWS, "sift/disk"]
+    seconds = [results["rows"][name]["seconds"]["extract"] for name in ("sift", "sift/disk")]
+    assert seconds[0] == seconds[1]
+
+
+def test_the_time_of_a_killed_run_is_not_made_up(scene: Path, copied: Path) -> None:
+    results = json.loads((copied / "results.json").read_text())
+    del results["rows"]["sift"]
+    (copied / "results.json").write_text(json.dumps(results))
+    (copied / "rows" / "sift" / "matches.json").unlink()
+    results = compare.main(**arguments(scene, copied, rows=["sift"]))
+    assert results["rows"]["sift"]["seconds"]["match"] is None
+    assert "/?/" in comparison.table(results["rows"])
+
+
+def test_an_unexpected_error_stops_its_row_only(scene: Path, copied: Path, monkeypatch) -> None:
+    class Broken:
+        def __init__(self, conf):
+            raise RuntimeError("out of\nluck")
+
+    monkeypatch.setitem(match.MATCHERS, "disk", Broken)
+    results = compare.main(**arguments(scene, copied, rows=["sift/disk", "disk"]))
+    assert results["rows"]["sift/disk"] == {"reason": "RuntimeError: out of luck"}
+    assert "figures" in results["rows"]["disk"]
+
+
+def test_matches_without_a_model_are_a_result(scene: Path, copied: Path, tmp_path: Path) -> None:
+    strict = tmp_path / "strict.yaml"
+    strict.write_text("output: m\nmodel: {name: disk, distance_threshold: 1.0e-6}\n")
+    row = f"sift/{strict}"
+    figures = compare.main(**arguments(scene, copied, rows=[row]))["rows"][row]
+    assert figures["figures"]["registered"] == figures["figures"]["verified"] == 0
+    assert figures["figures"]["stereo_maa"]["10"] == figures["figures"]["model_maa"]["10"] == 0
+    assert "no model could be built" in figures["note"]
+
+
+def test_other_settings_need_overwrite(scene: Path, copied: Path) -> None:
+    with pytest.raises(DiskHlocError) as error:
+        compare.main(**arguments(scene, copied, rows=["sift"], max_keypoints=300))
+    assert one_line_error(error, "max_keypoints (400, now 300)", "--overwrite")
+    changed = arguments(scene, copied, rows=["sift"], max_keypoints=300, overwrite=True)
+    results = compare.main(**changed)
+    assert list(results["rows"]) == ["sift"]
+    assert results["rows"]["sift"]["figures"]["keypoints"] <= 300
+    assert not (copied / "features" / "disk.h5").exists()
+
+
+def test_mistakes_are_found_before_anything_runs(scene: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    others = tmp_path / "others.txt"
+    others.write_text("elsewhere.jpg 1 0 0 0 0 0 0\n")
+    (tmp_path / "empty").mkdir()
+    wrong = [
+        ({"rows": ["disc"]}, "no row is called 'disc'; known: disk, disk-ratio"),
+        ({"rows": []}, "no row is given"),
+        ({"poses": others}, "two are the least"),
+        ({"poses": tmp_path / "empty", "camera": None}, "no calibration_*.h5 of 5 of 5 images"),
+        ({"poses": tmp_path / "empty"}, "leave --camera out"),
+        ({"camera": "LOMO 1"}, "no camera model is called 'LOMO'"),
+    ]
+    for changes, message in wrong:
+        with pytest.raises(DiskHlocError) as error:
+            compare.main(**arguments(scene, output, **changes))
+        assert one_line_error(error, message)
+    assert not output.exists()
+
+
+def test_photos_that_cannot_be_read_are_named(scene: Path, tmp_path: Path) -> None:
+    images = Path(shutil.copytree(scene / "images", tmp_path / "images"))
+    (images / "cut.jpg").write_bytes((images / "0000.jpg").read_bytes()[:5000])
+    with pytest.raises(DiskHlocError) as error:
+        compare.main(**arguments(scene, tmp_path / "out", image_dir=images))
+    assert one_line_error(error, images, "cut.jpg (truncated")
+
+
+def test_without_a_single_row_there_is_no_table(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskHlocError) as error:
+        compare.main(**arguments(scene, tmp_path / "out", rows=["absent/disk"]))
+    assert one_line_error(error, "not one row could be run", "absent/disk: no extractor")
+
+
+def test_a_conf_without_a_budget_is_not_compared() -> None:
+    with pytest.raises(DiskHlocError, match="no max_keypoints"):
+        compare.budgeted({"model": {"name": "r2d3"}}, 7)
+    conf = {"model": {"name": "other", "max_num_keypoints": 5}}
+    assert compare.budgeted(conf, 7)["model"] == {"name": "other", "max_num_keypoints": 7}
+    assert compare.budgeted(conf, None) == conf
