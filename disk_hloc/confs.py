@@ -17,8 +17,14 @@ _REQUIRED = {
     "extractors": ("output", "model", "preprocessing"),
     "matchers": ("output", "model"),
     "global": ("output", "model"),
+    "dense": ("output", "model", "preprocessing", "cell_size"),
 }
-_NOUNS = {"extractors": "extractor", "matchers": "matcher", "global": "global descriptor"}
+_NOUNS = {
+    "extractors": "extractor",
+    "matchers": "matcher",
+    "global": "global descriptor",
+    "dense": "dense matcher",
+}
 
 
 def extractors() -> dict[str, Conf]:
@@ -40,8 +46,8 @@ def find(kind: str, name: str) -> Conf:
     """The conf of one name: ours, else hloc's where hloc is found, else from a yaml file.
 
     Args:
-        kind: ``extractors``, ``matchers`` or ``global``; hloc's own global descriptors are
-            extractors.
+        kind: ``extractors``, ``matchers``, ``dense`` (configs/dense.yaml) or ``global``; hloc's own
+            global descriptors are extractors.
         name: a conf's name, or the path of a yaml file that holds one conf.
 
     Raises:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
+LOFTR_FILENAME = "loftr_outdoor.ckpt"
+LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_FILENAME}"
 
 # What torch's restricted unpickler raises on files that are none of its own, or cut short.
 _NO_CHECKPOINT = (
@@ -201,6 +203,35 @@ def load_aliked(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(content, dict) or "score_head.0.weight" not in content:
         raise DiskHlocError(f"{path} is no ALIKED checkpoint: it has no 'score_head.0.weight'")
     return content
+
+
+def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The parameters of a LoFTR network, by kornia's names.
+
+    Its publishers state no digest, so nothing is downloaded: ``loftr_outdoor`` is the file
+    ``loftr_outdoor.ckpt`` of ``DISK_HLOC_WEIGHTS`` or of torch hub's cache.
+
+    Raises:
+        DiskHlocError: there is no such file, or it holds no LoFTR network.
+    """
+    path = Path(os.fspath(weights)).expanduser()
+    if os.fspath(weights) == "loftr_outdoor":
+        for _, folder in _folders():
+            path = folder if folder.is_file() else folder / LOFTR_FILENAME
+            if path.name == LOFTR_FILENAME and path.is_file():
+                break
+        else:
+            raise DiskHlocError(
+                f"LoFTR needs a weight file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
+                "to its folder, or give its path as weights in a conf"
+            )
+    if not path.is_file():
+        raise DiskHlocError(f"no weights file {path}: LoFTR's is at {LOFTR_URL}")
+    content = _load(path)
+    parameters = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(parameters, dict):
+        raise DiskHlocError(f"{path} is no LoFTR checkpoint: it has no 'state_dict'")
+    return parameters
 
 
 def _folders() -> Iterator[tuple[str, Path]]:

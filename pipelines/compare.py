@@ -8,7 +8,6 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -158,6 +157,8 @@ def named_rows() -> dict[str, dict[str, str]]:
 def plan(row: str) -> dict[str, str]:
     """What a row runs: ``{extractor, matcher}`` or ``{dense}``, names of confs.
 
+    ``extractor/matcher`` and ``dense/conf`` stand for themselves.
+
     Raises:
         DiskHlocError: neither a known row nor ``extractor/matcher``.
     """
@@ -169,6 +170,8 @@ def plan(row: str) -> dict[str, str]:
         raise DiskHlocError(
             f"no row is called {row!r}; known: {', '.join(known)}; or write extractor/matcher"
         )
+    if extractor == "dense":
+        return {"dense": matcher}
     return {"extractor": extractor, "matcher": matcher}
 
 
@@ -182,7 +185,7 @@ def _run(name: str, row: Mapping[str, str], shared: Shared) -> dict[str, Any]:
         # Ahead of the confs, whose error would list names but not say how to get hloc.
         plugin.import_provider(needed_for=name)
     if "dense" in row:
-        used = {"dense": budgeted(_dense_conf(row["dense"]), shared.max_keypoints)}
+        used = {"dense": budgeted(confs.find("dense", row["dense"]), shared.max_keypoints)}
         with _timed(matches, used["dense"]) as timed:
             if not timed.done:
                 dense.main(
@@ -247,12 +250,9 @@ def _files(name: str, row: Mapping[str, str], output: Path) -> tuple[Path, Path,
 
 
 def _is_ours(row: Mapping[str, str]) -> bool:
-    return row.get("extractor") in confs.extractors() and row.get("matcher") in confs.matchers()
-
-
-def _dense_conf(name: str) -> dict[str, Any]:
-    known = plugin.hloc_module("match_dense", needed_for=name).confs
-    return deepcopy(known[name])
+    if "dense" in row:
+        return True
+    return row["extractor"] in confs.extractors() and row["matcher"] in confs.matchers()
 
 
 def _filename(name: str) -> str:

@@ -159,7 +159,7 @@ def test_doctor_reports_what_is_installed(tmp_path: Path) -> None:
 
 def test_help_lists_the_commands_without_torch(tmp_path: Path) -> None:
     done = call(tmp_path, "--help")
-    for command in ("extract", "pairs", "match", "reconstruct", "doctor", "demo"):
+    for command in ("extract", "pairs", "match", "reconstruct", "doctor", "demo", "compare"):
         assert command in done.stdout
     code = "import sys, disk_hloc.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

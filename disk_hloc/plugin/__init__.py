@@ -30,7 +30,11 @@ PROVIDERS = ("hloc", "imcui.hloc")
 
 _FOLDER = Path(__file__).parent
 # Kind of conf -> the module of hloc that runs it, and our models by the names hloc loads.
-_MODULES = {"extractors": "extract_features", "matchers": "match_features"}
+_MODULES = {
+    "extractors": "extract_features",
+    "matchers": "match_features",
+    "dense": "match_dense",
+}
 _MODELS = {"extractors": ("disk",), "matchers": ("disk", "disk_lightglue")}
 
 
@@ -84,9 +88,10 @@ def hloc_module(name: str, needed_for: str = "this") -> ModuleType:
 
 
 def hloc_confs(kind: str) -> dict[str, Any]:
-    """hloc's confs (ours among them) of a kind, ``extractors`` or ``matchers``.
+    """hloc's confs, ours among them, of a kind; {} without hloc, and of kinds it does not have.
 
-    There are none without hloc, nor of another kind.
+    Args:
+        kind: ``extractors``, ``matchers`` or ``dense``.
 
     Raises:
         DiskHlocError: hloc is there but does not import.

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import torch
+from tqdm import tqdm
 
+from .. import device as devices
 from .. import plugin
-from ..io.features import list_keypoints
-from ..io.images import read_image
-from ..io.store import appending
+from ..errors import DiskHlocError
+from ..io.features import list_keypoints, write_features
+from ..io.images import ImageReadError, original_coordinates, read_image, resize_image
+from ..io.loader import Photo, load_photo
+from ..io.matches import names_to_pair, require_distinct_groups, write_matches
+from ..io.pairs import Pair, nearby_order, read_pairs
+from ..io.store import appending, claim, reading, writing_behind
+from ..log import logger
+from ..models.loftr import STRIDE, LoFTR
+
+PHOTOS_AT_ONCE = 16
 
 
 def main(
@@ -24,23 +37,229 @@ def main(
     overwrite: bool = False,
     device: str = "auto",
 ) -> tuple[Path, Path]:
-    """Match pairs of photos with hloc's ``match_dense.main``.
+    """Match pairs of photos, and make keypoints of the ends of their matches.
+
+    The ends as they were found stay beside ``match_path``, so a run that was stopped resumes. A
+    conf whose model is not ours runs through hloc's own ``match_dense.main``.
 
     Args:
-        conf: one of hloc's dense confs, ``{output, model, preprocessing, max_error, cell_size}``.
+        conf: ``{output, model, preprocessing, cell_size}``; see configs/dense.yaml.
         pairs_path: the pairs file.
         image_dir: the photos.
-        feature_path: gets the keypoints.
-        match_path: gets the matches.
-        overwrite: start both files anew.
-        device: hloc chooses its own.
+        feature_path: the features file to make, without descriptors.
+        match_path: the matches file to make.
+        overwrite: start anew.
+        device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
         ``feature_path`` and ``match_path``.
 
     Raises:
-        DiskHlocError: hloc is missing.
+        DiskHlocError: a broken pairs file, a photo that cannot be read, no weights, no space, or
+            a file made with another conf.
     """
+    if conf["model"]["name"] != "kornia_loftr":
+        return _through_hloc(conf, pairs_path, image_dir, feature_path, match_path, overwrite)
+    pairs = read_pairs(pairs_path)
+    require_distinct_groups({name for pair in pairs for name in pair})
+    model = LoFTR(conf["model"]).to(devices.resolve(device))
+    ends_path = match_path.with_name(f"{match_path.stem}_ends.h5")
+    made_with = {**conf["model"], "max_keypoints": None}
+    claim(ends_path, {"model": made_with, "preprocessing": conf["preprocessing"]}, overwrite)
+    with reading(ends_path) as file:
+        todo = [pair for pair in pairs if names_to_pair(*pair) not in file]
+    if len(todo) < len(pairs):
+        logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
+    match_pairs(model, image_dir, todo, conf["preprocessing"], ends_path)
+    feature_path.unlink(missing_ok=True)
+    match_path.unlink(missing_ok=True)
+    aggregate(
+        ends_path,
+        pairs,
+        feature_path,
+        match_path,
+        cell_size=conf["cell_size"],
+        max_keypoints=conf["model"].get("max_keypoints"),
+    )
+    return feature_path, match_path
+
+
+@torch.inference_mode()
+def match_pairs(
+    model: LoFTR,
+    image_dir: Path,
+    pairs: Sequence[Pair],
+    preprocessing: Mapping[str, Any],
+    ends_path: Path,
+) -> None:
+    """Match pairs and write each as it is done, in pixels of the original photos."""
+
+    @lru_cache(maxsize=PHOTOS_AT_ONCE)
+    def load(name: str) -> Photo:
+        try:
+            photo = load_photo(image_dir, name, {**preprocessing, "grayscale": True})
+        except ImageReadError as error:
+            raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
+        height, width = (max(STRIDE, side // STRIDE * STRIDE) for side in photo.image.shape[1:])
+        image = photo.image[0]
+        if image.shape != (height, width):
+            image = resize_image(image, (width, height), "cv2_area")
+        return Photo(name, image[None], photo.original_size)
+
+    with writing_behind() as write:
+        ordered = nearby_order(pairs, PHOTOS_AT_ONCE)
+        for pair in tqdm(ordered, desc="Match", unit="pair", disable=not ordered):
+            photos = [load(name) for name in pair]
+            found = model(
+                {
+                    f"image{i}": torch.from_numpy(photo.image)[None].to(model.device)
+                    for i, photo in enumerate(photos)
+                }
+            )
+            ends = {"scores": found["scores"].cpu().numpy()}
+            for i, photo in enumerate(photos):
+                ends[f"keypoints{i}"] = _original(photo, found[f"keypoints{i}"].cpu().numpy())
+                ends[f"size{i}"] = np.array(photo.original_size)
+            write(_write_ends, ends_path, pair, ends)
+
+
+def aggregate(
+    ends_path: Path,
+    pairs: Sequence[Pair],
+    feature_path: Path,
+    match_path: Path,
+    *,
+    cell_size: float,
+    max_keypoints: int | None,
+) -> None:
+    """Make each photo's keypoints of the ends of all its matches, and matches of these.
+
+    A keypoint is the mean of the ends in a square cell of the photo, weighted by the scores, and
+    its score is their sum. Of the matches of a pair that share a keypoint the best stays.
+
+    Args:
+        ends_path: the file of :func:`match_pairs`.
+        pairs: those to take from it.
+        feature_path: the features file to make.
+        match_path: the matches file to make.
+        cell_size: the cell's side in pixels.
+        max_keypoints: the best so many are kept of a photo, with their matches; None keeps all.
+    """
+    sides: dict[str, list[tuple[Pair, int]]] = {}
+    for pair in pairs:
+        for i, name in enumerate(pair):
+            sides.setdefault(name, []).append((pair, i))
+    counts = {}
+    ids: dict[tuple[Pair, int], np.ndarray] = {}
+    with reading(ends_path) as file:
+        for name, places in tqdm(sides.items(), desc="Aggregate", unit="image"):
+            groups = [file[names_to_pair(*pair)] for pair, _ in places]
+            ends = [
+                group[f"keypoints{i}"][()] for group, (_, i) in zip(groups, places, strict=True)
+            ]
+            keypoints, scores, of_end = merge(
+                np.concatenate(ends),
+                np.concatenate([group["scores"][()] for group in groups]),
+                cell_size,
+                max_keypoints,
+            )
+            features = {
+                "keypoints": keypoints,
+                "keypoint_scores": scores,
+                "scores": scores,
+                "image_size": groups[0][f"size{places[0][1]}"][()],
+            }
+            write_features(feature_path, name, features, cell_size)
+            counts[name] = len(keypoints)
+            splits = np.cumsum([len(part) for part in ends])[:-1]
+            ids.update(zip(places, np.split(of_end, splits), strict=True))
+        for pair in tqdm(pairs, desc="Write matches", unit="pair"):
+            scores = file[names_to_pair(*pair)]["scores"][()]
+            matches0, scores0 = unique_matches(ids[pair, 0], ids[pair, 1], scores, counts[pair[0]])
+            write_matches(match_path, pair, matches0, scores0)
+
+
+def merge(
+    ends: np.ndarray, scores: np.ndarray, cell_size: float, max_keypoints: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ends of matches to keypoints.
+
+    Args:
+        ends: (E, 2) x and y in pixels.
+        scores: (E,).
+        cell_size: all ends in a cell of this side are one keypoint.
+        max_keypoints: as in :func:`aggregate`.
+
+    Returns:
+        (N, 2) float32 keypoints, (N,) float32 sums of scores, and (E,) int64, the keypoint of
+        each end, -1 for one that is dropped.
+    """
+    cells, of_end = np.unique(np.floor((ends + 0.5) / cell_size), axis=0, return_inverse=True)
+    of_end = of_end.reshape(-1)
+    weights = np.bincount(of_end, scores, len(cells))
+    sums = [np.bincount(of_end, scores * ends[:, axis], len(cells)) for axis in (0, 1)]
+    keypoints = (np.stack(sums, axis=1) / weights[:, None]).astype(np.float32)
+    # By place, so that the order does not depend on that of the pairs.
+    kept = np.sort(np.argsort(-weights, kind="stable")[:max_keypoints])
+    renumbered = np.full(len(cells), -1)
+    renumbered[kept] = np.arange(len(kept))
+    return keypoints[kept], weights[kept].astype(np.float32), renumbered[of_end]
+
+
+def unique_matches(
+    ids0: np.ndarray, ids1: np.ndarray, scores: np.ndarray, count0: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matches in which each keypoint takes part once, the best first.
+
+    Args:
+        ids0: (K,) keypoints of the first image, -1 for none.
+        ids1: (K,) of the second.
+        scores: (K,).
+        count0: how many keypoints the first image has.
+
+    Returns:
+        (N0,) int64 matches and (N0,) float32 scores of :mod:`disk_hloc.io.matches`.
+    """
+    order = np.argsort(-scores, kind="stable")
+    order = order[(ids0[order] >= 0) & (ids1[order] >= 0)]
+    for ids in (ids0, ids1):
+        order = order[np.sort(np.unique(ids[order], return_index=True)[1])]
+    matches0, scores0 = np.full(count0, -1), np.zeros(count0, np.float32)
+    matches0[ids0[order]] = ids1[order]
+    scores0[ids0[order]] = scores[order]
+    return matches0, scores0
+
+
+def _original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
+    """(K, 2) float32 keypoints of the resized photo in pixels of the file's."""
+    resized = photo.image.shape[:0:-1]
+    moved = [
+        original_coordinates(keypoints[:, axis], photo.original_size[axis], resized[axis])
+        for axis in (0, 1)
+    ]
+    return np.stack(moved, axis=1)
+
+
+def _write_ends(path: Path, pair: Pair, ends: Mapping[str, np.ndarray]) -> None:
+    """Add one pair, whole or not at all."""
+    with appending(path, sum(array.nbytes for array in ends.values())) as file:
+        partial = ".partial"
+        if partial in file:
+            del file[partial]
+        group: h5py.Group = file.create_group(partial)
+        for key, array in ends.items():
+            group.create_dataset(key, data=array)
+        file.move(partial, names_to_pair(*pair))
+
+
+def _through_hloc(
+    conf: Mapping[str, Any],
+    pairs_path: Path,
+    image_dir: Path,
+    feature_path: Path,
+    match_path: Path,
+    overwrite: bool,
+) -> tuple[Path, Path]:
     hloc = plugin.hloc_module("match_dense", needed_for=conf["model"]["name"])
     hloc.main(
         conf, pairs_path, image_dir, matches=match_path, features=feature_path, overwrite=overwrite

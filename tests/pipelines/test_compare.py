@@ -9,16 +9,17 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
+import torch
 from packaging.version import Version
 from PIL import Image
 
 from conftest import one_line_error
-from disk_hloc import draw
+from disk_hloc import draw, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
 from disk_hloc.io.poses import read_camera
 from disk_hloc.pipelines import compare
-from disk_hloc.stages import extract, match, reconstruct
+from disk_hloc.stages import dense, extract, match, reconstruct
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -216,3 +217,35 @@ def test_a_conf_without_a_budget_is_not_compared() -> None:
     conf = {"model": {"name": "other", "max_num_keypoints": 5}}
     assert compare.budgeted(conf, 7)["model"] == {"name": "other", "max_num_keypoints": 7}
     assert compare.budgeted(conf, None) == conf
+
+
+def test_rows_that_need_more_say_where_to_get_it(scene: Path, copied: Path, monkeypatch) -> None:
+    monkeypatch.setattr(plugin, "find_provider", lambda: None)
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(copied))
+    monkeypatch.delenv("DISK_HLOC_WEIGHTS", raising=False)
+    results = compare.main(**arguments(scene, copied, rows=["superpoint+superglue", "loftr"]))
+    reason = results["rows"]["superpoint+superglue"]["reason"]
+    assert "superpoint+superglue needs hloc" in reason
+    assert "pip install git+https" in reason
+    assert "loftr_outdoor.ckpt" in results["rows"]["loftr"]["reason"]
+
+
+def test_a_row_without_a_detector(scene: Path, copied: Path, monkeypatch) -> None:
+    class Few:
+        device = torch.device("cpu")
+
+        def __init__(self, conf):
+            pass
+
+        def to(self, device):
+            return self
+
+        def __call__(self, data):
+            points = torch.rand(50, 2) * 300
+            return {"keypoints0": points, "keypoints1": points, "scores": torch.ones(50)}
+
+    monkeypatch.setattr(dense, "LoFTR", Few)
+    row = compare.main(**arguments(scene, copied, rows=["loftr"]))["rows"]["loftr"]
+    assert set(row["seconds"]) == {"match", "reconstruct"}
+    assert 150 < row["figures"]["keypoints"] <= 200
+    assert row["figures"]["matches"] == 50
