@@ -42,8 +42,10 @@ def reading(path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def appending(path: Path, num_bytes: int) -> Iterator[h5py.File]:
+def appending(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5py.File]:
     """Open a file to add about ``num_bytes`` to it, creating it if need be.
+
+    ``libver`` is h5py's: ``earliest`` makes files that any HDF5 library reads.
 
     Raises:
         DiskHlocError: the disk is full, which is found out before the file is touched; or the
@@ -51,7 +53,7 @@ def appending(path: Path, num_bytes: int) -> Iterator[h5py.File]:
     """
     require_space(path, num_bytes)
     try:
-        file = h5py.File(path, "a", libver="latest")
+        file = h5py.File(path, "a", libver=libver)
     except OSError as error:
         raise DiskHlocError(_not_hdf5(path, error)) from error
     with file:
@@ -77,6 +79,24 @@ def require_space(path: Path, num_bytes: int) -> None:
 
 
 @contextmanager
+def replacing(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5py.File]:
+    """A new file of about ``num_bytes``, which takes its name once it is complete.
+
+    Raises:
+        DiskHlocError: the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    require_space(path, num_bytes)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(partial, "w", libver=libver) as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
 def writing_behind(waiting: int = 16) -> Iterator[Callable[..., None]]:
     """Write in a thread while the caller computes: ``write(function, *arguments)``.
 
@@ -97,13 +117,14 @@ def writing_behind(waiting: int = 16) -> Iterator[Callable[..., None]]:
             future.result()
 
 
-def claim(path: Path, conf: Mapping[str, Any], overwrite: bool) -> None:
+def claim(path: Path, conf: Mapping[str, Any], overwrite: bool, libver: str = "latest") -> None:
     """Make sure that ``path`` can take entries made with ``conf``, and note the conf in it.
 
     Args:
         path: the file; its folder is created.
         conf: what the entries depend on.
         overwrite: remove what is there.
+        libver: see :func:`appending`.
 
     Raises:
         DiskHlocError: the file holds entries made with another conf.
@@ -112,7 +133,7 @@ def claim(path: Path, conf: Mapping[str, Any], overwrite: bool) -> None:
     if overwrite:
         path.unlink(missing_ok=True)
     mine = json.dumps(conf, sort_keys=True, default=str)
-    with appending(path, 0) as file:
+    with appending(path, 0, libver) as file:
         theirs = file.attrs.get(CONF_ATTRIBUTE)
         if theirs is None and len(file) == 0:
             file.attrs[CONF_ATTRIBUTE] = mine

@@ -98,6 +98,23 @@ def match(
     return torch.where(keep, nearest, none), torch.where(keep, (rows[0] + 1) / 2, 0)
 
 
+def nearest_of(
+    descriptors0: Tensor, descriptors1: Tensor, ratio_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """The nearest of each descriptor, one way.
+
+    Args:
+        descriptors0: (D, N), of unit length.
+        descriptors1: (D, M), likewise, M at least 2.
+        ratio_threshold: see :class:`NearestNeighbors`.
+
+    Returns:
+        (N,) int64 index into ``descriptors1``; (N,) bool, whether it passes the ratio test.
+    """
+    rows, nearest, _ = _greatest(descriptors0, descriptors1, needs_second=True)
+    return nearest, _passes_ratio(rows, ratio_threshold)
+
+
 def _greatest(
     descriptors0: Tensor, descriptors1: Tensor, needs_second: bool
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Bernoulli, Categorical
 
 
 def find_keypoints(
@@ -18,7 +20,7 @@ def find_keypoints(
     """The strict local maxima of a heatmap, by row, then column.
 
     A maximum is greater than every other value in its full window (as kornia 0.9's ``nms2d``;
-    DISK's release differs at borders and ties), and greater than ``threshold``.
+    for DISK's release see :func:`find_released_keypoints`), and greater than ``threshold``.
 
     Args:
         heatmap: (H, W) float.
@@ -54,6 +56,72 @@ def find_keypoints(
         kept = strongest.sort().values
         y, x, scores = y[kept], x[kept], scores[kept]
     return torch.stack([x, y], dim=1), scores
+
+
+def find_released_keypoints(
+    heatmap: Tensor,
+    max_keypoints: int | None = None,
+    window_size: int = 5,
+    threshold: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """The local maxima of a heatmap by the rules of DISK's release, by row, then column.
+
+    They part from :func:`find_keypoints` in three ways. A window is cut off at the border, so
+    keypoints lie there too. Of equal maxima in a window the first by row and column is one. And
+    ``max_keypoints`` keeps those that are greater than the next one would be: all that tie with it
+    go, and where there are not so many maxima the weakest goes.
+
+    Args:
+        heatmap: (H, W) float.
+        max_keypoints: see above; None keeps all.
+        window_size: odd side of the window in pixels.
+        threshold: a maximum is greater; in the heatmap's units.
+
+    Returns:
+        (N, 2) int64 x and y in pixels; (N,) scores.
+    """
+    radius = window_size // 2
+    framed = F.pad(heatmap, (radius,) * 4, value=-torch.inf)
+    greatest = _running_maximum(_running_maximum(framed, window_size, 0), window_size, 1)
+    y, x = torch.nonzero((heatmap == greatest) & (heatmap > threshold), as_tuple=True)
+    window = _windows(framed, y + radius, x + radius, radius).flatten(1)
+    before = window[:, : window.shape[1] // 2]
+    first = (before < heatmap[y, x][:, None]).all(dim=1)
+    y, x = y[first], x[first]
+    scores = heatmap[y, x]
+    if max_keypoints is not None and len(scores):
+        next_one = scores.topk(min(max_keypoints + 1, len(scores))).values[-1]
+        kept = scores > next_one
+        y, x, scores = y[kept], x[kept], scores[kept]
+    return torch.stack([x, y], dim=1), scores
+
+
+def sample_keypoints(heatmap: Tensor, cell: int = 8) -> tuple[Tensor, Tensor]:
+    """Keypoints drawn at random as in DISK's training (section 3, equation 1 of the paper).
+
+    In each cell of a grid one pixel is proposed with the softmax of the cell's logits, and
+    accepted with the sigmoid of its own. torch's random numbers are drawn as the release draws
+    them, so the same seed gives the same keypoints.
+
+    Args:
+        heatmap: (H, W) float logits; H and W are multiples of ``cell``.
+        cell: side of a cell in pixels.
+
+    Returns:
+        (N, 2) int64 x and y in pixels, cell by cell; (N,) log-probability of proposing and
+        accepting each.
+    """
+    cells = heatmap.unflatten(1, (-1, cell)).unflatten(0, (-1, cell)).transpose(1, 2).flatten(2)
+    proposal = Categorical(logits=cells)
+    index = proposal.sample()
+    acceptance = Bernoulli(logits=cells.gather(2, index[..., None])[..., 0])
+    accepted = acceptance.sample()
+    log_probability = proposal.log_prob(index) + acceptance.log_prob(accepted)
+    row, column = torch.nonzero(accepted, as_tuple=True)
+    index = index[row, column]
+    y = row * cell + index.div(cell, rounding_mode="floor")
+    x = column * cell + index % cell
+    return torch.stack([x, y], dim=1), log_probability[row, column]
 
 
 def refine_keypoints(heatmap: Tensor, xy: Tensor) -> Tensor:

@@ -7,9 +7,7 @@ features stay, with their indices, and matches lose those at masked keypoints.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from ..io.features import list_keypoints
 from ..io.images import ImageReadError, read_image
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.matches import group_name, require_distinct_groups
-from ..io.store import CONF_ATTRIBUTE, reading, require_space
+from ..io.store import CONF_ATTRIBUTE, reading, replacing
 from ..log import logger
 
 # Of an image, not of its keypoints, whatever their number is.
@@ -64,11 +62,14 @@ def main(
     with reading(feature_path) as features:
         keep = _judge(features, list_keypoints(feature_path), masks, image_dir)
         if match_path is None:
-            with _whole(output, feature_path) as target:
+            with replacing(output, feature_path.stat().st_size) as target:
                 _filter_features(features, target, keep)
                 _note(target, masks.conf)
         else:
-            with reading(match_path) as matches, _whole(output, match_path) as target:
+            with (
+                reading(match_path) as matches,
+                replacing(output, match_path.stat().st_size) as target,
+            ):
                 _filter_matches(matches, target, keep, match_path)
                 _note(target, masks.conf)
     total = sum(len(flags) for flags in keep.values())
@@ -168,20 +169,6 @@ def _filter_matches(
                 elif key == "matching_scores0":
                     values[gone] = 0
                 _copy_attributes(dataset, group.create_dataset(key, data=values))
-
-
-@contextmanager
-def _whole(path: Path, like: Path) -> Iterator[h5py.File]:
-    """A new HDF5 file about as large as another, which takes its name once it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require_space(path, like.stat().st_size)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with h5py.File(partial, "w", libver="latest") as file:
-            yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:

@@ -1,0 +1,211 @@
+"""The files of DISK's release: one HDF5 file a kind, keyed by image names without extension.
+
+``keypoints.h5`` (N, 2) float32 x and y; ``descriptors.h5`` (N, 128) float32 or float16;
+``scores.h5`` (N,) float32; ``matches.h5``, a group of the first image and in it a dataset of the
+second, (2, K) int64 or uint16 indices. They are written in HDF5's earliest form, which old
+libraries read as well.
+
+A keypoint's coordinates are those of a pixel of the resized photo, divided by the scale: n s, with
+s the size of a resized pixel in pixels of the photo and n = 0, 1, 2, ... The centre of that pixel
+lies at (n + 0.5) s - 0.5, if (0, 0) is the centre of the photo's top-left pixel: the released
+coordinates are (s - 1) / 2 off it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..errors import DiskHlocError, listing
+from .store import CONF_ATTRIBUTE, appending, reading
+
+# On the keypoints of an image: s.
+PIXEL_SIZE_ATTRIBUTE = "pixel_size"
+LIBVER = "earliest"
+# A released coordinate is a multiple of s up to float32's rounding.
+_GRID_TOLERANCE = 0.02
+_GRID_KEYPOINTS = 30
+
+
+def path_of(folder: Path, kind: str) -> Path:
+    """The file of a kind: ``keypoints``, ``descriptors``, ``scores``, ``matches``."""
+    return folder / f"{kind}.h5"
+
+
+def names_of(path: Path) -> list[str]:
+    """The images of a file, sorted.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+    with reading(path) as file:
+        return sorted(file)
+
+
+def write_arrays(
+    folder: Path, name: str, arrays: Mapping[str, np.ndarray], pixel_size: float
+) -> None:
+    """Add one image to the files of its arrays' kinds; it has keypoints only if it is whole.
+
+    Args:
+        folder: of the files.
+        name: of the image, without extension.
+        arrays: kind -> array; ``keypoints`` among them.
+        pixel_size: s, see above.
+
+    Raises:
+        DiskHlocError: the disk is full or a file is no HDF5 file.
+    """
+    # Last: an image without keypoints was interrupted.
+    for kind in sorted(arrays, key=lambda kind: kind == "keypoints"):
+        with appending(path_of(folder, kind), arrays[kind].nbytes, LIBVER) as file:
+            if name in file:
+                del file[name]
+            try:
+                dataset = file.create_dataset(name, data=arrays[kind])
+                if kind == "keypoints":
+                    dataset.attrs[PIXEL_SIZE_ATTRIBUTE] = pixel_size
+            except BaseException:
+                if name in file:
+                    del file[name]
+                raise
+
+
+def require_ours(paths: Iterable[Path]) -> None:
+    """Check that files which are to be added to were not made by another program.
+
+    Raises:
+        DiskHlocError: one was; what it was made with is unknown.
+    """
+    for path in paths:
+        if not path.exists():
+            continue
+        with reading(path) as file:
+            if len(file) and CONF_ATTRIBUTE not in file.attrs:
+                raise DiskHlocError(
+                    f"{path} was made by another program, with options that are not known: use "
+                    "--overwrite to start anew, or give another folder"
+                )
+
+
+def find_images(image_dir: Path, names: Iterable[str], extension: str) -> dict[str, str]:
+    """Name without extension -> file name.
+
+    Args:
+        image_dir: a folder; those below it are not searched.
+        names: without extension.
+        extension: with or without its dot.
+
+    Raises:
+        DiskHlocError: some are not there.
+    """
+    found = {name: name + dotted(extension) for name in names}
+    missing = [file for file in found.values() if not (image_dir / file).is_file()]
+    if missing:
+        raise DiskHlocError(
+            f"{image_dir} lacks {len(missing)} of the images: {listing(missing)}; give their "
+            "folder, and their extension with --image-extension"
+        )
+    return found
+
+
+def dotted(extension: str) -> str:
+    """An extension with its dot; the release's scripts do not agree whether it has one."""
+    return "." + extension.removeprefix(".")
+
+
+def pixel_size(keypoints: h5py.Dataset) -> float:
+    """s of an image's keypoints: as noted with them, else as they lie; 1 if that does not tell."""
+    noted = keypoints.attrs.get(PIXEL_SIZE_ATTRIBUTE)
+    return float(noted) if noted is not None else grid_spacing(keypoints[()])
+
+
+def grid_spacing(keypoints: np.ndarray) -> float:
+    """The s of which all coordinates are multiples; 1 where there is none, or too few to tell.
+
+    Args:
+        keypoints: (N, 2) x and y in pixels.
+    """
+    values = np.unique(keypoints.astype(np.float64))
+    gaps = np.diff(values)
+    # Equal ones may differ by float32's rounding.
+    gaps = gaps[gaps > 0.01]
+    if len(keypoints) < _GRID_KEYPOINTS or len(gaps) == 0:
+        return 1.0
+    spacing = float(gaps.min())
+    # The further from zero, the more digits of s a coordinate tells.
+    for limit in np.geomspace(10, max(values[-1] / spacing, 10), 8):
+        near = values[values <= limit * spacing]
+        index = np.round(near / spacing)
+        if index.any():
+            spacing = float((index * near).sum() / np.square(index).sum())
+    steps = values / spacing
+    if np.abs(steps - np.round(steps)).max() > _GRID_TOLERANCE:
+        return 1.0
+    # To float32's digits: the integers of a photo that was not resized are just that.
+    return 1.0 if abs(spacing - 1) < 1e-6 else spacing
+
+
+def centered(keypoints: np.ndarray, pixel_size: float) -> np.ndarray:
+    """(N, 2) float64 keypoints with (0, 0) at the centre of the photo's top-left pixel.
+
+    Args:
+        keypoints: (N, 2) as released.
+        pixel_size: s.
+    """
+    moved: np.ndarray = keypoints.astype(np.float64) + (pixel_size - 1) / 2
+    return moved
+
+
+def list_pairs(file: h5py.File) -> Iterator[tuple[str, str]]:
+    """The pairs of an open matches file.
+
+    Raises:
+        DiskHlocError: it is not a matches file of DISK's release.
+    """
+    for first, group in file.items():
+        if not isinstance(group, h5py.Group):
+            raise DiskHlocError(
+                f"{file.filename} is not of DISK's release, which has a group for each first image"
+            )
+        for second in group:
+            yield first, second
+
+
+def read_matches(
+    file: h5py.File, name0: str, name1: str, count0: int, count1: int
+) -> np.ndarray:
+    """(2, K) indices of one pair, as they are stored.
+
+    Args:
+        file: an open matches file.
+        name0, name1: the images.
+        count0, count1: how many keypoints they have.
+
+    Raises:
+        DiskHlocError: not (2, K), or an index is beyond the keypoints.
+    """
+    matches: np.ndarray = file[name0][name1][()]
+    check_matches(matches, f"{file.filename}, {name0} {name1}", count0, count1)
+    return matches
+
+
+def check_matches(matches: np.ndarray, where: str, count0: int, count1: int) -> None:
+    """Check that matches are (2, K) integers that count so many keypoints.
+
+    Raises:
+        DiskHlocError: they are not; the message begins with ``where``.
+    """
+    if matches.ndim != 2 or len(matches) != 2 or matches.dtype.kind not in "iu":
+        raise DiskHlocError(
+            f"{where}: {matches.dtype} of shape {matches.shape}, but matches are (2, K) integers"
+        )
+    counts = np.array([[count0], [count1]])
+    if matches.size and (matches.min() < 0 or (matches.astype(np.int64) >= counts).any()):
+        raise DiskHlocError(
+            f"{where}: an index is beyond the {count0} and {count1} keypoints: these matches "
+            "were made from other features"
+        )

@@ -1,0 +1,170 @@
+"""What the release's match.py does: every image's descriptors against every other's."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .. import device as devices
+from ..errors import DiskHlocError
+from ..io import release as files
+from ..io.store import CONF_ATTRIBUTE, appending, claim, reading, writing_behind
+from ..models import nearest
+
+MAX_FULL_MATRIX = 10000**2
+
+
+def main(
+    h5_dir: Path,
+    *,
+    rt: float | None = None,
+    save_threshold: float = -math.inf,
+    u16: bool = False,
+    f16: bool = False,
+    max_full_matrix: int = MAX_FULL_MATRIX,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Match all pairs of a folder's images.
+
+    Pairs that are in ``matches.h5`` are kept, so a run that was stopped resumes; one of fewer than
+    two descriptors on a side has no entry, as in the release. Where this parts from the release:
+    files that were made with other options are not gone on with.
+
+    Args:
+        h5_dir: with ``keypoints.h5`` and ``descriptors.h5``; gets ``matches.h5``.
+        rt: a match's distance is below so many times that of the second nearest, in both
+            directions; None stands for 1.
+        save_threshold: a pair with fewer matches has no entry.
+        u16: store indices as uint16 instead of int64.
+        f16: compute distances in float16.
+        max_full_matrix: where there are more distances than this, the nearest and second nearest
+            are those within a chunk of so many; a keypoint may then have several matches. Not for
+            memory's sake, as in the release, but for the same matches.
+        overwrite: start anew.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+
+    Returns:
+        The matches file.
+
+    Raises:
+        DiskHlocError: a file is missing or broken, was made with other options or from other
+            features, or the disk is full.
+    """
+    path = files.path_of(h5_dir, "matches")
+    descriptor_path = files.path_of(h5_dir, "descriptors")
+    threshold = 1.0 if rt is None else rt
+    where = devices.resolve(device)
+    dtype = torch.float16 if f16 else torch.float32
+    with reading(descriptor_path) as descriptors:
+        names = sorted(descriptors)
+        made_with = {
+            "rt": threshold,
+            "save_threshold": str(save_threshold),
+            "u16": u16,
+            "f16": f16,
+            "max_full_matrix": max_full_matrix,
+            "features": descriptors.attrs.get(CONF_ATTRIBUTE),
+        }
+        claim(path, made_with, overwrite, files.LIBVER)
+        with appending(path, 0, files.LIBVER) as file:
+            # The release has a group for each image, be it an empty one.
+            done = {(name, other) for name in names for other in file.require_group(name)}
+
+        def load(name: str) -> Tensor:
+            values = torch.from_numpy(descriptors[name][()])
+            if values.ndim != 2:
+                raise DiskHlocError(f"{descriptor_path}, {name}: {tuple(values.shape)}, not (N, D)")
+            return values.to(where, dtype).T
+
+        first, values = "", torch.empty(0)
+        with writing_behind() as write:
+            pairs = [pair for pair in combinations(names, 2) if pair not in done]
+            for name0, name1 in tqdm(pairs, desc="Match", unit="pair", disable=not pairs):
+                if name0 != first:
+                    first, values = name0, load(name0)
+                others = load(name1)
+                if min(values.shape[1], others.shape[1]) < 2:
+                    continue
+                matches = match_descriptors(values, others, threshold, max_full_matrix)
+                if matches.shape[1] >= save_threshold:
+                    write(_write, path, name0, name1, _as_u16(matches, path) if u16 else matches)
+    return path
+
+
+@torch.inference_mode()
+def match_descriptors(
+    descriptors0: Tensor,
+    descriptors1: Tensor,
+    rt: float = 1.0,
+    max_full_matrix: int = MAX_FULL_MATRIX,
+) -> np.ndarray:
+    """Matches of two images by the release's rule.
+
+    Args:
+        descriptors0: (D, N), of unit length, N at least 2.
+        descriptors1: (D, M), likewise.
+        rt, max_full_matrix: see :func:`main`.
+
+    Returns:
+        (2, K) int64 indices, by the first, then the second.
+
+    Raises:
+        DiskHlocError: ``max_full_matrix`` is less than a row.
+    """
+    count0, count1 = descriptors0.shape[1], descriptors1.shape[1]
+    chunk0, chunk1 = max_full_matrix // count1, max_full_matrix // count0
+    if min(chunk0, chunk1) < 2:
+        raise DiskHlocError(
+            f"--max-full-matrix is {max_full_matrix}, but must be at least twice the number of "
+            f"keypoints of an image, here {max(count0, count1)}"
+        )
+    if chunk0 >= count0 and chunk1 >= count1:
+        matches = nearest.match(descriptors0, descriptors1, ratio_threshold=rt)[0].cpu().numpy()
+        index = np.flatnonzero(matches >= 0)
+        return np.stack([index, matches[index]])
+    forward = _one_way(descriptors0, descriptors1, rt, chunk1)
+    backward = _one_way(descriptors1, descriptors0, rt, chunk0)
+    # One number a pair, which sorts as the pair does.
+    agreed = np.intersect1d(forward[0] * count1 + forward[1], backward[1] * count1 + backward[0])
+    return np.stack([agreed // count1, agreed % count1])
+
+
+def _one_way(descriptors0: Tensor, descriptors1: Tensor, rt: float, size: int) -> np.ndarray:
+    """(2, K) int64: of each descriptor those that are nearest within a chunk of the others.
+
+    A last chunk of one has no second nearest, and no match; the release then skips the pair.
+    """
+    found = []
+    for start in range(0, descriptors1.shape[1], size):
+        chunk = descriptors1[:, start : start + size]
+        if chunk.shape[1] < 2:
+            continue
+        index, passed = nearest.nearest_of(descriptors0, chunk, rt)
+        kept = np.flatnonzero(passed.cpu().numpy())
+        found.append(np.stack([kept, index.cpu().numpy()[kept] + start]))
+    return np.concatenate(found, axis=1)
+
+
+def _as_u16(matches: np.ndarray, path: Path) -> np.ndarray:
+    if matches.size and matches.max() > np.iinfo(np.uint16).max:
+        raise DiskHlocError(
+            f"{path}: index {matches.max()} does not fit into uint16: leave out --u16"
+        )
+    return matches.astype(np.uint16)
+
+
+def _write(path: Path, name0: str, name1: str, matches: np.ndarray) -> None:
+    with appending(path, matches.nbytes, files.LIBVER) as file:
+        try:
+            file[name0].create_dataset(name1, data=matches)
+        except BaseException:
+            if name1 in file[name0]:
+                del file[name0][name1]
+            raise
