@@ -15,6 +15,7 @@ from .cli_localization import Engine, describe, localize, pairs_app, pipeline_ap
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
 from .mask_options import mask_options
+from .release.cli import app as release_app
 
 # The stages are imported in the commands, so that --help does not wait for torch.
 
@@ -30,6 +31,7 @@ app.add_typer(pipeline_app, name="pipeline")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
+app.add_typer(release_app, name="release")
 
 
 class CameraMode(str, Enum):
@@ -173,6 +175,10 @@ def reconstruct(
     extractor: Annotated[str, typer.Option(help=ExtractorHelp)] = "disk",
     matcher: Annotated[str, typer.Option(help=MatcherHelp)] = "disk",
     pairs: Annotated[str, typer.Option(help="exhaustive, or a pairs file.")] = "exhaustive",
+    from_database: Annotated[
+        Path | None,
+        typer.Option(help="Verify and map this COLMAP database; nothing is extracted."),
+    ] = None,
     engine: Annotated[
         Engine,
         typer.Option(help="hloc's modules, pycolmap directly (native), or what works (auto)."),
@@ -204,6 +210,26 @@ def reconstruct(
     """
     from .pipelines import sfm
 
+    if from_database is not None:
+        if masks or preview or overwrite or camera or pairs != "exhaustive":
+            raise DiskHlocError(
+                "--from-database takes features, matches and cameras from the database: leave out "
+                "--pairs, --camera, --overwrite, --preview and masks"
+            )
+        typer.echo(
+            _table(
+                sfm.from_database(
+                    from_database,
+                    images,
+                    out,
+                    fix_intrinsics=fix_intrinsics,
+                    mapper=mapper.value,
+                    robust=robust,
+                    verbose=verbose,
+                )
+            )
+        )
+        return
     summary = sfm.main(
         images,
         out,

@@ -12,6 +12,7 @@ from typing import Any
 from disk_hloc import confs
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
+from disk_hloc.io.colmap import read_images_and_pairs
 from disk_hloc.io.images import list_images
 from disk_hloc.io.pairs import require_plain_names
 from disk_hloc.stages import extract, mask, match, pairs, reconstruct
@@ -124,6 +125,53 @@ def main(
         "engine": engine,
         "seconds": seconds,
         "unreadable": unreadable,
+    }
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def from_database(
+    database_path: Path,
+    image_dir: Path,
+    output: Path,
+    *,
+    fix_intrinsics: bool = False,
+    mapper: str = "incremental",
+    robust: bool = True,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Verify and reconstruct the images of a COLMAP database.
+
+    Args:
+        database_path: with keypoints and matches; it is not changed.
+        image_dir: the photos.
+        output: gets ``sfm/`` and ``summary.json``.
+        fix_intrinsics, mapper, robust, verbose: see
+            :func:`disk_hloc.stages.reconstruct.from_database`.
+
+    Returns:
+        What ``summary.json`` holds, as :func:`main`.
+
+    Raises:
+        DiskHlocError: whatever the stage says.
+    """
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "reconstruct"):
+        model = reconstruct.from_database(
+            output / "sfm",
+            image_dir,
+            database_path,
+            fix_intrinsics=fix_intrinsics,
+            mapper=mapper,
+            robust=robust,
+            verbose=verbose,
+        )
+    names, _ = read_images_and_pairs(database_path)
+    summary = {
+        **summarize(model, len(names)),
+        "engine": "native",
+        "seconds": seconds,
+        "unreadable": {},
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary

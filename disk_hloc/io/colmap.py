@@ -225,6 +225,42 @@ def import_features_and_matches(
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
 
 
+def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
+    """The images of a database, and the pairs of them that have matches; sorted.
+
+    Raises:
+        DiskHlocError: there is no such file, it is no COLMAP database, or it has no matches.
+    """
+    if not path.is_file():
+        raise DiskHlocError(f"there is no database {path}")
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            names = dict(database.execute("SELECT image_id, name FROM images"))
+            stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
+            pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
+            found = sorted((names[first], names[second]) for first, second in pairs)
+    except (sqlite3.Error, KeyError) as error:
+        raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
+    if not found:
+        raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
+    return sorted(names.values()), found
+
+
+def copy_database(path: Path, output: Path) -> None:
+    """Copy a database, with what other programs have written to it but not yet put in place.
+
+    Raises:
+        DiskHlocError: the disk is full, or the two are one.
+    """
+    if output.exists() and output.samefile(path):
+        raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
+    require_space(output, path.stat().st_size)
+    for suffix in ("", "-wal", "-shm"):
+        output.with_name(output.name + suffix).unlink(missing_ok=True)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
+        source.backup(target)
+
+
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
 ) -> None:

@@ -13,7 +13,7 @@ coordinates are (s - 1) / 2 off it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import h5py
@@ -149,14 +149,21 @@ def grid_spacing(keypoints: np.ndarray) -> float:
     return 1.0 if abs(spacing - 1) < 1e-6 else spacing
 
 
-def centered(keypoints: np.ndarray, pixel_size: float) -> np.ndarray:
+def read_centered(keypoints: h5py.Dataset) -> np.ndarray:
     """(N, 2) float64 keypoints with (0, 0) at the centre of the photo's top-left pixel.
 
     Args:
-        keypoints: (N, 2) as released.
-        pixel_size: s.
+        keypoints: of an image, in an open keypoints file.
+
+    Raises:
+        DiskHlocError: they are not (N, 2).
     """
-    moved: np.ndarray = keypoints.astype(np.float64) + (pixel_size - 1) / 2
+    if keypoints.ndim != 2 or keypoints.shape[1] != 2:
+        raise DiskHlocError(
+            f"{keypoints.file.filename}, {keypoints.name}: of shape {keypoints.shape}, but "
+            "keypoints are (N, 2)"
+        )
+    moved: np.ndarray = keypoints[()].astype(np.float64) + (pixel_size(keypoints) - 1) / 2
     return moved
 
 
@@ -175,9 +182,18 @@ def list_pairs(file: h5py.File) -> Iterator[tuple[str, str]]:
             yield first, second
 
 
-def read_matches(
-    file: h5py.File, name0: str, name1: str, count0: int, count1: int
-) -> np.ndarray:
+def require_names(file: h5py.File, pair: Iterable[str], names: Container[str]) -> None:
+    """Check that both images of a pair are among ``names``, those with keypoints.
+
+    Raises:
+        DiskHlocError: one is not.
+    """
+    absent = [name for name in pair if name not in names]
+    if absent:
+        raise DiskHlocError(f"{file.filename} has matches of {absent[0]}, which has no keypoints")
+
+
+def read_matches(file: h5py.File, name0: str, name1: str, count0: int, count1: int) -> np.ndarray:
     """(2, K) indices of one pair, as they are stored.
 
     Args:

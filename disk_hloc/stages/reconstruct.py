@@ -17,7 +17,7 @@ from .. import plugin
 from ..errors import DiskHlocError, NoModel, listing
 from ..io import colmap
 from ..io.features import require_features
-from ..io.pairs import read_pairs
+from ..io.pairs import read_pairs, require_plain_names
 from ..log import logger
 from ..plugin import engine as engines
 from . import adjust
@@ -129,10 +129,58 @@ def main(
             adjust.main(model, fix_intrinsics=fix_intrinsics)
             model.write(sfm_dir)
     if model is None:
-        raise NoModel(
-            f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {len(pairs)} "
-            "pairs agree geometrically; the photos need more overlap, or other pairs or features"
+        raise _no_model(sfm_dir / "database.db", len(pairs))
+    return model
+
+
+def from_database(
+    sfm_dir: Path,
+    image_dir: Path,
+    database_path: Path,
+    *,
+    fix_intrinsics: bool = False,
+    mapper: str = "incremental",
+    robust: bool = True,
+    verbose: bool = False,
+) -> pycolmap.Reconstruction:
+    """Verify the matches of a COLMAP database and build a model from it, by the native engine.
+
+    Leaves in ``sfm_dir`` what :func:`main` leaves there; ``database.db`` is a copy.
+
+    Args:
+        sfm_dir: the folder to build in.
+        image_dir: the photos, by the names that the database has.
+        database_path: with cameras, keypoints and matches. It is not changed.
+        fix_intrinsics, mapper, robust, verbose: see :func:`main`.
+
+    Returns:
+        The largest model.
+
+    Raises:
+        DiskHlocError: no COLMAP database, one without matches, photos are missing, or no model
+            could be built.
+    """
+    check_options("native", "auto", None, mapper)
+    names, pairs = colmap.read_images_and_pairs(database_path)
+    missing = [name for name in names if not (image_dir / name).is_file()]
+    if missing:
+        raise DiskHlocError(
+            f"{image_dir} lacks photos that {database_path} has: {listing(missing)}"
         )
+    require_plain_names(names)
+    sfm_dir.mkdir(parents=True, exist_ok=True)
+    for filename in colmap.MODEL_FILES:
+        (sfm_dir / filename).unlink(missing_ok=True)
+    copy = sfm_dir / "database.db"
+    with colmap.log_to(sfm_dir, verbose):
+        colmap.copy_database(database_path, copy)
+        colmap.verify_matches(copy, pairs, sfm_dir)
+        model = _map(sfm_dir, copy, image_dir, len(names), fix_intrinsics, mapper)
+        if model is not None and robust:
+            adjust.main(model, fix_intrinsics=fix_intrinsics)
+            model.write(sfm_dir)
+    if model is None:
+        raise _no_model(copy, len(pairs))
     return model
 
 
@@ -244,6 +292,13 @@ def _incremental(
             next_image_callback=progress.update,
         )
     return models
+
+
+def _no_model(database_path: Path, num_pairs: int) -> NoModel:
+    return NoModel(
+        f"no model could be built: {_verified_pairs(database_path)} of {num_pairs} pairs agree "
+        "geometrically; the photos need more overlap, or other pairs or features"
+    )
 
 
 def _verified_pairs(database_path: Path) -> int:

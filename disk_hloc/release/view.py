@@ -1,0 +1,139 @@
+"""What the release's view_h5.py does: pictures of keypoints and of matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageShow
+
+from ..errors import DiskHlocError
+from ..io import release as files
+from ..io.images import ImageReadError, read_image
+from ..io.store import reading
+from ..log import logger
+
+MODES = ("keypoints", "matches")
+MARK_COLOR = (255, 255, 255)
+EDGE_COLOR = (0, 0, 0)
+LINE_COLOR = (0, 128, 0)
+
+
+def main(
+    h5_dir: Path,
+    image_dir: Path,
+    mode: str,
+    *,
+    image_extension: str = "jpg",
+    save: Path | None = None,
+) -> list[Path]:
+    """Draw the keypoints of each image, or the matches of each pair.
+
+    Args:
+        h5_dir: with ``keypoints.h5``, and ``matches.h5`` for matches.
+        image_dir: the photos.
+        mode: ``keypoints`` or ``matches``.
+        image_extension: of the photos.
+        save: a folder for ``1.png``, ``2.png``, ... in the order of the files' images or pairs,
+            which the log tells; None shows the pictures one after the other.
+
+    Returns:
+        The pictures written.
+
+    Raises:
+        DiskHlocError: an unknown mode, a file is missing or broken, or nothing here shows pictures.
+    """
+    if mode not in MODES:
+        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(MODES)}")
+    draw = _keypoint_pictures if mode == "keypoints" else _match_pictures
+    written: list[Path] = []
+    for title, picture in draw(h5_dir, image_dir, image_extension):
+        if save is None:
+            if not ImageShow.show(picture, title):
+                raise DiskHlocError("no program here shows pictures: write them with --save FOLDER")
+            continue
+        folder = save.expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{len(written) + 1}.png"
+        picture.save(path)
+        logger.info("%s: %s", path, title)
+        written.append(path)
+    return written
+
+
+def picture_of_keypoints(photo: np.ndarray, keypoints: np.ndarray) -> Image.Image:
+    """A photo with a white dot, edged in black, on each keypoint.
+
+    Args:
+        photo: (H, W, 3) uint8 RGB.
+        keypoints: (N, 2) x and y in pixels, (0, 0) at the centre of the top-left pixel.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(photo))
+    _mark(ImageDraw.Draw(picture), keypoints, _radius(photo))
+    return picture
+
+
+def picture_of_matches(
+    photo0: np.ndarray, photo1: np.ndarray, keypoints0: np.ndarray, keypoints1: np.ndarray
+) -> Image.Image:
+    """Two photos side by side, with a green line for each match and dots at its ends.
+
+    Args:
+        photo0, photo1: (H, W, 3) uint8 RGB.
+        keypoints0, keypoints1: (K, 2) x and y of the matches, as :func:`picture_of_keypoints`.
+    """
+    width = max(photo0.shape[1], photo1.shape[1])
+    picture = Image.new("RGB", (2 * width, max(len(photo0), len(photo1))))
+    picture.paste(Image.fromarray(np.ascontiguousarray(photo0)), (0, 0))
+    picture.paste(Image.fromarray(np.ascontiguousarray(photo1)), (width, 0))
+    canvas = ImageDraw.Draw(picture)
+    shifted = keypoints1 + np.array([width, 0])
+    radius = max(_radius(photo0), _radius(photo1))
+    for start, end in zip(keypoints0, shifted, strict=True):
+        canvas.line([*map(float, start), *map(float, end)], fill=LINE_COLOR, width=1)
+    _mark(canvas, np.concatenate([keypoints0, shifted]), radius)
+    return picture
+
+
+def _keypoint_pictures(
+    h5_dir: Path, image_dir: Path, extension: str
+) -> Iterator[tuple[str, Image.Image]]:
+    with reading(files.path_of(h5_dir, "keypoints")) as keypoints:
+        for name, file in files.find_images(image_dir, keypoints, extension).items():
+            photo = _read(image_dir / file)
+            yield name, picture_of_keypoints(photo, files.read_centered(keypoints[name]))
+
+
+def _match_pictures(
+    h5_dir: Path, image_dir: Path, extension: str
+) -> Iterator[tuple[str, Image.Image]]:
+    with (
+        reading(files.path_of(h5_dir, "keypoints")) as keypoints,
+        reading(files.path_of(h5_dir, "matches")) as matches,
+    ):
+        images = files.find_images(image_dir, keypoints, extension)
+        for pair in files.list_pairs(matches):
+            files.require_names(matches, pair, images)
+            xy0, xy1 = (files.read_centered(keypoints[name]) for name in pair)
+            index = files.read_matches(matches, *pair, len(xy0), len(xy1))
+            photo0, photo1 = (_read(image_dir / images[name]) for name in pair)
+            picture = picture_of_matches(photo0, photo1, xy0[index[0]], xy1[index[1]])
+            yield " - ".join(pair), picture
+
+
+def _mark(canvas: ImageDraw.ImageDraw, keypoints: np.ndarray, radius: float) -> None:
+    for x, y in keypoints.tolist():
+        box = (x - radius, y - radius, x + radius, y + radius)
+        canvas.ellipse(box, fill=MARK_COLOR, outline=EDGE_COLOR)
+
+
+def _radius(photo: np.ndarray) -> float:
+    return max(2.0, max(photo.shape) / 400)
+
+
+def _read(path: Path) -> np.ndarray:
+    try:
+        return read_image(path)
+    except ImageReadError as error:
+        raise DiskHlocError(f"{path} cannot be read: {error}") from error
