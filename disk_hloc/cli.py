@@ -34,6 +34,14 @@ app.command()(localize)
 app.add_typer(release_app, name="release")
 
 
+class Format(str, Enum):
+    """Whose files are converted."""
+
+    release = "release"
+    imc = "imc"
+    hloc = "hloc"
+
+
 class CameraMode(str, Enum):
     """Which images share a camera."""
 
@@ -252,6 +260,41 @@ def reconstruct(
     if summary["unreadable"]:
         listed = "; ".join(f"{name} ({why})" for name, why in summary["unreadable"].items())
         raise DiskHlocError(f"left out, since they could not be read: {listed}")
+
+
+@app.command()
+def convert(
+    from_: Annotated[Format, typer.Argument(metavar="FROM", help="release, imc or hloc.")],
+    to: Annotated[Format, typer.Argument(metavar="TO", help="Likewise.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the files to convert.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the converted files.")],
+    images: Annotated[
+        Path | None, typer.Option(help="The photos; for hloc, whose names have an extension.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="hloc's features file.")] = "features.h5",
+    matches: Annotated[str, typer.Option(help="hloc's matches file.")] = "matches.h5",
+    release_origin: Annotated[
+        bool, typer.Option("--release-origin", help="Leave keypoints where the release has them.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
+) -> None:
+    """Convert features and matches: DISK's release, the Image Matching Challenge, hloc.
+
+    disk-hloc convert release hloc H5_DIR OUT --images PHOTOS
+    """
+    from . import convert as conversion
+
+    conversion.main(
+        from_.value,
+        to.value,
+        source,
+        out,
+        image_dir=images,
+        features=features,
+        matches=matches,
+        release_origin=release_origin,
+        overwrite=overwrite,
+    )
 
 
 @app.command()

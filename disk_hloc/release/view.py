@@ -83,8 +83,8 @@ def picture_of_matches(
         photo0, photo1: (H, W, 3) uint8 RGB.
         keypoints0, keypoints1: (K, 2) x and y of the matches, as :func:`picture_of_keypoints`.
     """
-    width = max(photo0.shape[1], photo1.shape[1])
-    picture = Image.new("RGB", (2 * width, max(len(photo0), len(photo1))))
+    width = photo0.shape[1]
+    picture = Image.new("RGB", (width + photo1.shape[1], max(len(photo0), len(photo1))))
     picture.paste(Image.fromarray(np.ascontiguousarray(photo0)), (0, 0))
     picture.paste(Image.fromarray(np.ascontiguousarray(photo1)), (width, 0))
     canvas = ImageDraw.Draw(picture)
