@@ -27,6 +27,12 @@ def sacre_coeur(data: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def official(data: Path) -> Path:
+    """Sacre Coeur by DISK's scripts: --height 768 --width 1024 --n 2048; --rt 0.95."""
+    return data / "disk_official" / "sacre_coeur_768x1024_n2048"
+
+
+@pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
     from disk_hloc.scene import camera_path, write_scene
