@@ -62,6 +62,15 @@ def test_groups_and_pairs(folder: Path) -> None:
         assert (np.diff(found[a][b][0]) > 0).all()
 
 
+def test_without_a_ratio_the_nearest_is_still_nearer_than_the_next(folder: Path) -> None:
+    with h5py.File(folder / "descriptors.h5", "a") as file:
+        b = file["b"][()]
+        b[5] = b[3]
+        file["b"][...] = b
+    found = read(match.main(folder))
+    assert not {3, 5} & set(found["a"]["b"][0].tolist())
+
+
 def test_options_change_what_is_written(folder: Path) -> None:
     strict = read(match.main(folder, rt=0.5, u16=True, save_threshold=20))
     assert strict["a"]["b"].dtype == np.uint16
