@@ -219,10 +219,11 @@ def reconstruct(
     from .pipelines import sfm
 
     if from_database is not None:
-        if masks or preview or overwrite or camera or pairs != "exhaustive":
+        given = (masks, preview, overwrite, camera, extractor, matcher, pairs, camera_mode, engine)
+        if given != (None, None, False, None, "disk", "disk", "exhaustive", "auto", "auto"):
             raise DiskHlocError(
-                "--from-database takes features, matches and cameras from the database: leave out "
-                "--pairs, --camera, --overwrite, --preview and masks"
+                "--from-database takes features, matches and cameras from the database: only "
+                "--fix-intrinsics, --mapper, --no-robust and --verbose go with it"
             )
         typer.echo(
             _table(

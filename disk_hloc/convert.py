@@ -152,6 +152,7 @@ def main(
         else:
             _write_release(found, partial, target_format == "imc")
         written = sorted(partial.iterdir())
+        _require_no_remains(target, target_format, written, (features, matches))
         taken = [path.name for path in written if (target / path.name).exists()]
         if taken and not overwrite:
             raise DiskHlocError(
@@ -161,6 +162,22 @@ def main(
         for path in written:
             path.replace(target / path.name)
     return target
+
+
+def _require_no_remains(
+    target: Path, target_format: str, written: Iterable[Path], filenames: Iterable[str]
+) -> None:
+    """Check that what stays in ``target`` would not be taken for a part of what is written."""
+    if target_format == "hloc":
+        there = {name for name in (*filenames, "pairs.txt") if (target / name).exists()}
+    else:
+        there = {path.name for path in target.glob("*.h5")}
+    remains = sorted(there - {path.name for path in written})
+    if remains:
+        raise DiskHlocError(
+            f"{target} has {listing(remains)}, which would mix with what is converted: remove, or "
+            "give another folder"
+        )
 
 
 def _open_release(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
@@ -174,11 +191,8 @@ def _open_release(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
             f"{folder} has matches a task, {listing(left)}: put each into a folder of its own, "
             "beside the features, as matches.h5"
         )
-    opened = {kind: stack.enter_context(reading(paths[kind])) for kind in kinds}
+    opened = {kind: stack.enter_context(release.reading_arrays(paths[kind])) for kind in kinds}
     names = sorted(opened["keypoints"])
-    for kind, file in opened.items():
-        if any(not isinstance(item, h5py.Dataset) for item in file.values()):
-            raise DiskHlocError(f"{file.filename} is not {kind} keyed by images")
     match_file = stack.enter_context(reading(paths["matches"])) if "matches" in paths else None
     score_file = (
         stack.enter_context(reading(paths["matching_scores"]))

@@ -236,6 +236,9 @@ def test_errors(tmp_path: Path) -> None:
     main("imc", "release", imc, tmp_path / "there")
     fails("imc", "release", imc, "keypoints.h5", "--overwrite", target=tmp_path / "there")
     main("imc", "release", imc, tmp_path / "there", overwrite=True)
+    (tmp_path / "there" / "scores.h5").touch()
+    remains = {"target": tmp_path / "there", "overwrite": True}
+    fails("imc", "release", imc, "scores.h5", "mix", **remains)
 
     def hloc(folder: str, *stored: str) -> Path:
         (tmp_path / folder).mkdir()
@@ -244,6 +247,9 @@ def test_errors(tmp_path: Path) -> None:
             write_features(tmp_path / folder / "features.h5", name, arrays, 1)
         return tmp_path / folder
 
+    grouped = hloc("h0", "a.jpg")
+    (grouped / "features.h5").rename(grouped / "keypoints.h5")
+    fails("release", "imc", grouped, "a.jpg is a group")
     fails("hloc", "release", hloc("h1", "db/a.jpg"), "db/a.jpg")
     fails("hloc", "release", hloc("h2", "a.jpg", "a.png"), "a.jpg", "a.png")
 

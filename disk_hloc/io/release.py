@@ -14,6 +14,7 @@ coordinates are (s - 1) / 2 off it.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -43,6 +44,23 @@ def names_of(path: Path) -> list[str]:
     """
     with reading(path) as file:
         return sorted(file)
+
+
+@contextmanager
+def reading_arrays(path: Path) -> Iterator[h5py.File]:
+    """Open a file of arrays, one an image.
+
+    Raises:
+        DiskHlocError: no such file, no HDF5 file, or it has groups, as hloc's files have.
+    """
+    with reading(path) as file:
+        groups = [name for name, item in file.items() if not isinstance(item, h5py.Dataset)]
+        if groups:
+            raise DiskHlocError(
+                f"{path} is not of DISK's release, which has an array an image: {groups[0]} is a "
+                "group (disk-hloc convert reads hloc's files)"
+            )
+        yield file
 
 
 def write_arrays(

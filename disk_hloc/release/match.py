@@ -14,7 +14,7 @@ from tqdm import tqdm
 from .. import device as devices
 from ..errors import DiskHlocError
 from ..io import release as files
-from ..io.store import CONF_ATTRIBUTE, appending, claim, reading, writing_behind
+from ..io.store import CONF_ATTRIBUTE, appending, claim, writing_behind
 from ..models import nearest
 
 MAX_FULL_MATRIX = 10000**2
@@ -62,7 +62,7 @@ def main(
     threshold = 1.0 if rt is None else rt
     where = devices.resolve(device)
     dtype = torch.float16 if f16 else torch.float32
-    with reading(descriptor_path) as descriptors:
+    with files.reading_arrays(descriptor_path) as descriptors:
         names = sorted(descriptors)
         made_with = {
             "rt": threshold,

@@ -63,7 +63,7 @@ def main(
     _check_options(database_path, single_camera, camera_model)
     sources = None if masks is None else Masks(masks)
     keypoint_path, match_path = (files.path_of(h5_dir, kind) for kind in ("keypoints", "matches"))
-    with reading(keypoint_path) as keypoints, reading(match_path) as matches:
+    with files.reading_arrays(keypoint_path) as keypoints, reading(match_path) as matches:
         images = files.find_images(image_dir, keypoints, image_extension)
         sizes = {name: _size(image_dir / file) for name, file in images.items()}
         if not images:

@@ -99,7 +99,7 @@ def picture_of_matches(
 def _keypoint_pictures(
     h5_dir: Path, image_dir: Path, extension: str
 ) -> Iterator[tuple[str, Image.Image]]:
-    with reading(files.path_of(h5_dir, "keypoints")) as keypoints:
+    with files.reading_arrays(files.path_of(h5_dir, "keypoints")) as keypoints:
         for name, file in files.find_images(image_dir, keypoints, extension).items():
             photo = _read(image_dir / file)
             yield name, picture_of_keypoints(photo, files.read_centered(keypoints[name]))
@@ -109,7 +109,7 @@ def _match_pictures(
     h5_dir: Path, image_dir: Path, extension: str
 ) -> Iterator[tuple[str, Image.Image]]:
     with (
-        reading(files.path_of(h5_dir, "keypoints")) as keypoints,
+        files.reading_arrays(files.path_of(h5_dir, "keypoints")) as keypoints,
         reading(files.path_of(h5_dir, "matches")) as matches,
     ):
         images = files.find_images(image_dir, keypoints, extension)

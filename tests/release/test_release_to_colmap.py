@@ -197,8 +197,9 @@ def test_released_files_to_a_model(official: Path, sacre_coeur: Path, tmp_path: 
     assert model.num_points3D() > 1900
     assert model.compute_mean_reprojection_error() < 0.75
     assert database.read_bytes() == before
-    done = run(app, ["reconstruct", *arguments, "--pairs", "p.txt"])
-    one_line_error(SimpleNamespace(value=done.exception), "--from-database")
+    for other in (["--pairs", "p.txt"], ["--camera-mode", "single"], ["--extractor", "disk-2k"]):
+        done = run(app, ["reconstruct", *arguments, *other])
+        one_line_error(SimpleNamespace(value=done.exception), "--from-database")
 
 
 def test_databases_that_cannot_be_reconstructed(case: SimpleNamespace, tmp_path: Path) -> None:
