@@ -13,6 +13,7 @@ from release_files import write_photo
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError, UnreadableImages
+from disk_hloc.io import release
 from disk_hloc.io.images import read_image
 from disk_hloc.models.disk import DISK
 from disk_hloc.release import detect
@@ -128,6 +129,15 @@ def test_options_shape_the_files(photos: Path, tmp_path: Path) -> None:
         assert descriptors[name].dtype == np.float16
         assert descriptors[name].shape == (len(keypoints[name]), 128)
         assert len(keypoints[name]) == 10
+
+
+def test_the_size_of_a_resized_pixel_is_noted(photos: Path, tmp_path: Path) -> None:
+    detect.main(tmp_path, photos, image_extension="png", height=128, width=256)
+    with h5py.File(tmp_path / "keypoints.h5") as file:
+        for keypoints in file.values():
+            assert release.pixel_size(keypoints) == 0.5
+            assert (keypoints[()] % 0.5 == 0).all()
+            assert (keypoints[()] % 1 != 0).any()
 
 
 def test_the_files_are_of_hdf5s_earliest_form(photos: Path, tmp_path: Path) -> None:
