@@ -18,11 +18,17 @@ from disk_hloc.plugin import engine
 ENGINE = "native" if engine.native_verdict().works else "hloc"
 
 
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of both versions: the photos are the same, and so are the features."""
+    return tmp_path_factory.mktemp("outputs")
+
+
 @pytest.mark.parametrize("pipeline", [aachen, aachen_v1_1])
-def test_queries_are_localized(pipeline, data: Path, tmp_path: Path) -> None:
+def test_queries_are_localized(pipeline, data: Path, outputs: Path) -> None:
     dataset = data / "mini_aachen"
     truth = dataset / "queries" / "ground_truth.txt"
-    summary = pipeline.main(dataset, tmp_path, num_loc=5, engine=ENGINE, ground_truth=truth)
+    summary = pipeline.main(dataset, outputs, num_loc=5, engine=ENGINE, ground_truth=truth)
     assert summary["points3D"] >= 5500
     assert summary["queries"] == summary["localized"] == 3
     assert summary["errors"]["all"]["recall"] == [1, 1, 1]
@@ -32,14 +38,14 @@ def test_queries_are_localized(pipeline, data: Path, tmp_path: Path) -> None:
     assert results.name.startswith(("Aachen_hloc_disk+disk", "Aachen-v1.1_hloc_disk+disk"))
     assert set(read_poses(results)) == {"0002.jpg", "0006.jpg", "0008.jpg"}
     assert json.loads(results.with_suffix(".json").read_text()) == summary
-    retrieved = read_retrieval(tmp_path / "pairs-query-disk-vlad5.txt")
+    retrieved = read_retrieval(outputs / "pairs-query-disk-vlad5.txt")
     assert {name: len(images) for name, images in retrieved.items()} == dict.fromkeys(
         read_poses(truth), 5
     )
     # A second run takes what is there, and pairs of one's own.
-    mine = tmp_path / "mine.txt"
+    mine = outputs / "mine.txt"
     mine.write_text("".join(f"{query} {images[0]}\n" for query, images in retrieved.items()))
-    again = pipeline.main(dataset, tmp_path, retrieval=str(mine), engine=ENGINE)
+    again = pipeline.main(dataset, outputs, retrieval=str(mine), engine=ENGINE)
     assert again["localized"] == 3
     assert "mine" in again["results"]
 
