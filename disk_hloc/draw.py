@@ -28,6 +28,7 @@ DROPPED_COLOR = (255, 60, 40)
 CAMERA_COLOR = (255, 96, 64)
 PANEL_HEIGHT = 600
 PAIR_HEIGHT = 300
+LINES = 150  # In a panel, about so many at most.
 TITLE_HEIGHT = 32
 _ZOOM = 2  # Drawn larger and shrunk, so that points and lines have smooth edges.
 
@@ -144,8 +145,9 @@ def same_pair(
 ) -> Path:
     """A picture of one pair of photos under several features and matchers.
 
-    Matches that verify are green, others red. The pair is the middle one, by how many matches the
-    rows verify on average, of those in which one verifies any.
+    Matches that verify are green, others red. All have a dot at each end, one in so many has a
+    line, the same share in all rows. The pair is the middle one, by how many matches the rows
+    verify, of those in which one verifies any.
 
     Args:
         image_dir: the photos.
@@ -165,7 +167,7 @@ def same_pair(
     ranked = sorted((pair for pair in pairs if counts[pair]), key=lambda pair: counts[pair])
     pair = ranked[len(ranked) // 2] if ranked else pairs[0]
     photos = [read_image(image_dir / name) for name in pair]
-    panels = []
+    drawn = []
     for title, (feature_path, match_path, _) in rows.items():
         with reading(feature_path) as features, reading(match_path) as matches:
             keypoints = [read_keypoints(features, name) for name in pair]
@@ -173,8 +175,16 @@ def same_pair(
         inliers = {tuple(match) for match in _of_pair(verified[title], pair)}
         matched = np.zeros((0, 2), np.int64) if matched is None else matched
         good = np.array([tuple(match) in inliers for match in matched], bool)
-        panel = photos_with_matches(photos, keypoints, matched, good)
-        panels.append(_titled(panel, f"{title}: {good.sum()} of {len(good)} matches verify"))
+        drawn.append((title, keypoints, matched, good))
+    every = max(1, *(-(-len(good) // LINES) for *_, good in drawn))
+    shown = "" if every == 1 else f" (1 line in {every})"
+    panels = [
+        _titled(
+            photos_with_matches(photos, keypoints, matched, good, every),
+            f"{title}: {good.sum()} of {len(good)} matches verify{shown}",
+        )
+        for title, keypoints, matched, good in drawn
+    ]
     columns = 2 if len(panels) > 1 else 1
     width, height = panels[0].size
     size = (columns * width, -(-len(panels) // columns) * height)
@@ -190,6 +200,7 @@ def photos_with_matches(
     keypoints: Sequence[np.ndarray],
     matches: np.ndarray,
     good: np.ndarray,
+    every: int = 1,
 ) -> Image.Image:
     """Two photos side by side, dimmed, with lines between matches: good ones green, others red.
 
@@ -198,6 +209,7 @@ def photos_with_matches(
         keypoints: two (N, 2), x and y in pixels, (0, 0) at the centre of the top-left pixel.
         matches: (K, 2) indices into the keypoints.
         good: (K,) bool.
+        every: one in so many of the good and of the others has a line; all have dots.
     """
     sides, left, ends = [], 0, []
     for i, photo in enumerate(photos):
@@ -211,10 +223,12 @@ def photos_with_matches(
         panel.paste(side, (x, 0))
     panel = Image.blend(panel, Image.new("RGB", panel.size, BACKGROUND), 0.35)
     canvas = ImageDraw.Draw(panel)
-    # Red first, so that no green line is hidden.
-    for i in np.argsort(good, kind="stable"):
-        color = KEPT_COLOR if good[i] else DROPPED_COLOR
-        canvas.line([tuple(ends[0][i]), tuple(ends[1][i])], fill=color, width=1)
+    for chosen, color in ((good, KEPT_COLOR), (~good, DROPPED_COLOR)):
+        index = np.flatnonzero(chosen)
+        for i in index[::every]:
+            canvas.line([tuple(ends[0][i]), tuple(ends[1][i])], fill=color, width=1)
+        for x, y in np.concatenate([ends[0][index], ends[1][index]]):
+            canvas.ellipse((x - 2, y - 2, x + 2, y + 2), fill=color)
     return panel.resize((left // _ZOOM, PAIR_HEIGHT), Image.Resampling.LANCZOS)
 
 

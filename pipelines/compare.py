@@ -138,6 +138,9 @@ def main(
             logger.warning("%s was not run: %s", name, reason)
             results["rows"][name] = {"reason": reason}
         _write(output, results)
+    # In the order asked for, those of former runs after them.
+    results["rows"] = {name: results["rows"][name] for name in {**plans, **results["rows"]}}
+    _write(output, results)
     done = {name: row for name, row in results["rows"].items() if "figures" in row}
     if not done:
         listed = "; ".join(f"{name}: {row['reason']}" for name, row in results["rows"].items())

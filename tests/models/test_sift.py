@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from disk_hloc.models.sift import SIFT
@@ -26,7 +27,7 @@ def test_keypoints_lie_at_the_centres_of_blobs() -> None:
         assert np.linalg.norm(found - center, axis=1).min() < 0.06
 
 
-def test_descriptors_are_of_unit_length_and_the_best_are_kept() -> None:
+def test_descriptors_are_of_unit_length_and_the_largest_are_kept() -> None:
     image = blobs(CENTERS)
     every = SIFT()({"image": image})
     best = SIFT({"max_keypoints": 2})({"image": image.expand(-1, 3, -1, -1)})
@@ -35,6 +36,15 @@ def test_descriptors_are_of_unit_length_and_the_best_are_kept() -> None:
     torch.testing.assert_close(norms, torch.ones_like(norms))
     top = every["keypoint_scores"][0].sort(descending=True).values[:2]
     torch.testing.assert_close(best["keypoint_scores"][0], top, rtol=0.02, atol=0)
+
+
+def test_the_score_is_the_scale_of_a_blob() -> None:
+    """The difference of two Gaussians is greatest where the blob's sigma is their mean's."""
+    for sigma in (3.0, 6.0):
+        found = SIFT()({"image": blobs([(80.0, 60.0)], sigma=sigma)})
+        at = (found["keypoints"][0] - torch.tensor([80.0, 60.0])).norm(dim=1).argmin()
+        # OpenCV's scale is that of the finer one; the other's is greater by a factor 2**(1/3).
+        assert found["keypoint_scores"][0][at] == pytest.approx(sigma * 2 ** (-1 / 6), rel=0.12)
 
 
 def test_root_sift_is_the_square_root_of_shares() -> None:
