@@ -124,6 +124,7 @@ def main(
     else:
         pairs.given(Path(pairs_from), shared.pairs_path)
     results = _former(shared, list(plans), overwrite)
+    _write(output, results)
     for name, row in plans.items():
         if "figures" in results["rows"].get(name, {}):
             logger.info("%s is done already", name)
@@ -138,9 +139,6 @@ def main(
             logger.warning("%s was not run: %s", name, reason)
             results["rows"][name] = {"reason": reason}
         _write(output, results)
-    # In the order asked for, those of former runs after them.
-    results["rows"] = {name: results["rows"][name] for name in {**plans, **results["rows"]}}
-    _write(output, results)
     done = {name: row for name, row in results["rows"].items() if "figures" in row}
     if not done:
         listed = "; ".join(f"{name}: {row['reason']}" for name, row in results["rows"].items())
@@ -387,7 +385,8 @@ def _former(shared: Shared, rows: Sequence[str], overwrite: bool) -> dict[str, A
             "--overwrite to drop all its rows"
         )
     results["rows"] = {
-        name: row for name, row in former_rows.items() if not (overwrite and name in rows)
+        name: {"reason": "stopped before it was done"} if overwrite and name in rows else row
+        for name, row in former_rows.items()
     }
     return results
 
@@ -395,7 +394,8 @@ def _former(shared: Shared, rows: Sequence[str], overwrite: bool) -> dict[str, A
 def _remove(output: Path, rows: Sequence[str]) -> None:
     """Remove the features and matches of rows; their models are replaced as they are built."""
     for name in rows:
-        for path in _files(name, plan(name), output)[:2]:
+        features, matches, _ = _files(name, plan(name), output)
+        for path in (features, matches, dense.ends_path(matches)):
             path.unlink(missing_ok=True)
             _record_of(path).unlink(missing_ok=True)
 

@@ -63,18 +63,18 @@ def main(
     pairs = read_pairs(pairs_path)
     require_distinct_groups({name for pair in pairs for name in pair})
     model = LoFTR(conf["model"]).to(devices.resolve(device))
-    ends_path = match_path.with_name(f"{match_path.stem}_ends.h5")
+    ends = ends_path(match_path)
     made_with = {**conf["model"], "max_keypoints": None}
-    claim(ends_path, {"model": made_with, "preprocessing": conf["preprocessing"]}, overwrite)
-    with reading(ends_path) as file:
+    claim(ends, {"model": made_with, "preprocessing": conf["preprocessing"]}, overwrite)
+    with reading(ends) as file:
         todo = [pair for pair in pairs if names_to_pair(*pair) not in file]
     if len(todo) < len(pairs):
         logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
-    match_pairs(model, image_dir, todo, conf["preprocessing"], ends_path)
+    match_pairs(model, image_dir, todo, conf["preprocessing"], ends)
     feature_path.unlink(missing_ok=True)
     match_path.unlink(missing_ok=True)
     aggregate(
-        ends_path,
+        ends,
         pairs,
         feature_path,
         match_path,
@@ -84,13 +84,18 @@ def main(
     return feature_path, match_path
 
 
+def ends_path(match_path: Path) -> Path:
+    """The file beside the matches that holds the ends of matches as they were found."""
+    return match_path.with_name(f"{match_path.stem}_ends.h5")
+
+
 @torch.inference_mode()
 def match_pairs(
     model: LoFTR,
     image_dir: Path,
     pairs: Sequence[Pair],
     preprocessing: Mapping[str, Any],
-    ends_path: Path,
+    path: Path,
 ) -> None:
     """Match pairs and write each as it is done, in pixels of the original photos."""
 
@@ -120,11 +125,11 @@ def match_pairs(
             for i, photo in enumerate(photos):
                 ends[f"keypoints{i}"] = _original(photo, found[f"keypoints{i}"].cpu().numpy())
                 ends[f"size{i}"] = np.array(photo.original_size)
-            write(_write_ends, ends_path, pair, ends)
+            write(_write_ends, path, pair, ends)
 
 
 def aggregate(
-    ends_path: Path,
+    path: Path,
     pairs: Sequence[Pair],
     feature_path: Path,
     match_path: Path,
@@ -138,7 +143,7 @@ def aggregate(
     its score is their sum. Of the matches of a pair that share a keypoint the best stays.
 
     Args:
-        ends_path: the file of :func:`match_pairs`.
+        path: the file of :func:`match_pairs`.
         pairs: those to take from it.
         feature_path: the features file to make.
         match_path: the matches file to make.
@@ -151,7 +156,7 @@ def aggregate(
             sides.setdefault(name, []).append((pair, i))
     counts = {}
     ids: dict[tuple[Pair, int], np.ndarray] = {}
-    with reading(ends_path) as file:
+    with reading(path) as file:
         for name, places in tqdm(sides.items(), desc="Aggregate", unit="image"):
             groups = [file[names_to_pair(*pair)] for pair, _ in places]
             ends = [

@@ -177,6 +177,24 @@ def test_other_settings_need_overwrite(scene: Path, copied: Path) -> None:
     assert not (copied / "features" / "disk.h5").exists()
 
 
+def test_a_row_that_is_run_anew_keeps_its_place(scene: Path, copied: Path, monkeypatch) -> None:
+    """Stopped in between, it does not pass for done."""
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    changed = arguments(scene, copied, rows=["disk-ratio"], overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(match, "match_pairs", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            compare.main(**changed)
+    results = json.loads((copied / "results.json").read_text())
+    assert set(results["rows"]["disk-ratio"]) == {"reason"}
+    results = compare.main(**{**changed, "overwrite": False})
+    assert list(results["rows"]) == ROWS
+    assert "figures" in results["rows"]["disk-ratio"]
+
+
 def test_mistakes_are_found_before_anything_runs(scene: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     others = tmp_path / "others.txt"
