@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -228,64 +229,55 @@ def localize(
 
 Dataset = Annotated[Path, typer.Option(help="The data set's folder.")]
 Outputs = Annotated[Path, typer.Option(help="Folder for all that is made.")]
-Extractor = Annotated[str | None, typer.Option(help="Extractor conf.  [default: the conf's]")]
-Matcher = Annotated[str | None, typer.Option(help="Matcher conf.  [default: the conf's]")]
+Extractor = Annotated[str | None, typer.Option(help="Extractor conf; else the yaml's.")]
+Matcher = Annotated[str | None, typer.Option(help="Matcher conf; else the yaml's.")]
 Retrieval = Annotated[
     str | None,
-    typer.Option(help="disk-vlad, netvlad (through hloc), or a pairs file.  [default: the conf's]"),
+    typer.Option(help="disk-vlad, netvlad (through hloc), or a pairs file."),
 ]
-NumCovis = Annotated[int | None, typer.Option(help="Pairs an image for the model.  [default: 20]")]
-NumLoc = Annotated[int | None, typer.Option(help="Retrieved images a query.  [default: 50]")]
+NumCovis = Annotated[int | None, typer.Option(help="Pairs an image for the model (20).")]
+NumLoc = Annotated[int | None, typer.Option(help="Retrieved images a query (50).")]
 GroundTruth = Annotated[
     Path | None, typer.Option(help="Known poses of the queries: print recall and errors.")
 ]
 
 
-@pipeline_app.command()
-@mask_options
-def aachen(
-    dataset: Dataset,
-    outputs: Outputs,
-    extractor: Extractor = None,
-    matcher: Matcher = None,
-    retrieval: Retrieval = None,
-    num_covis: NumCovis = None,
-    num_loc: NumLoc = None,
-    engine: EngineOption = Engine.auto,
-    ground_truth: GroundTruth = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    masks: dict[str, Any] | None = None,
-) -> None:
-    """Aachen Day-Night v1, from its NVM model. Defaults are in configs/aachen.yaml."""
-    _run("aachen", **locals())
+def _aachen(conf: str, description: str) -> Callable[..., None]:
+    """The command of a version of Aachen."""
+
+    def command(
+        dataset: Dataset,
+        outputs: Outputs,
+        extractor: Extractor = None,
+        matcher: Matcher = None,
+        retrieval: Retrieval = None,
+        num_covis: NumCovis = None,
+        num_loc: NumLoc = None,
+        engine: EngineOption = Engine.auto,
+        ground_truth: GroundTruth = None,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
+        device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+        masks: dict[str, Any] | None = None,
+    ) -> None:
+        from .eval import localization
+        from .pipelines import aachen as pipeline
+
+        summary = pipeline.main(
+            dataset, outputs, conf=conf, extractor=extractor, matcher=matcher, retrieval=retrieval,
+            num_covis=num_covis, num_loc=num_loc, engine=engine.value, masks=masks,
+            ground_truth=ground_truth, overwrite=overwrite, device=device,
+        )  # fmt: skip
+        errors = summary.pop("errors", None)
+        typer.echo(json.dumps(summary, indent=2))
+        if errors is not None:
+            typer.echo(localization.text(errors))
+
+    command.__doc__ = f"{description} Defaults are in configs/{conf}.yaml."
+    return mask_options(command)
 
 
-@pipeline_app.command("aachen_v1_1")
-@mask_options
-def aachen_v1_1(
-    dataset: Dataset,
-    outputs: Outputs,
-    extractor: Extractor = None,
-    matcher: Matcher = None,
-    retrieval: Retrieval = None,
-    num_covis: NumCovis = None,
-    num_loc: NumLoc = None,
-    engine: EngineOption = Engine.auto,
-    ground_truth: GroundTruth = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    masks: dict[str, Any] | None = None,
-) -> None:
-    """Aachen Day-Night v1.1. Defaults are in configs/aachen_v1_1.yaml."""
-    _run("aachen_v1_1", **locals())
-
-
-def _run(conf: str, dataset: Path, outputs: Path, engine: Engine, **options: Any) -> None:
-    from .eval import localization
-    from .pipelines import aachen as pipeline
-
-    summary = pipeline.main(dataset, outputs, conf=conf, engine=engine.value, **options)
-    typer.echo(json.dumps({k: v for k, v in summary.items() if k != "errors"}, indent=2))
-    if "errors" in summary:
-        typer.echo(localization.text(summary["errors"]))
+for _conf, _description in (
+    ("aachen", "Aachen Day-Night v1, from its NVM model."),
+    ("aachen_v1_1", "Aachen Day-Night v1.1."),
+):
+    pipeline_app.command(_conf)(_aachen(_conf, _description))
