@@ -86,6 +86,10 @@ def main(
     }  # fmt: skip
     conf_ = read_conf(conf) | {key: value for key, value in given.items() if value is not None}
     require_dataset(dataset, conf_)
+    # What does not exist is said before hours are spent.
+    matcher_conf = confs.find("matchers", conf_["matcher"])
+    confs.find("extractors", conf_["extractor"])
+    _retrieval_conf(conf_["retrieval"])
     truth = read_poses(ground_truth) if ground_truth else None
     outputs.mkdir(parents=True, exist_ok=True)
     images = dataset / conf_["images"]
@@ -99,7 +103,6 @@ def main(
         read_nvm(dataset / conf_["nvm"], dataset / conf_["intrinsics"]).write(sift_model)
     sfm_pairs = outputs / f"pairs-db-covis{conf_['num_covis']}.txt"
     pairs.main("covisibility", sift_model, sfm_pairs, num_matched=conf_["num_covis"])
-    matcher_conf = confs.find("matchers", conf_["matcher"])
     stem = f"matches-{_short(conf_['matcher'])}_{features.stem}"
     sfm_matches = outputs / f"{stem}_{sfm_pairs.stem}.h5"
     match.main(matcher_conf, sfm_pairs, features, sfm_matches, **options)
@@ -208,14 +211,11 @@ def _retrieve(
         if source.resolve() != copied.resolve():
             shutil.copyfile(source, copied)
         return source.stem, copied
-    if retrieval.endswith(".txt"):
-        raise DiskHlocError(f"there is no pairs file {retrieval}")
+    found = _retrieval_conf(retrieval)
     if retrieval == VLAD:
-        found = confs.find("global", retrieval)
         descriptors = outputs / f"{found['output']}_{features.stem}.h5"
         describe.main(found, features, descriptors, overwrite=options["overwrite"])
     else:
-        found = confs.find("extractors", retrieval)
         descriptors = outputs / f"{found['output']}.h5"
         extract.main(found, images, descriptors, **options)
     listed = outputs / f"pairs-query-{_short(retrieval)}{count}.txt"
@@ -228,6 +228,15 @@ def _retrieve(
         db_list=database,
     )
     return _short(retrieval), listed
+
+
+def _retrieval_conf(retrieval: str) -> dict[str, Any]:
+    """The conf of a global descriptor; none where pairs are given."""
+    if Path(retrieval).is_file():
+        return {}
+    if retrieval.endswith(".txt"):
+        raise DiskHlocError(f"there is no pairs file {retrieval}")
+    return confs.find("global" if retrieval == VLAD else "extractors", retrieval)
 
 
 def _short(conf: str) -> str:

@@ -57,6 +57,16 @@ def test_a_part_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize("kind", ["extractor", "matcher", "retrieval"])
+def test_an_unknown_conf_is_named_before_anything_is_done(
+    kind: str, data: Path, tmp_path: Path
+) -> None:
+    for name in ("psychic", "psychic.yaml"):
+        with pytest.raises(DiskHlocError, match="psychic"):
+            aachen.main(data / "mini_aachen", tmp_path / "outputs", **{kind: name})
+    assert not (tmp_path / "outputs").exists()
+
+
 def test_a_conf_of_ones_own_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", "images": "images"}))
