@@ -11,10 +11,10 @@ demo: env  ## a synthetic room from photos to a COLMAP model, compared with the 
 test: test-default test-hloc  ## all tests, both lanes
 
 test-default: env
-	$(BIN)/python -m pytest tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
 
 test-hloc: env-hloc  ## the tests that run hloc's own code
-	$(BIN_HLOC)/python -m pytest tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py
+	OMP_NUM_THREADS=1 $(BIN_HLOC)/python -m pytest -n auto --dist loadfile tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py
 
 lint: env
 	$(BIN)/ruff check .
