@@ -126,6 +126,19 @@ class DISK(nn.Module):
                 prediction["descriptors"].append(self.unet.describe(features[i], xy))
         return prediction
 
+    def describe(self, image: Tensor, xy: Tensor) -> Tensor:
+        """Descriptors of one image at given pixels, be they keypoints or not.
+
+        Args:
+            image: (1, 3, H, W) RGB or (1, 1, H, W) grayscale float in [0, 1].
+            xy: (N, 2) int64 x and y in pixels.
+
+        Returns:
+            (128, N) float32 of unit length.
+        """
+        features = self.unet(self._pad(image), self._dtype(image.device))
+        return self.unet.describe(features[0], xy)
+
     def _place(self, heatmap: Tensor, xy: Tensor) -> Tensor:
         return refine_keypoints(heatmap, xy) if self.conf["subpixel"] else xy.float()
 

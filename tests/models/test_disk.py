@@ -194,3 +194,14 @@ def test_cuda_agrees_with_the_cpu(sacre_coeur: Path) -> None:
     cpu = {tuple(point) for point in on_cpu["keypoints"][0].tolist()}
     gpu = {tuple(point) for point in on_gpu["keypoints"][0].tolist()}
     assert len(cpu & gpu) >= 0.98 * len(cpu)
+
+
+def test_any_pixel_is_described_as_a_keypoint_is() -> None:
+    model = DISK({"max_keypoints": 50, "subpixel": False})
+    image = torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        found = model({"image": image})
+        pixels = found["keypoints"][0].long()
+        described = model.describe(image, pixels)
+    assert described.shape == (128, len(pixels))
+    torch.testing.assert_close(described, found["descriptors"][0])
