@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .cli_eval import eval_app
 from .cli_localization import Engine, describe, localize, pairs_app, pipeline_app, triangulate
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
@@ -28,6 +29,7 @@ app = typer.Typer(
 
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(pipeline_app, name="pipeline")
+app.add_typer(eval_app, name="eval")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)

@@ -1,0 +1,157 @@
+"""How well descriptors tell positions apart, whatever the detector finds.
+
+Wang, Zhou, Hariharan, Snavely, "Learning Feature Descriptors using Camera Pose Supervision" (CAPS),
+ECCV 2020, measures the share of correct keypoints (PCK) over random positions so: a position of the
+first photo is correct if, of the true corresponding positions in the second photo, the one with the
+nearest descriptor is at most 5 px from its own. Here the positions are uniformly random in the
+first photo, those whose correspondence the second photo does not see are left out, and descriptors
+are those of the network's nearest pixel. It takes a network that describes any pixel: DISK.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from .. import device as devices
+from ..errors import DiskHlocError
+from ..io.features import list_features, read_keypoints, write_features
+from ..io.images import ImageReadError
+from ..io.loader import Photo, load_photo
+from ..io.pairs import Pair
+from ..io.store import claim, reading
+from ..models.disk import DISK
+from .hpatches import by_kind, inside, kind_of, mean_of_known, transfer
+
+NUM_POSITIONS = 1000
+CORRECT_WITHIN = 5.0
+
+
+def describe(
+    conf: Mapping[str, Any],
+    image_dir: Path,
+    homographies: Mapping[Pair, np.ndarray],
+    path: Path,
+    *,
+    num_positions: int = NUM_POSITIONS,
+    seed: int = 0,
+    device: str = "auto",
+) -> Path:
+    """Describe random positions of first photos and their correspondences in the others.
+
+    Args:
+        conf: an extractor conf whose model is DISK.
+        image_dir: the photos.
+        homographies: of the pairs; a first photo is the first of all its pairs.
+        path: the features file to make or to go on with; ``indices`` (N,) are those of the
+            positions in the first photo.
+        num_positions: of a first photo.
+        seed: of the positions.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+
+    Returns:
+        ``path``.
+
+    Raises:
+        DiskHlocError: a photo cannot be read, or the file was made otherwise.
+    """
+    made_with = {
+        "model": conf["model"],
+        "preprocessing": conf["preprocessing"],
+        "positions": [num_positions, seed],
+    }
+    claim(path, made_with, overwrite=False)
+    done = set(list_features(path))
+    todo = [pair for pair in homographies if not done.issuperset(pair)]
+    if not todo:
+        return path
+    model = DISK(conf["model"]).to(devices.resolve(device))
+    for pair in tqdm(todo, desc="Describe", unit="pair"):
+        if pair[0] not in done:
+            photo = _load(image_dir, pair[0], conf)
+            rng = np.random.default_rng([seed, *pair[0].encode()])
+            positions = rng.uniform(size=(num_positions, 2)) * photo.original_size - 0.5
+            _write(path, model, photo, positions, np.arange(num_positions))
+            done.add(pair[0])
+        with reading(path) as file:
+            positions = read_keypoints(file, pair[0]).astype(np.float64)
+        photo = _load(image_dir, pair[1], conf)
+        moved = transfer(homographies[pair], positions)
+        seen = np.flatnonzero(inside(moved, photo.original_size))
+        _write(path, model, photo, moved[seen], seen)
+    return path
+
+
+def evaluate(path: Path, homographies: Mapping[Pair, np.ndarray]) -> dict[str, float | None]:
+    """The PCK of each kind of scene, and of all, averaged over pairs.
+
+    Args:
+        path: what :func:`describe` wrote.
+        homographies: of the pairs.
+
+    Returns:
+        ``illumination``, ``viewpoint``, ``all`` -> 0 to 1, None where no position is in view.
+    """
+    values = []
+    with reading(path) as file:
+        for pair in homographies:
+            first, second = file[pair[0]], file[pair[1]]
+            indices = second["indices"][()]
+            descriptors0 = first["descriptors"][()].astype(np.float32)[:, indices]
+            descriptors1 = second["descriptors"][()].astype(np.float32)
+            values.append(share_correct(descriptors0, descriptors1, read_keypoints(file, pair[1])))
+    kinds = by_kind([kind_of(pair) for pair in homographies])
+    return {kind: mean_of_known(np.array(values)[which]) for kind, which in kinds.items()}
+
+
+def share_correct(
+    descriptors0: np.ndarray,
+    descriptors1: np.ndarray,
+    positions1: np.ndarray,
+    within: float = CORRECT_WITHIN,
+) -> float:
+    """The share of positions whose nearest descriptor is that of a position close by.
+
+    Args:
+        descriptors0: (D, N) of unit length, at the positions of the first photo.
+        descriptors1: (D, N) of unit length, at the true correspondences, in the same order.
+        positions1: (N, 2) pixels of the correspondences.
+        within: pixels.
+
+    Returns:
+        0 to 1, NaN without positions.
+    """
+    if len(positions1) == 0:
+        return float("nan")
+    nearest = (descriptors0.T @ descriptors1).argmax(axis=1)
+    return float((np.linalg.norm(positions1[nearest] - positions1, axis=1) <= within).mean())
+
+
+def _load(folder: Path, name: str, conf: Mapping[str, Any]) -> Photo:
+    try:
+        return load_photo(folder, name, conf["preprocessing"])
+    except ImageReadError as error:
+        raise DiskHlocError(f"{folder / name}: {error}; unpack the data set anew") from error
+
+
+@torch.inference_mode()
+def _write(
+    path: Path, model: DISK, photo: Photo, positions: np.ndarray, indices: np.ndarray
+) -> None:
+    resized = np.array(photo.image.shape[:0:-1])
+    scale = resized / photo.original_size
+    pixels = np.rint((positions + 0.5) * scale - 0.5).astype(np.int64).clip(0, resized - 1)
+    image = torch.from_numpy(photo.image)[None].to(model.device)
+    descriptors = model.describe(image, torch.from_numpy(pixels).to(model.device))
+    features: dict[str, np.ndarray] = {
+        "keypoints": positions.astype(np.float32),
+        "descriptors": descriptors.cpu().numpy().astype(np.float16),
+        "indices": indices,
+        "image_size": np.array(photo.original_size),
+    }
+    write_features(path, photo.name, features, float((1 / scale).mean()))
