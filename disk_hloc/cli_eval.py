@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,15 @@ import typer
 eval_app = typer.Typer(
     help="Evaluate features, matches and models against what is known.", no_args_is_help=True
 )
+
+
+class Estimator(str, Enum):
+    """Who estimates relative poses."""
+
+    auto = "auto"
+    poselib = "poselib"
+    pycolmap = "pycolmap"
+
 
 Out = Annotated[
     Path, typer.Option(help="Folder for results.json, results.md, results.png and .svg.")
@@ -64,3 +74,35 @@ def make_homographies(
     from .eval import homographies
 
     homographies.main(images, folder, size=size, seed=seed, limit=limit)
+
+
+@eval_app.command()
+def stereo(
+    features: Annotated[Path, typer.Argument(help="Features file (.h5).")],
+    matches: Annotated[Path, typer.Argument(help="Matches file (.h5).")],
+    pairs: Annotated[
+        Path | None, typer.Argument(help="Pairs file (.txt), with --calibration.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of calibration_*.h5: K, R and T of each photo.")
+    ] = None,
+    pairs_with_gt: Annotated[
+        Path | None,
+        typer.Option(help='SuperGlue\'s pairs, "name0 name1 rot0 rot1 K0 K1 T_0to1" a line.'),
+    ] = None,
+    out: Out = Path("outputs/stereo"),
+    threshold: Annotated[
+        float, typer.Option(min=0, help="Of an inlier from its epipolar line, pixels.")
+    ] = 1.0,
+    estimator: Annotated[
+        Estimator, typer.Option(help="auto is PoseLib where it is installed.")
+    ] = Estimator.auto,
+) -> None:
+    """Relative poses of calibrated pairs: mAA and AUC."""
+    from .eval import report, two_views
+
+    results = two_views.main(
+        features, matches, out, pairs=pairs, calibration=calibration, pairs_with_gt=pairs_with_gt,
+        threshold=threshold, library=None if estimator is Estimator.auto else estimator.value,
+    )  # fmt: skip
+    typer.echo(report.aligned(two_views.table(matches.stem, results["figures"])))

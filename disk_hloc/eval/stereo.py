@@ -14,6 +14,8 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
+from ..errors import DiskHlocError
+from ..io.calibrated_pairs import CalibratedPair
 from ..io.colmap import cam_from_world
 from ..io.features import read_keypoints
 from ..io.matches import read_matches
@@ -54,19 +56,50 @@ def pair_errors(
     Returns:
         (P,) degrees (:func:`pose_error`), infinite where the matches gave no pose.
     """
-    known = [pair for pair in pairs if pair[0] in truth and pair[1] in truth]
-    errors = np.full(len(known), np.inf)
+    known = [
+        CalibratedPair(
+            (name0, name1),
+            cameras[name0],
+            cameras[name1],
+            *true_relative_pose(truth[name0], truth[name1]),
+        )
+        for name0, name1 in pairs
+        if name0 in truth and name1 in truth
+    ]
+    return calibrated_pair_errors(feature_path, match_path, known)
+
+
+def calibrated_pair_errors(
+    feature_path: Path,
+    match_path: Path,
+    pairs: Sequence[CalibratedPair],
+    threshold: float = THRESHOLD,
+    library: str | None = None,
+) -> np.ndarray:
+    """Pose errors of pairs that bring their cameras and relative pose.
+
+    Args:
+        feature_path: the features file.
+        match_path: the matches file.
+        pairs: the pairs.
+        threshold, library: see :func:`relative_pose`.
+
+    Returns:
+        (P,) degrees (:func:`pose_error`), infinite where the matches gave no pose or there are
+        none.
+    """
+    errors = np.full(len(pairs), np.inf)
     with reading(feature_path) as features, reading(match_path) as matches:
-        for i, (name0, name1) in enumerate(tqdm(known, desc="Stereo", unit="pair")):
-            matched = read_matches(matches, name0, name1)
+        for i, pair in enumerate(tqdm(pairs, desc="Stereo", unit="pair")):
+            matched = read_matches(matches, *pair.names)
             if matched is None or len(matched) < LEAST_MATCHES:
                 continue
             # To COLMAP's pixels, in which the cameras are.
-            points0 = read_keypoints(features, name0)[matched[:, 0]] + 0.5
-            points1 = read_keypoints(features, name1)[matched[:, 1]] + 0.5
-            found = relative_pose(points0, points1, cameras[name0], cameras[name1])
+            points0 = read_keypoints(features, pair.names[0])[matched[:, 0]] + 0.5
+            points1 = read_keypoints(features, pair.names[1])[matched[:, 1]] + 0.5
+            found = relative_pose(points0, points1, pair.camera0, pair.camera1, threshold, library)
             if found is not None:
-                errors[i] = pose_error(*found, *true_relative_pose(truth[name0], truth[name1]))
+                errors[i] = pose_error(*found, pair.rotation, pair.translation)
     return errors
 
 
@@ -106,6 +139,7 @@ def relative_pose(
     camera0: pycolmap.Camera,
     camera1: pycolmap.Camera,
     threshold: float = THRESHOLD,
+    library: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Estimate a relative pose with RANSAC; the same numbers for the same points.
 
@@ -114,16 +148,26 @@ def relative_pose(
         points1: (K, 2), likewise, of the same matches.
         camera0, camera1: the cameras.
         threshold: of an inlier from its epipolar line, in pixels.
+        library: ``poselib`` or ``pycolmap``; None takes :func:`estimator`.
 
     Returns:
         (3, 3) rotation and (3,) direction of the translation of ``cam1_from_cam0``; None where
         there is none.
+
+    Raises:
+        DiskHlocError: an unknown library, or one that is not installed.
     """
     points0, points1 = (np.asarray(points, np.float64) for points in (points0, points1))
     if len(points0) < LEAST_MATCHES:
         return None
-    if estimator() == "poselib":
-        import poselib
+    library = library or estimator()
+    if library not in ("poselib", "pycolmap"):
+        raise DiskHlocError(f"no estimator is called {library!r}; known: poselib, pycolmap")
+    if library == "poselib":
+        try:
+            import poselib
+        except ImportError as error:
+            raise DiskHlocError("PoseLib is not installed: pip install poselib") from error
 
         pose, info = poselib.estimate_relative_pose(
             points0,

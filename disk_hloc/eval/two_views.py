@@ -1,0 +1,155 @@
+"""Relative poses of calibrated pairs: from features and matches to figures and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DiskHlocError, listing
+from ..io.calibrated_pairs import CalibratedPair, read_calibrated_pairs
+from ..io.calibration import read_calibrations
+from ..io.colmap import camera_object
+from ..io.features import list_keypoints
+from ..io.matches import read_matches
+from ..io.pairs import read_pairs
+from ..io.store import reading
+from ..log import logger
+from . import report, stereo
+
+# SuperGlue's, in degrees.
+AUC_LIMITS = (5, 10, 20)
+NOTE = (
+    "Errors are the greater of the rotation's and the translation's direction, in degrees; a pair "
+    "without a pose counts as infinitely wrong. mAA is the Image Matching Challenge's, AUC the "
+    "area under the share of errors below a limit."
+)
+
+
+def main(
+    feature_path: Path,
+    match_path: Path,
+    output: Path,
+    *,
+    pairs: Path | None = None,
+    calibration: Path | None = None,
+    pairs_with_gt: Path | None = None,
+    threshold: float = stereo.THRESHOLD,
+    library: str | None = None,
+) -> dict[str, Any]:
+    """Estimate the relative pose of each pair and compare it with the known one.
+
+    Args:
+        feature_path: any hloc features file.
+        match_path: any hloc matches file.
+        output: gets ``results.json``, ``results.md``, ``results.png``, ``results.svg``.
+        pairs: the pairs file, with ``calibration``.
+        calibration: a folder of the Image Matching Challenge's calibration files.
+        pairs_with_gt: SuperGlue's pairs with ground truth, instead of both.
+        threshold: of an inlier from its epipolar line, in pixels.
+        library: ``poselib`` or ``pycolmap``; None takes PoseLib where it is installed.
+
+    Returns:
+        What ``results.json`` holds: ``settings``; ``figures`` (:func:`figures_of`); ``errors``: a
+        list of ``[name0, name1, degrees]``, None for a pair without a pose.
+
+    Raises:
+        DiskHlocError: not one source of truth, files that do not fit, or no pair that is matched.
+    """
+    known = _known(pairs, calibration, pairs_with_gt)
+    _require_matched(feature_path, match_path, known)
+    library = library or stereo.estimator()
+    errors = stereo.calibrated_pair_errors(feature_path, match_path, known, threshold, library)
+    results: dict[str, Any] = {
+        "settings": {"estimator": library, "threshold": threshold},
+        "figures": figures_of(errors),
+        "errors": [
+            [*pair.names, round(float(error), 4) if np.isfinite(error) else None]
+            for pair, error in zip(known, errors, strict=True)
+        ],
+    }
+    name = match_path.stem
+    report.write(output, "Relative poses", results, table(name, results["figures"]), NOTE)
+    limits = np.linspace(0, max(AUC_LIMITS), 201)
+    shares = (errors[:, None] <= limits).mean(axis=0)
+    curve = (limits.tolist(), shares.tolist(), True)
+    report.plot(output, {"relative pose": {name: curve}}, "error (degrees)", "share of pairs")
+    return results
+
+
+def figures_of(errors: np.ndarray) -> dict[str, Any]:
+    """Figures of (P,) errors in degrees.
+
+    Returns:
+        ``pairs``; ``failed``, those without a pose; ``median`` in degrees, None where half of them
+        failed; ``maa`` and ``auc`` by limit in degrees.
+    """
+    median = float(np.median(errors))
+    return {
+        "pairs": len(errors),
+        "failed": int(np.isinf(errors).sum()),
+        "median": round(median, 4) if np.isfinite(median) else None,
+        "maa": {str(one): round(stereo.mean_accuracy(errors, one), 4) for one in stereo.LIMITS},
+        "auc": {str(one): round(stereo.auc(errors, one), 4) for one in AUC_LIMITS},
+    }
+
+
+def table(name: str, figures: dict[str, Any]) -> list[list[str]]:
+    """Cells of the results, a heading first."""
+    heading = ["matches", "pairs", "without pose", "median"]
+    heading += [f"{key} {'/'.join(figures[key.lower()])}" for key in ("mAA", "AUC")]
+    median = "" if figures["median"] is None else f"{figures['median']:.2f}"
+    line = [name, str(figures["pairs"]), str(figures["failed"]), median]
+    line += ["/".join(f"{one:.3f}" for one in figures[key].values()) for key in ("maa", "auc")]
+    return [heading, line]
+
+
+def _known(
+    pairs: Path | None, calibration: Path | None, pairs_with_gt: Path | None
+) -> list[CalibratedPair]:
+    if pairs_with_gt is not None:
+        if pairs is not None or calibration is not None:
+            raise DiskHlocError(
+                f"{pairs_with_gt} has the pairs and their cameras: leave PAIRS and --calibration "
+                "out"
+            )
+        return read_calibrated_pairs(pairs_with_gt)
+    if pairs is None or calibration is None:
+        raise DiskHlocError("give PAIRS and --calibration, or --pairs-with-gt")
+    chosen = read_pairs(pairs)
+    texts, poses = read_calibrations(
+        calibration, sorted({name for pair in chosen for name in pair})
+    )
+    # Relative poses do not depend on the photos' sizes.
+    cameras = {name: camera_object(text, 1, 1) for name, text in texts.items()}
+    return [
+        CalibratedPair(
+            (name0, name1),
+            cameras[name0],
+            cameras[name1],
+            *stereo.true_relative_pose(poses[name0], poses[name1]),
+        )
+        for name0, name1 in chosen
+    ]
+
+
+def _require_matched(feature_path: Path, match_path: Path, known: list[CalibratedPair]) -> None:
+    present = set(list_keypoints(feature_path))
+    missing = sorted({name for pair in known for name in pair.names} - present)
+    if missing:
+        raise DiskHlocError(
+            f"{feature_path} lacks {len(missing)} of the pairs' images: {listing(missing)}; "
+            "extract them first, or take them out of the pairs"
+        )
+    with reading(match_path) as file:
+        unmatched = [
+            " ".join(pair.names) for pair in known if read_matches(file, *pair.names) is None
+        ]
+    if len(unmatched) == len(known):
+        raise DiskHlocError(f"{match_path} has none of the pairs: match them first")
+    if unmatched:
+        logger.warning(
+            "%d of %d pairs are not in %s and count as failed: %s",
+            len(unmatched), len(known), match_path, listing(unmatched),
+        )  # fmt: skip
