@@ -106,3 +106,42 @@ def stereo(
         threshold=threshold, library=None if estimator is Estimator.auto else estimator.value,
     )  # fmt: skip
     typer.echo(report.aligned(two_views.table(matches.stem, results["figures"])))
+
+
+@eval_app.command()
+def model(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a COLMAP model.")],
+    poses: Annotated[
+        Path | None,
+        typer.Option(help='Known poses, "name qw qx qy qz tx ty tz" a line (cam_from_world).'),
+    ] = None,
+    out: Out = Path("outputs/model"),
+) -> None:
+    """What a COLMAP model holds, and how far its poses are from known ones."""
+    from .eval import known_poses, report
+
+    results = known_poses.main(folder, out, poses=poses)
+    typer.echo(report.aligned(known_poses.table(results["figures"])))
+
+
+@eval_app.command()
+def eth(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="A scene: images/ and, if any, database.db.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for features, matches, the model and its figures.")
+    ] = Path("outputs/eth"),
+    extractor: Annotated[str, typer.Option(help="Extractor conf.")] = "disk",
+    matcher: Annotated[str, typer.Option(help="Matcher conf.")] = "disk",
+    device: DeviceOption = "auto",
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+) -> None:
+    """The ETH local feature benchmark on one of its scenes. Run again to resume."""
+    from .eval import known_poses, report
+    from .pipelines import eth as pipeline
+
+    results = pipeline.main(
+        folder, out, extractor=extractor, matcher=matcher, device=device, verbose=verbose
+    )
+    typer.echo(report.aligned(known_poses.table(results["figures"])))

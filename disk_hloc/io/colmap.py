@@ -319,6 +319,27 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
     return verified
 
 
+def read_cameras(database_path: Path) -> dict[str, str]:
+    """Image name -> ``"PINHOLE fx,fy,cx,cy"`` or another model, of a database that is not touched.
+
+    Raises:
+        DiskHlocError: no such file, or no database of COLMAP's.
+    """
+    if not database_path.is_file():
+        raise DiskHlocError(f"there is no database {database_path}")
+    query = "SELECT name, model, params FROM images JOIN cameras USING (camera_id)"
+    address = f"{database_path.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            rows = database.execute(query).fetchall()
+    except sqlite3.Error as error:
+        raise DiskHlocError(f"{database_path} is no database of COLMAP's: {error}") from error
+    return {
+        name: f"{pycolmap.CameraModelId(model).name} {','.join(map(str, np.frombuffer(params)))}"
+        for name, model, params in rows
+    }
+
+
 def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
     """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
     pose = image.cam_from_world

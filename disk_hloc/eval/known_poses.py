@@ -1,0 +1,105 @@
+"""A COLMAP model against known poses: from files to figures and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DiskHlocError, listing
+from ..io.colmap import read_model
+from ..io.poses import read_poses
+from . import report
+from .model import pose_errors, summarize
+
+NOTE = (
+    "Points, observations, track length and reprojection error are the figures of the ETH local "
+    "feature benchmark (Schoenberger, Hardmeier, Sattler, Pollefeys, CVPR 2017). Errors of poses "
+    "are those after the similarity that best aligns the camera centres, positions in the unit of "
+    "the known poses, rotations in degrees."
+)
+
+
+def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[str, Any]:
+    """Figures of a model, and the errors of its poses where true ones are given.
+
+    Args:
+        model_dir: the folder of a COLMAP model.
+        output: gets ``results.json``, ``results.md`` and, with poses, ``results.png`` and
+            ``results.svg``.
+        poses: a poses file (:mod:`disk_hloc.io.poses`).
+
+    Returns:
+        What ``results.json`` holds: ``figures`` of :func:`disk_hloc.eval.model.summarize`, where
+        ``images`` are those with a known pose, or the registered ones if none is given; with
+        poses, ``position_error`` and ``rotation_error`` (mean, median, max), and in ``errors`` a
+        list of ``[name, position, rotation]``, None for an image that is not registered.
+
+    Raises:
+        DiskHlocError: no model, no poses, or fewer than three images with both.
+    """
+    model = read_model(model_dir)
+    if poses is None:
+        results: dict[str, Any] = {"figures": summarize(model, model.num_reg_images())}
+        report.write(output, "Model", results, table(results["figures"]), NOTE)
+        return results
+    truth = read_poses(poses)
+    names = {model.images[image_id].name for image_id in model.reg_image_ids()}
+    if not names & set(truth):
+        raise DiskHlocError(
+            f"{poses} names no image of {model_dir}, which are called {listing(sorted(names))}"
+        )
+    errors = pose_errors(model, truth)
+    figures = {
+        **summarize(model, len(truth)),
+        # Of those with a known pose, and not of all.
+        "registered": len(errors.names),
+        "position_error": _spread(errors.position, 6),
+        "rotation_error": _spread(errors.rotation, 4),
+    }
+    listed: list[list[Any]] = [
+        [name, round(float(position), 6), round(float(rotation), 4)]
+        for name, position, rotation in zip(
+            errors.names, errors.position, errors.rotation, strict=True
+        )
+    ]
+    listed += [[name, None, None] for name in errors.missing]
+    results = {"figures": figures, "errors": listed}
+    report.write(output, "Model", results, table(figures), NOTE)
+    panels = {
+        "position (unit of the known poses)": {"model": _curve(errors.position, len(truth))},
+        "rotation (degrees)": {"model": _curve(errors.rotation, len(truth))},
+    }
+    report.plot(output, panels, "error", "share of images")
+    return results
+
+
+def table(figures: Mapping[str, Any]) -> list[list[str]]:
+    """Cells of the results, a heading first."""
+    lines = [
+        ["registered", f"{figures['registered']} of {figures['images']}"],
+        ["points", str(figures["points3D"])],
+        ["observations", str(figures["observations"])],
+        ["mean track length", f"{figures['mean_track_length']:.3f}"],
+        ["mean reprojection error, px", f"{figures['mean_reprojection_error']:.3f}"],
+    ]
+    for key, title in (("position_error", "position"), ("rotation_error", "rotation, degrees")):
+        lines += [[f"{title}, {kind}", f"{one:.4f}"] for kind, one in figures.get(key, {}).items()]
+    return [["figure", "value"], *lines]
+
+
+def _spread(errors: np.ndarray, digits: int) -> dict[str, float]:
+    return {
+        "mean": round(float(errors.mean()), digits),
+        "median": round(float(np.median(errors)), digits),
+        "max": round(float(errors.max()), digits),
+    }
+
+
+def _curve(errors: np.ndarray, count: int) -> report.Curve:
+    """The share of ``count`` images whose error is at most x: steps at the errors."""
+    x = np.repeat(np.sort(errors), 2)
+    y = np.repeat(np.arange(len(errors) + 1), 2)[1:-1] / count
+    return [0.0, *x.tolist()], [0.0, *y.tolist()], True
