@@ -220,16 +220,16 @@ def mean_accuracy(errors: np.ndarray, limit: float) -> float:
 
     Args:
         errors: (P,) degrees.
-        limit: the greatest threshold in degrees; the others lie a degree apart, a tenth of one
-            where ``limit`` is below 5.
+        limit: the greatest threshold in degrees; the others lie a degree apart, a tenth of
+            ``limit`` where that is below 5.
 
     Returns:
         0 to 1, NaN without errors.
     """
     if len(errors) == 0:
         return float("nan")
-    per_degree = 1 if limit >= 5 else 10
-    thresholds = np.arange(1, round(limit * per_degree) + 1) / per_degree
+    steps = round(limit) if limit >= 5 else 10
+    thresholds = limit * np.arange(1, steps + 1) / steps
     return float((np.asarray(errors)[:, None] <= thresholds).mean())
 
 

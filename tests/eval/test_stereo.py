@@ -66,6 +66,8 @@ def test_mean_accuracy_by_hand() -> None:
     assert stereo.mean_accuracy(errors, 5) == pytest.approx((2 * 1 + 3 * 2) / 20)
     # Of 0.1, ..., 1.0 six are at least 0.5.
     assert stereo.mean_accuracy(errors, 1) == pytest.approx(6 / 40)
+    # Of 0.2, 0.4, ..., 2.0 eight.
+    assert stereo.mean_accuracy(errors, 2) == pytest.approx(8 / 40)
     assert np.isnan(stereo.mean_accuracy(np.array([]), 10))
 
 
@@ -80,7 +82,7 @@ ERRORS = st.lists(st.floats(0, 180) | st.just(np.inf), min_size=1, max_size=40).
 @given(ERRORS, st.sampled_from([1, 2, 5, 10, 20]))
 def test_accuracy_and_area_bracket_each_other(errors, limit) -> None:
     """The accuracy is a sum over steps of the area's integrand, taken at their ends."""
-    step = 1 / round(limit * (1 if limit >= 5 else 10))
+    step = 1 / (limit if limit >= 5 else 10)
     area, accuracy = stereo.auc(errors, limit), stereo.mean_accuracy(errors, limit)
     assert area - 1e-9 <= accuracy <= area + step + 1e-9
 
