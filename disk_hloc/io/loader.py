@@ -111,3 +111,15 @@ def read_ahead(
         finally:
             for _, future in waiting:
                 future.cancel()
+
+
+def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
+    """Photos in order, in runs of one size (resized) of at most ``at_once``."""
+    batch: list[Photo] = []
+    for photo in photos:
+        if batch and (len(batch) == at_once or photo.image.shape != batch[0].image.shape):
+            yield batch
+            batch = []
+        batch.append(photo)
+    if batch:
+        yield batch

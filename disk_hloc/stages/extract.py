@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from .. import plugin
 from ..errors import DiskHlocError, UnreadableImages, listing
 from ..io.features import list_features, write_features
 from ..io.images import ImageReadError, list_images, original_coordinates, read_image_list
-from ..io.loader import Photo, read_ahead
+from ..io.loader import Photo, of_one_size, read_ahead
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.store import claim, writing_behind
 from ..log import logger
@@ -29,6 +29,10 @@ EXTRACTORS: dict[str, type[DISK] | type[ALIKED] | type[SIFT]] = {
     "kornia_aliked": ALIKED,
     "opencv_sift": SIFT,
 }
+
+# How many photos of one size go through the network together, by the kind of device. A batch is of
+# no use to a CPU, whose caches it would fill.
+AT_ONCE = {"cuda": 8}
 
 
 def main(
@@ -86,15 +90,21 @@ def main(
     if len(todo) < len(names):
         logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
     failures: dict[str, str] = {}
-    photos = read_ahead(image_dir, todo, conf["preprocessing"], masks=sources)
+    at_once = AT_ONCE.get(model.device.type, 1)
+    photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
     progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
-    with writing_behind() as write:
+
+    def readable() -> Iterator[Photo]:
         for name, photo in progress:
             if isinstance(photo, ImageReadError):
                 failures[name] = str(photo)
-                continue
-            features, uncertainty = extract_photo(model, photo)
-            write(write_features, feature_path, name, features, uncertainty)
+            else:
+                yield photo
+
+    with writing_behind() as write:
+        for batch in of_one_size(readable(), at_once):
+            for photo, found in zip(batch, extract_photos(model, batch), strict=True):
+                write(write_features, feature_path, photo.name, *found)
     if sources is not None:
         sources.log_missing(len(todo))
     if len(failures) == len(names):
@@ -106,36 +116,53 @@ def main(
 
 
 @torch.inference_mode()
-def extract_photo(model: DISK | ALIKED | SIFT, photo: Photo) -> tuple[dict[str, np.ndarray], float]:
-    """Features of one photo in the coordinates of its file.
+def extract_photos(
+    model: DISK | ALIKED | SIFT, photos: Sequence[Photo]
+) -> list[tuple[dict[str, np.ndarray], float]]:
+    """Features of photos of one size (resized) in the coordinates of their files.
 
     Returns:
-        The arrays of :mod:`disk_hloc.io.features`, descriptors as float16; and the keypoints'
-        uncertainty in pixels, one pixel of the resized image.
+        For each the arrays of :mod:`disk_hloc.io.features`, descriptors as float16; and the
+        keypoints' uncertainty in pixels, one pixel of the resized image.
     """
-    resized = photo.image.shape[:0:-1]
+    images = torch.from_numpy(np.stack([photo.image for photo in photos]))
+    if model.device.type == "cuda":
+        images = images.pin_memory()
+    data: dict[str, Any] = {"image": images.to(model.device, non_blocking=True)}
+    if any(photo.mask is not None for photo in photos):
+        data["keep"] = [_judge(photo) for photo in photos]
+    found = model(data)
+    results = []
+    for i, photo in enumerate(photos):
+        prediction = {key: values[i].cpu().numpy() for key, values in found.items()}
+        features = {
+            "keypoints": _original(photo, prediction["keypoints"]),
+            "keypoint_scores": prediction["keypoint_scores"],
+            "scores": prediction["keypoint_scores"],
+            "descriptors": prediction["descriptors"].astype(np.float16),
+            "image_size": np.array(photo.original_size),
+        }
+        scale = np.array(photo.original_size) / photo.image.shape[:0:-1]
+        results.append((features, float(scale.mean())))
+    return results
 
-    def original(keypoints: torch.Tensor) -> np.ndarray:
-        moved = [
-            original_coordinates(values, photo.original_size[axis], resized[axis])
-            for axis, values in enumerate(keypoints.cpu().numpy().T)
-        ]
-        return np.stack(moved, axis=1)
 
-    data: dict[str, Any] = {"image": torch.from_numpy(photo.image)[None].to(model.device)}
-    mask = photo.mask
-    if mask is not None:
-        data["keep"] = [
-            lambda xy: torch.from_numpy(keep_keypoints(mask, original(xy))).to(xy.device)
-        ]
-    found = {key: values[0] for key, values in model(data).items()}
-    prediction = {key: values.cpu().numpy() for key, values in found.items()}
-    scale = np.array(photo.original_size) / resized
-    features = {
-        "keypoints": original(found["keypoints"]),
-        "keypoint_scores": prediction["keypoint_scores"],
-        "scores": prediction["keypoint_scores"],
-        "descriptors": prediction["descriptors"].astype(np.float16),
-        "image_size": np.array(photo.original_size),
-    }
-    return features, float(scale.mean())
+def _judge(photo: Photo) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Which keypoints of the resized photo its mask keeps; without one, all."""
+
+    def keep(xy: torch.Tensor) -> torch.Tensor:
+        if photo.mask is None:
+            return torch.ones(len(xy), dtype=torch.bool, device=xy.device)
+        kept = keep_keypoints(photo.mask, _original(photo, xy.cpu().numpy()))
+        return torch.from_numpy(kept).to(xy.device)
+
+    return keep
+
+
+def _original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
+    """(N, 2) keypoints of the resized photo in pixels of its file."""
+    moved = [
+        original_coordinates(values, photo.original_size[axis], photo.image.shape[2 - axis])
+        for axis, values in enumerate(keypoints.T)
+    ]
+    return np.stack(moved, axis=1)

@@ -14,7 +14,7 @@ from disk_hloc.io.poses import read_camera, read_poses
 from disk_hloc.models.disk import DISK
 from disk_hloc.models.lightglue import DiskLightGlue
 from disk_hloc.models.nearest import NearestNeighbors
-from disk_hloc.stages.extract import extract_photo
+from disk_hloc.stages.extract import extract_photos
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def pair(data: Path) -> dict[str, torch.Tensor]:
     out = {}
     for i, name in enumerate(("0002.jpg", "0006.jpg")):
         photo = load_photo(data / "fountain_p11" / "images", name, {"resize_max": 640})
-        features, _ = extract_photo(model, photo)
+        ((features, _),) = extract_photos(model, [photo])
         for key in ("keypoints", "descriptors", "image_size"):
             out[f"{key}{i}"] = torch.from_numpy(features[key])[None].float()
     return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -141,3 +142,31 @@ def test_an_unknown_model_needs_hloc(
     conf = {**CONF, "model": {"name": "superpoint"}}
     with pytest.raises(DiskHlocError, match="superpoint needs hloc"):
         extract.main(conf, photos, tmp_path / "features.h5")
+
+
+def test_photos_of_one_size_may_go_together(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: batches of equal sizes, an unreadable one between, a mask for one of them."""
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for i, path in enumerate(sorted((scene / "images").iterdir())):
+        picture = cv2.imread(str(path))
+        cv2.imwrite(str(images / f"{i}.png"), picture[:300] if i == 3 else picture)
+    (images / "1b.png").write_text("no image")
+    mask = np.full(picture.shape[:2], 255, np.uint8)
+    mask[:, :250] = 0
+    cv2.imwrite(str(masks / "1.png.png"), mask)
+    conf = confs.extractors()["disk-2k"]
+    for at_once, name in ((1, "one.h5"), (3, "three.h5")):
+        monkeypatch.setitem(extract.AT_ONCE, "cpu", at_once)
+        with pytest.raises(UnreadableImages, match=r"1b\.png"):
+            extract.main(conf, images, tmp_path / name, masks={"folder": masks})
+    with h5py.File(tmp_path / "one.h5") as one, h5py.File(tmp_path / "three.h5") as three:
+        assert sorted(one) == sorted(three) == [f"{i}.png" for i in range(5)]
+        for name in one:
+            for key in one[name]:
+                np.testing.assert_array_equal(one[name][key][()], three[name][key][()])
+        assert one["1.png"]["keypoints"][:, 0].min() > 249
+        assert one["2.png"]["keypoints"][:, 0].min() < 100
