@@ -12,7 +12,15 @@ import typer
 
 from . import __version__
 from .cli_eval import eval_app
-from .cli_localization import Engine, describe, localize, pairs_app, pipeline_app, triangulate
+from .cli_localization import (
+    Engine,
+    EngineOption,
+    describe,
+    localize,
+    pairs_app,
+    pipeline_app,
+    triangulate,
+)
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
 from .mask_options import mask_options
@@ -189,10 +197,7 @@ def reconstruct(
         Path | None,
         typer.Option(help="Verify and map this COLMAP database; nothing is extracted."),
     ] = None,
-    engine: Annotated[
-        Engine,
-        typer.Option(help="hloc's modules, pycolmap directly (native), or what works (auto)."),
-    ] = Engine.auto,
+    engine: EngineOption = Engine.auto,
     camera_mode: Annotated[
         CameraMode, typer.Option(help="Which photos share a camera; auto goes by EXIF.")
     ] = CameraMode.auto,

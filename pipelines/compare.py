@@ -28,6 +28,7 @@ from disk_hloc.io.images import ImageReadError, list_images, read_image
 from disk_hloc.io.matches import require_distinct_groups
 from disk_hloc.io.pairs import read_pairs, require_plain_names
 from disk_hloc.io.poses import Pose, read_poses
+from disk_hloc.io.replace import replace_text
 from disk_hloc.log import logger
 from disk_hloc.stages import dense, extract, match, pairs, reconstruct
 
@@ -407,9 +408,7 @@ def _write(output: Path, results: Mapping[str, Any]) -> None:
         "results.md": comparison.markdown(results),
     }
     for filename, text in texts.items():
-        partial = output / f".{filename}.{os.getpid()}"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(output / filename)
+        replace_text(output / filename, text)
 
 
 class _Timing:

@@ -16,7 +16,7 @@ from ..io.matches import read_matches
 from ..io.pairs import Pair
 from ..io.poses import Pose
 from ..io.store import reading
-from . import stereo
+from . import report, stereo
 from .model import pose_errors, summarize
 
 DIGITS = 4
@@ -113,23 +113,12 @@ def _by_limit(measure: Any, errors: np.ndarray) -> dict[str, float]:
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows of results in aligned columns, what did not run with its reason beneath."""
     lines, notes = _cells(rows)
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    text = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join([rule, text[0], rule, *text[1:], rule, *notes])
+    return "\n".join([report.aligned(lines), *notes])
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The results as a Markdown page: the table, the reasons and the settings."""
     lines, notes = _cells(results["rows"])
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    text.insert(1, "|---" + "|---:" * (len(lines[0]) - 1) + "|")
     shared = [f"- {key}: {value}" for key, value in results["settings"].items()]
     legend = [
         "Keypoints are means of an image, matches and verified matches means of a pair.",
@@ -138,8 +127,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "known poses. Seconds are those of extraction, matching, and verification with mapping.",
     ]
     return "\n".join(
-        ["# Comparison", "", *text, "", *(f"{n}  " for n in notes), "", *legend, "",
-         "The same for all rows:", "", *shared, ""]
+        ["# Comparison", "", *report.markdown(lines), "", *(f"{n}  " for n in notes), "",
+         *legend, "", "The same for all rows:", "", *shared, ""]
     )  # fmt: skip
 
 

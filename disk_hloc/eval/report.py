@@ -27,6 +27,13 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([rule, text[0], rule, *text[1:], rule])
 
 
+def markdown(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells, a heading first, as the lines of a Markdown table."""
+    text = ["| " + " | ".join(line) + " |" for line in lines]
+    text.insert(1, "|---" + "|---:" * (len(lines[0]) - 1) + "|")
+    return text
+
+
 def write(
     folder: Path, title: str, results: Mapping[str, Any], lines: Sequence[Sequence[str]], note: str
 ) -> None:
@@ -41,9 +48,7 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    text = ["| " + " | ".join(line) + " |" for line in lines]
-    text.insert(1, "|---" + "|---:" * (len(lines[0]) - 1) + "|")
-    page = "\n".join([f"# {title}", "", *text, "", note, ""])
+    page = "\n".join([f"# {title}", "", *markdown(lines), "", note, ""])
     (folder / "results.md").write_text(page, encoding="utf-8")
 
 

@@ -255,8 +255,7 @@ def copy_database(path: Path, output: Path) -> None:
     if output.exists() and output.samefile(path):
         raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
     require_space(output, path.stat().st_size)
-    for suffix in ("", "-wal", "-shm"):
-        output.with_name(output.name + suffix).unlink(missing_ok=True)
+    _remove_database(output)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
         source.backup(target)
 

@@ -9,14 +9,14 @@ steps by 2 px beyond x = 2048.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..errors import DiskHlocError, listing
-from .store import appending, reading
+from .store import appending, names_with, reading
 
 
 def write_features(
@@ -58,7 +58,7 @@ def list_features(path: Path) -> list[str]:
     """
 
     with reading(path) as file:
-        return sorted(name for name in _with_keypoints(file) if "image_size" in file[name])
+        return sorted(name for name in names_with(file, "keypoints") if "image_size" in file[name])
 
 
 def list_keypoints(path: Path) -> list[str]:
@@ -71,18 +71,7 @@ def list_keypoints(path: Path) -> list[str]:
         DiskHlocError: no such file, or no HDF5 file.
     """
     with reading(path) as file:
-        return sorted(_with_keypoints(file))
-
-
-def _with_keypoints(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    for key, item in group.items():
-        if not isinstance(item, h5py.Group):
-            continue
-        # A folder of images may be called keypoints too.
-        if isinstance(item.get("keypoints"), h5py.Dataset):
-            yield prefix + key
-        else:
-            yield from _with_keypoints(item, f"{prefix}{key}/")
+        return sorted(names_with(file, "keypoints"))
 
 
 def require_features(path: Path, names: Iterable[str], because: str) -> None:

@@ -6,16 +6,16 @@ models store it in float16, ours in float32.
 
 from __future__ import annotations
 
-import os
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..errors import DiskHlocError
-from .store import appending, reading, require_space
+from .replace import replaced
+from .store import appending, names_with, reading, require_space
 
 KEY = "global_descriptor"
 
@@ -44,18 +44,7 @@ def list_globals(path: Path) -> list[str]:
         DiskHlocError: no such file, or no HDF5 file.
     """
     with reading(path) as file:
-        return sorted(_with_descriptor(file))
-
-
-def _with_descriptor(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    for key, item in group.items():
-        if not isinstance(item, h5py.Group):
-            continue
-        # A folder of images may be called global_descriptor too.
-        if isinstance(item.get(KEY), h5py.Dataset):
-            yield prefix + key
-        else:
-            yield from _with_descriptor(item, f"{prefix}{key}/")
+        return sorted(names_with(file, KEY))
 
 
 def read_globals(file: h5py.File, names: Sequence[str]) -> np.ndarray:
@@ -97,14 +86,10 @@ def write_codebook(path: Path, codebook: np.ndarray) -> None:
     Raises:
         DiskHlocError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require_space(path, codebook.nbytes)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    try:
-        np.savez(partial, centres=codebook)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replaced(path) as partial:
+        require_space(path, codebook.nbytes)
+        with partial.open("wb") as file:
+            np.savez(file, centres=codebook)
 
 
 def read_codebook(path: Path) -> np.ndarray:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .images import ImageReadError, read_image, resize_image
+from .images import ImageReadError, original_coordinates, read_image, resize_image
 from .masks import Mask, Masks, Size
 
 # hloc's defaults (extract_features.ImageDataset).
@@ -123,3 +123,12 @@ def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
         batch.append(photo)
     if batch:
         yield batch
+
+
+def in_original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
+    """(N, 2) keypoints of the resized photo in pixels of its file."""
+    moved = [
+        original_coordinates(values, photo.original_size[axis], photo.image.shape[2 - axis])
+        for axis, values in enumerate(keypoints.T)
+    ]
+    return np.stack(moved, axis=1)

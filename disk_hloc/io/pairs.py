@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DiskHlocError
+from .replace import replace_text
 
 Pair = tuple[str, str]
 
@@ -47,13 +47,7 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """
     pairs = list(pairs)
     require_plain_names(name for pair in pairs for name in pair)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text("".join(f"{a} {b}\n" for a, b in pairs), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, "".join(f"{a} {b}\n" for a, b in pairs))
 
 
 def require_plain_names(names: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 
 from ..errors import DiskHlocError
+from .replace import replaced
 
 CONF_ATTRIBUTE = "disk_hloc_conf"
 # Room for HDF5's own structures beside the data of one entry.
@@ -78,6 +79,18 @@ def require_space(path: Path, num_bytes: int) -> None:
         )
 
 
+def names_with(group: h5py.Group, key: str, prefix: str = "") -> Iterator[str]:
+    """The names of the images, which may have folders, whose group has a dataset ``key``."""
+    for name, item in group.items():
+        if not isinstance(item, h5py.Group):
+            continue
+        # A folder of images may be called as the dataset is.
+        if isinstance(item.get(key), h5py.Dataset):
+            yield prefix + name
+        else:
+            yield from names_with(item, key, f"{prefix}{name}/")
+
+
 @contextmanager
 def replacing(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5py.File]:
     """A new file of about ``num_bytes``, which takes its name once it is complete.
@@ -85,15 +98,10 @@ def replacing(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5
     Raises:
         DiskHlocError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    require_space(path, num_bytes)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replaced(path) as partial:
+        require_space(path, num_bytes)
         with h5py.File(partial, "w", libver=libver) as file:
             yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager

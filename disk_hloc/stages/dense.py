@@ -16,8 +16,8 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError
 from ..io.features import list_keypoints, write_features
-from ..io.images import ImageReadError, original_coordinates, read_image, resize_image
-from ..io.loader import Photo, load_photo
+from ..io.images import ImageReadError, read_image, resize_image
+from ..io.loader import Photo, in_original, load_photo
 from ..io.matches import names_to_pair, require_distinct_groups, write_matches
 from ..io.pairs import Pair, nearby_order, read_pairs
 from ..io.store import appending, claim, reading, writing_behind
@@ -123,7 +123,7 @@ def match_pairs(
             )
             ends = {"scores": found["scores"].cpu().numpy()}
             for i, photo in enumerate(photos):
-                ends[f"keypoints{i}"] = _original(photo, found[f"keypoints{i}"].cpu().numpy())
+                ends[f"keypoints{i}"] = in_original(photo, found[f"keypoints{i}"].cpu().numpy())
                 ends[f"size{i}"] = np.array(photo.original_size)
             write(_write_ends, path, pair, ends)
 
@@ -233,16 +233,6 @@ def unique_matches(
     matches0[ids0[order]] = ids1[order]
     scores0[ids0[order]] = scores[order]
     return matches0, scores0
-
-
-def _original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
-    """(K, 2) float32 keypoints of the resized photo in pixels of the file's."""
-    resized = photo.image.shape[:0:-1]
-    moved = [
-        original_coordinates(keypoints[:, axis], photo.original_size[axis], resized[axis])
-        for axis in (0, 1)
-    ]
-    return np.stack(moved, axis=1)
 
 
 def _write_ends(path: Path, pair: Pair, ends: Mapping[str, np.ndarray]) -> None:

@@ -14,8 +14,8 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError, UnreadableImages, listing
 from ..io.features import list_features, write_features
-from ..io.images import ImageReadError, list_images, original_coordinates, read_image_list
-from ..io.loader import Photo, of_one_size, read_ahead
+from ..io.images import ImageReadError, list_images, read_image_list
+from ..io.loader import Photo, in_original, of_one_size, read_ahead
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.store import claim, writing_behind
 from ..log import logger
@@ -136,7 +136,7 @@ def extract_photos(
     for i, photo in enumerate(photos):
         prediction = {key: values[i].cpu().numpy() for key, values in found.items()}
         features = {
-            "keypoints": _original(photo, prediction["keypoints"]),
+            "keypoints": in_original(photo, prediction["keypoints"]),
             "keypoint_scores": prediction["keypoint_scores"],
             "scores": prediction["keypoint_scores"],
             "descriptors": prediction["descriptors"].astype(np.float16),
@@ -153,16 +153,7 @@ def _judge(photo: Photo) -> Callable[[torch.Tensor], torch.Tensor]:
     def keep(xy: torch.Tensor) -> torch.Tensor:
         if photo.mask is None:
             return torch.ones(len(xy), dtype=torch.bool, device=xy.device)
-        kept = keep_keypoints(photo.mask, _original(photo, xy.cpu().numpy()))
+        kept = keep_keypoints(photo.mask, in_original(photo, xy.cpu().numpy()))
         return torch.from_numpy(kept).to(xy.device)
 
     return keep
-
-
-def _original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
-    """(N, 2) keypoints of the resized photo in pixels of its file."""
-    moved = [
-        original_coordinates(values, photo.original_size[axis], photo.image.shape[2 - axis])
-        for axis, values in enumerate(keypoints.T)
-    ]
-    return np.stack(moved, axis=1)

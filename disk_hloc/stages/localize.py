@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from .. import plugin
 from ..errors import DiskHlocError, listing
 from ..io.colmap import cam_from_world, read_model
 from ..io.features import list_keypoints, read_keypoints
-from ..io.matches import read_matches
+from ..io.matches import find_pair, read_matches
 from ..io.poses import Pose
 from ..io.queries import read_queries, read_retrieval
+from ..io.replace import replace_text
 from ..io.store import reading
 from ..log import logger
 from ..plugin import engine as engines
@@ -93,7 +93,7 @@ def main(
     with reading(match_path) as matches:
         for name, camera in tqdm(queries.items(), desc="Localize", unit="query"):
             names = [image for image in retrieved.get(name, []) if image in ids]
-            matched = [image for image in names if read_matches(matches, name, image) is not None]
+            matched = [image for image in names if find_pair(matches, name, image)]
             entry: dict[str, Any] = {"localized": False, "database": names}
             log[name] = entry
             if name not in retrieved:
@@ -132,7 +132,7 @@ def main(
         "covisibility_clustering": covisibility_clustering,
     }  # fmt: skip
     log_path = results.with_name(f"{results.name}_logs.json")
-    _replace(log_path, json.dumps({**about, "queries": log}, indent=2) + "\n")
+    replace_text(log_path, json.dumps({**about, "queries": log}, indent=2) + "\n")
     return {name: _pose(written[name]) for name, entry in log.items() if entry["localized"]}
 
 
@@ -264,15 +264,4 @@ def _write_results(
         found = _pose(pose)
         values = [*found.quaternion, *found.translation]
         lines.append(" ".join([shown, *(repr(float(value)) for value in values)]))
-    _replace(path, "".join(f"{line}\n" for line in lines))
-
-
-def _replace(path: Path, content: str) -> None:
-    """Write a file, which is whole or unchanged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    replace_text(path, "".join(f"{line}\n" for line in lines))

@@ -125,12 +125,7 @@ def main(
             colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
             colmap.verify_matches(database_path, pairs, sfm_dir)
             model = _map(sfm_dir, database_path, image_dir, len(ids), fix_intrinsics, mapper)
-        if model is not None and robust:
-            adjust.main(model, fix_intrinsics=fix_intrinsics)
-            model.write(sfm_dir)
-    if model is None:
-        raise _no_model(sfm_dir / "database.db", len(pairs))
-    return model
+        return _finished(model, sfm_dir, len(pairs), fix_intrinsics, robust)
 
 
 def from_database(
@@ -176,12 +171,7 @@ def from_database(
         colmap.copy_database(database_path, copy)
         colmap.verify_matches(copy, pairs, sfm_dir)
         model = _map(sfm_dir, copy, image_dir, len(names), fix_intrinsics, mapper)
-        if model is not None and robust:
-            adjust.main(model, fix_intrinsics=fix_intrinsics)
-            model.write(sfm_dir)
-    if model is None:
-        raise _no_model(copy, len(pairs))
-    return model
+        return _finished(model, sfm_dir, len(pairs), fix_intrinsics, robust)
 
 
 def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str) -> str:
@@ -294,11 +284,23 @@ def _incremental(
     return models
 
 
-def _no_model(database_path: Path, num_pairs: int) -> NoModel:
-    return NoModel(
-        f"no model could be built: {_verified_pairs(database_path)} of {num_pairs} pairs agree "
-        "geometrically; the photos need more overlap, or other pairs or features"
-    )
+def _finished(
+    model: pycolmap.Reconstruction | None,
+    sfm_dir: Path,
+    num_pairs: int,
+    fix_intrinsics: bool,
+    robust: bool,
+) -> pycolmap.Reconstruction:
+    """The mapped model, adjusted if ``robust``; without one, the error that says why."""
+    if model is None:
+        raise NoModel(
+            f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {num_pairs} "
+            "pairs agree geometrically; the photos need more overlap, or other pairs or features"
+        )
+    if robust:
+        adjust.main(model, fix_intrinsics=fix_intrinsics)
+        model.write(sfm_dir)
+    return model
 
 
 def _verified_pairs(database_path: Path) -> int:

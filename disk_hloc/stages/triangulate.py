@@ -88,7 +88,7 @@ def main(
                 folders = (sfm_dir, reference_path, image_dir)
                 model = _with_hloc(folders, reference, paths, verify, verbose)
             else:
-                model = _natively(sfm_dir, image_dir, reference, paths, verify)
+                model = _natively(sfm_dir, image_dir, reference, pairs, paths, verify)
     except (ValueError, RuntimeError) as error:
         # What COLMAP says of a database without a verified pair.
         if _count(database_path, "two_view_geometries"):
@@ -109,11 +109,11 @@ def _natively(
     sfm_dir: Path,
     image_dir: Path,
     reference: pycolmap.Reconstruction,
+    pairs: list[Pair],
     paths: tuple[Path, Path, Path, Path],
     verify: str,
 ) -> pycolmap.Reconstruction:
-    database_path, pairs_path, feature_path, match_path = paths
-    pairs = read_pairs(pairs_path)
+    database_path, _, feature_path, match_path = paths
     ids = colmap.create_database_of(database_path, reference)
     colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
     if verify == "estimate":
