@@ -33,6 +33,10 @@ class UnreadableImages(DiskHlocError):
         )
 
 
+class Busy(DiskHlocError):
+    """Another process is writing the same output."""
+
+
 class NoModel(DiskHlocError):
     """The matches agree too little for a model; the database is whole."""
 

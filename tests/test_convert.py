@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from hloc_files import write_features, write_matches
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -16,8 +17,6 @@ from PIL import Image
 from conftest import one_line_error
 from disk_hloc.convert import main
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.features import write_features
-from disk_hloc.io.matches import write_matches
 from disk_hloc.io.release import PIXEL_SIZE_ATTRIBUTE
 
 SETTINGS = settings(

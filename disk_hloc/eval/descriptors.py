@@ -20,11 +20,12 @@ from tqdm import tqdm
 
 from .. import device as devices
 from ..errors import DiskHlocError
-from ..io.features import list_features, read_keypoints, write_features
+from ..io.features import feature_entry, list_features, read_keypoints
 from ..io.images import ImageReadError
+from ..io.journal import Dataset
 from ..io.loader import Photo, load_photo
 from ..io.pairs import Pair
-from ..io.store import claim, reading
+from ..io.store import reading, writing
 from ..models.disk import DISK
 from .hpatches import by_kind, inside, kind_of, mean_of_known, transfer
 
@@ -65,25 +66,25 @@ def describe(
         "preprocessing": conf["preprocessing"],
         "positions": [num_positions, seed],
     }
-    claim(path, made_with, overwrite=False)
-    done = set(list_features(path))
-    todo = [pair for pair in homographies if not done.issuperset(pair)]
-    if not todo:
-        return path
-    model = DISK(conf["model"]).to(devices.resolve(device))
-    for pair in tqdm(todo, desc="Describe", unit="pair"):
-        if pair[0] not in done:
-            photo = _load(image_dir, pair[0], conf)
-            rng = np.random.default_rng([seed, *pair[0].encode()])
-            positions = rng.uniform(size=(num_positions, 2)) * photo.original_size - 0.5
-            _write(path, model, photo, positions, np.arange(num_positions))
-            done.add(pair[0])
-        with reading(path) as file:
-            positions = read_keypoints(file, pair[0]).astype(np.float64)
-        photo = _load(image_dir, pair[1], conf)
-        moved = transfer(homographies[pair], positions)
-        seen = np.flatnonzero(inside(moved, photo.original_size))
-        _write(path, model, photo, moved[seen], seen)
+    with writing(path, made_with) as store:
+        done = store.names.union(list_features(store.base) if store.base else ())
+        todo = [pair for pair in homographies if not done.issuperset(pair)]
+        model = DISK(conf["model"]).to(devices.resolve(device))
+        first, positions = "", np.empty((0, 2))
+        for pair in tqdm(todo, desc="Describe", unit="pair", disable=not todo):
+            if pair[0] != first:
+                first, photo = pair[0], _load(image_dir, pair[0], conf)
+                rng = np.random.default_rng([seed, *first.encode()])
+                drawn = rng.uniform(size=(num_positions, 2)) * photo.original_size - 0.5
+                # As they are stored.
+                positions = drawn.astype(np.float32).astype(np.float64)
+                if first not in done:
+                    store.add(*_describe(model, photo, positions, np.arange(num_positions)))
+                    done.add(first)
+            photo = _load(image_dir, pair[1], conf)
+            moved = transfer(homographies[pair], positions)
+            seen = np.flatnonzero(inside(moved, photo.original_size))
+            store.add(*_describe(model, photo, moved[seen], seen))
     return path
 
 
@@ -140,9 +141,9 @@ def _load(folder: Path, name: str, conf: Mapping[str, Any]) -> Photo:
 
 
 @torch.inference_mode()
-def _write(
-    path: Path, model: DISK, photo: Photo, positions: np.ndarray, indices: np.ndarray
-) -> None:
+def _describe(
+    model: DISK, photo: Photo, positions: np.ndarray, indices: np.ndarray
+) -> tuple[str, list[Dataset]]:
     resized = np.array(photo.image.shape[:0:-1])
     scale = resized / photo.original_size
     pixels = np.rint((positions + 0.5) * scale - 0.5).astype(np.int64).clip(0, resized - 1)
@@ -154,4 +155,4 @@ def _write(
         "indices": indices,
         "image_size": np.array(photo.original_size),
     }
-    write_features(path, photo.name, features, float((1 / scale).mean()))
+    return feature_entry(photo.name, features, float((1 / scale).mean()))

@@ -16,38 +16,24 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError, listing
-from .store import appending, names_with, reading
+from .journal import Dataset
+from .store import names_with, reading
 
 
-def write_features(
-    path: Path, name: str, features: Mapping[str, np.ndarray], uncertainty: float
-) -> None:
-    """Add one image. It is in the file whole, or not at all if this is interrupted.
+def feature_entry(
+    name: str, features: Mapping[str, np.ndarray], uncertainty: float
+) -> tuple[str, list[Dataset]]:
+    """An image as :meth:`disk_hloc.io.store.Store.add` takes it.
 
     Args:
-        path: the features file.
         name: the image's name.
         features: arrays by their name; ``image_size`` among them.
         uncertainty: of the keypoints, in pixels of the original image.
-
-    Raises:
-        DiskHlocError: the disk is full or the file is no HDF5 file.
     """
-    with appending(path, sum(array.nbytes for array in features.values())) as file:
-        if name in file:
-            del file[name]
-        try:
-            group = file.create_group(name)
-            for key, array in features.items():
-                if key != "image_size":
-                    group.create_dataset(key, data=array)
-            group["keypoints"].attrs["uncertainty"] = uncertainty
-            # Last, as in hloc's own loop: an image without it was interrupted.
-            group.create_dataset("image_size", data=features["image_size"])
-        except BaseException:
-            if name in file:
-                del file[name]
-            raise
+    attributes = {"keypoints": {"uncertainty": uncertainty}}
+    return name, [
+        Dataset(f"{name}/{key}", array, attributes.get(key, {})) for key, array in features.items()
+    ]
 
 
 def list_features(path: Path) -> list[str]:

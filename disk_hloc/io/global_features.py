@@ -14,27 +14,21 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError
+from .journal import Dataset
 from .replace import replaced
-from .store import appending, names_with, reading, require_space
+from .store import names_with, reading, require_space
 
 KEY = "global_descriptor"
 
 
-def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
-    """Add one image.
+def global_entry(name: str, descriptor: np.ndarray) -> tuple[str, list[Dataset]]:
+    """An image as :meth:`disk_hloc.io.store.Store.add` takes it.
 
     Args:
-        path: the file.
         name: the image's name.
         descriptor: (D,).
-
-    Raises:
-        DiskHlocError: the disk is full or the file is no HDF5 file.
     """
-    with appending(path, descriptor.nbytes) as file:
-        if name in file:
-            del file[name]
-        file.create_dataset(f"{name}/{KEY}", data=descriptor)
+    return name, [Dataset(f"{name}/{KEY}", descriptor)]
 
 
 def list_globals(path: Path) -> list[str]:

@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..errors import DiskHlocError
+from .journal import Dataset
 from .pairs import Pair
-from .store import appending
+from .store import names_with, reading
 
 
 def names_to_pair(name0: str, name1: str) -> str:
@@ -52,34 +53,40 @@ def require_distinct_groups(names: Iterable[str]) -> None:
             )
 
 
-def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> None:
-    """Add one pair, whole or not at all.
+def match_entry(pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> tuple[str, list[Dataset]]:
+    """A pair as :meth:`disk_hloc.io.store.Store.add` takes it.
 
     Args:
-        path: the matches file.
         pair: the images' names.
         matches0: (N0,) integer, -1 for none. Stored as int16 as hloc does, or as int32 where
             the second image has more keypoints than int16 counts.
         scores0: (N0,) float.
-
-    Raises:
-        DiskHlocError: the disk is full or the file is no HDF5 file.
     """
     wide = len(matches0) > 0 and matches0.max() > np.iinfo(np.int16).max
-    matches0 = matches0.astype(np.int32 if wide else np.int16)
-    group_name = names_to_pair(*pair)
-    with appending(path, matches0.nbytes * 2) as file:
-        if group_name in file:
-            del file[group_name]
-        try:
-            group = file.create_group(group_name)
-            group.create_dataset("matching_scores0", data=scores0.astype(np.float16))
-            # Last: a pair without it was interrupted.
-            group.create_dataset("matches0", data=matches0)
-        except BaseException:
-            if group_name in file:
-                del file[group_name]
-            raise
+    group = names_to_pair(*pair)
+    return group, [
+        Dataset(f"{group}/matches0", matches0.astype(np.int32 if wide else np.int16)),
+        Dataset(f"{group}/matching_scores0", scores0.astype(np.float16)),
+    ]
+
+
+def list_pairs(path: Path) -> set[str]:
+    """The groups of the pairs of a matches file.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+    with reading(path) as file:
+        return set(names_with(file, "matches0"))
+
+
+def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
+    """Those of some pairs that have no group, either way around."""
+    return [
+        pair
+        for pair in pairs
+        if names_to_pair(*pair) not in groups and names_to_pair(*pair[::-1]) not in groups
+    ]
 
 
 def read_matches(file: h5py.File, name0: str, name1: str) -> np.ndarray | None:

@@ -13,7 +13,7 @@ coordinates are (s - 1) / 2 off it.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +21,8 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError, listing
-from .store import CONF_ATTRIBUTE, appending, reading
+from .journal import Dataset
+from .store import CONF_ATTRIBUTE, reading
 
 # On the keypoints of an image: s.
 PIXEL_SIZE_ATTRIBUTE = "pixel_size"
@@ -63,33 +64,19 @@ def reading_arrays(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def write_arrays(
-    folder: Path, name: str, arrays: Mapping[str, np.ndarray], pixel_size: float
-) -> None:
-    """Add one image to the files of its arrays' kinds; it has keypoints only if it is whole.
+def array_entry(
+    kind: str, name: str, array: np.ndarray, pixel_size: float
+) -> tuple[str, list[Dataset]]:
+    """An image in the file of a kind, as :meth:`disk_hloc.io.store.Store.add` takes it.
 
     Args:
-        folder: of the files.
+        kind: of the file.
         name: of the image, without extension.
-        arrays: kind -> array; ``keypoints`` among them.
-        pixel_size: s, see above.
-
-    Raises:
-        DiskHlocError: the disk is full or a file is no HDF5 file.
+        array: of that kind.
+        pixel_size: s, see above; it is kept with the keypoints.
     """
-    # Last: an image without keypoints was interrupted.
-    for kind in sorted(arrays, key=lambda kind: kind == "keypoints"):
-        with appending(path_of(folder, kind), arrays[kind].nbytes, LIBVER) as file:
-            if name in file:
-                del file[name]
-            try:
-                dataset = file.create_dataset(name, data=arrays[kind])
-                if kind == "keypoints":
-                    dataset.attrs[PIXEL_SIZE_ATTRIBUTE] = pixel_size
-            except BaseException:
-                if name in file:
-                    del file[name]
-                raise
+    attributes = {PIXEL_SIZE_ATTRIBUTE: pixel_size} if kind == "keypoints" else {}
+    return name, [Dataset(name, array, attributes)]
 
 
 def require_ours(paths: Iterable[Path]) -> None:

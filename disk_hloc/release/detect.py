@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from .. import device as devices
 from ..errors import DiskHlocError, UnreadableImages, listing
 from ..io import release as files
 from ..io.images import ImageReadError, read_image
-from ..io.store import claim, writing_behind
+from ..io.store import writing
 from ..log import logger
 from ..models.disk import DISK
 from ..models.peaks import find_released_keypoints, sample_keypoints
@@ -87,14 +88,23 @@ def main(
     }
     if not overwrite:
         files.require_ours(paths)
-    for path in paths:
-        claim(path, made_with, overwrite, files.LIBVER)
-    done = set.intersection(*(set(files.names_of(path)) for path in paths))
-    todo = [name for name in names if Path(name).stem not in done]
-    if len(todo) < len(names):
-        logger.info("%d of %d images are detected already", len(names) - len(todo), len(names))
     failures = {}
-    with writing_behind() as write:
+    with ExitStack() as stack:
+        stores = {
+            kind: stack.enter_context(
+                writing(path, made_with, overwrite=overwrite, libver=files.LIBVER)
+            )
+            for kind, path in zip(kinds, paths, strict=True)
+        }
+        done = set.intersection(
+            *(
+                store.names.union(files.names_of(store.base) if store.base else ())
+                for store in stores.values()
+            )
+        )
+        todo = [name for name in names if Path(name).stem not in done]
+        if len(todo) < len(names):
+            logger.info("%d of %d images are detected already", len(names) - len(todo), len(names))
         progress = tqdm(todo, desc="Detect", unit="image", disable=not todo)
         for name in progress:
             try:
@@ -113,10 +123,8 @@ def main(
             if f16:
                 arrays["descriptors"] = arrays["descriptors"].astype(np.float16)
             progress.set_postfix(n=len(arrays["keypoints"]))
-            write(
-                files.write_arrays, h5_dir, Path(name).stem,
-                {kind: arrays[kind] for kind in kinds}, 1 / scale,
-            )  # fmt: skip
+            for kind, store in stores.items():
+                store.add(*files.array_entry(kind, Path(name).stem, arrays[kind], 1 / scale))
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
         raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")

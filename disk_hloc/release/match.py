@@ -14,7 +14,8 @@ from tqdm import tqdm
 from .. import device as devices
 from ..errors import DiskHlocError
 from ..io import release as files
-from ..io.store import CONF_ATTRIBUTE, appending, claim, writing_behind
+from ..io.journal import Dataset
+from ..io.store import CONF_ATTRIBUTE, reading, writing
 from ..models import nearest
 
 MAX_FULL_MATRIX = 10000**2
@@ -72,10 +73,6 @@ def main(
             "max_full_matrix": max_full_matrix,
             "features": descriptors.attrs.get(CONF_ATTRIBUTE),
         }
-        claim(path, made_with, overwrite, files.LIBVER)
-        with appending(path, 0, files.LIBVER) as file:
-            # The release has a group for each image, be it an empty one.
-            done = {(name, other) for name in names for other in file.require_group(name)}
 
         def load(name: str) -> Tensor:
             values = torch.from_numpy(descriptors[name][()])
@@ -84,8 +81,15 @@ def main(
             return values.to(where, dtype).T
 
         first, values = "", torch.empty(0)
-        with writing_behind() as write:
-            pairs = [pair for pair in combinations(names, 2) if pair not in done]
+        with writing(path, made_with, overwrite=overwrite, libver=files.LIBVER) as store:
+            done = set(store.names)
+            if store.base:
+                with reading(store.base) as file:
+                    done.update(f"{name}/{other}" for name in file for other in file[name])
+            for name in names:
+                # The release has a group for each image, be it an empty one.
+                store.add(name, [])
+            pairs = [pair for pair in combinations(names, 2) if "/".join(pair) not in done]
             for name0, name1 in tqdm(pairs, desc="Match", unit="pair", disable=not pairs):
                 if name0 != first:
                     first, values = name0, load(name0)
@@ -94,7 +98,9 @@ def main(
                     continue
                 matches = match_descriptors(values, others, threshold, max_full_matrix)
                 if matches.shape[1] >= save_threshold:
-                    write(_write, path, name0, name1, _as_u16(matches, path) if u16 else matches)
+                    stored = _as_u16(matches, path) if u16 else matches
+                    group = f"{name0}/{name1}"
+                    store.add(group, [Dataset(group, stored)])
     return path
 
 
@@ -158,13 +164,3 @@ def _as_u16(matches: np.ndarray, path: Path) -> np.ndarray:
             f"{path}: index {matches.max()} does not fit into uint16: leave out --u16"
         )
     return matches.astype(np.uint16)
-
-
-def _write(path: Path, name0: str, name1: str, matches: np.ndarray) -> None:
-    with appending(path, matches.nbytes, files.LIBVER) as file:
-        try:
-            file[name0].create_dataset(name1, data=matches)
-        except BaseException:
-            if name1 in file[name0]:
-                del file[name0][name1]
-            raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +16,14 @@ from tqdm import tqdm
 from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError
-from ..io.features import list_keypoints, write_features
+from ..io.features import feature_entry, list_keypoints
 from ..io.images import ImageReadError, read_image, resize_image
+from ..io.journal import Dataset
 from ..io.loader import Photo, in_original, load_photo
-from ..io.matches import names_to_pair, require_distinct_groups, write_matches
+from ..io.matches import match_entry, names_to_pair, require_distinct_groups
 from ..io.pairs import Pair, nearby_order, read_pairs
-from ..io.store import appending, claim, reading, writing_behind
+from ..io.replace import replaced
+from ..io.store import Store, names_with, reading, writing
 from ..log import logger
 from ..models.loftr import STRIDE, LoFTR
 
@@ -65,14 +68,16 @@ def main(
     model = LoFTR(conf["model"]).to(devices.resolve(device))
     ends = ends_path(match_path)
     made_with = {**conf["model"], "max_keypoints": None}
-    claim(ends, {"model": made_with, "preprocessing": conf["preprocessing"]}, overwrite)
-    with reading(ends) as file:
-        todo = [pair for pair in pairs if names_to_pair(*pair) not in file]
-    if len(todo) < len(pairs):
-        logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
-    match_pairs(model, image_dir, todo, conf["preprocessing"], ends)
-    feature_path.unlink(missing_ok=True)
-    match_path.unlink(missing_ok=True)
+    ends_conf = {"model": made_with, "preprocessing": conf["preprocessing"]}
+    with writing(ends, ends_conf, overwrite=overwrite) as store:
+        done = set(store.names)
+        if store.base:
+            with reading(store.base) as file:
+                done.update(names_with(file, "keypoints0"))
+        todo = [pair for pair in pairs if names_to_pair(*pair) not in done]
+        if len(todo) < len(pairs):
+            logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
+        match_pairs(model, image_dir, todo, conf["preprocessing"], store)
     aggregate(
         ends,
         pairs,
@@ -95,7 +100,7 @@ def match_pairs(
     image_dir: Path,
     pairs: Sequence[Pair],
     preprocessing: Mapping[str, Any],
-    path: Path,
+    store: Store,
 ) -> None:
     """Match pairs and write each as it is done, in pixels of the original photos."""
 
@@ -111,21 +116,21 @@ def match_pairs(
             image = resize_image(image, (width, height), "cv2_area")
         return Photo(name, image[None], photo.original_size)
 
-    with writing_behind() as write:
-        ordered = nearby_order(pairs, PHOTOS_AT_ONCE)
-        for pair in tqdm(ordered, desc="Match", unit="pair", disable=not ordered):
-            photos = [load(name) for name in pair]
-            found = model(
-                {
-                    f"image{i}": torch.from_numpy(photo.image)[None].to(model.device)
-                    for i, photo in enumerate(photos)
-                }
-            )
-            ends = {"scores": found["scores"].cpu().numpy()}
-            for i, photo in enumerate(photos):
-                ends[f"keypoints{i}"] = in_original(photo, found[f"keypoints{i}"].cpu().numpy())
-                ends[f"size{i}"] = np.array(photo.original_size)
-            write(_write_ends, path, pair, ends)
+    ordered = nearby_order(pairs, PHOTOS_AT_ONCE)
+    for pair in tqdm(ordered, desc="Match", unit="pair", disable=not ordered):
+        photos = [load(name) for name in pair]
+        found = model(
+            {
+                f"image{i}": torch.from_numpy(photo.image)[None].to(model.device)
+                for i, photo in enumerate(photos)
+            }
+        )
+        ends = {"scores": found["scores"].cpu().numpy()}
+        for i, photo in enumerate(photos):
+            ends[f"keypoints{i}"] = in_original(photo, found[f"keypoints{i}"].cpu().numpy())
+            ends[f"size{i}"] = np.array(photo.original_size)
+        group = names_to_pair(*pair)
+        store.add(group, [Dataset(f"{group}/{key}", array) for key, array in ends.items()])
 
 
 def aggregate(
@@ -155,8 +160,13 @@ def aggregate(
         for i, name in enumerate(pair):
             sides.setdefault(name, []).append((pair, i))
     counts = {}
+    conf = {"ends": path.name, "cell_size": cell_size, "max_keypoints": max_keypoints}
     ids: dict[tuple[Pair, int], np.ndarray] = {}
-    with reading(path) as file:
+    with (
+        reading(path) as file,
+        writing(feature_path, conf, overwrite=True) as features_store,
+        writing(match_path, conf, overwrite=True) as matches_store,
+    ):
         for name, places in tqdm(sides.items(), desc="Aggregate", unit="image"):
             groups = [file[names_to_pair(*pair)] for pair, _ in places]
             ends = [
@@ -174,14 +184,14 @@ def aggregate(
                 "scores": scores,
                 "image_size": groups[0][f"size{places[0][1]}"][()],
             }
-            write_features(feature_path, name, features, cell_size)
+            features_store.add(*feature_entry(name, features, cell_size))
             counts[name] = len(keypoints)
             splits = np.cumsum([len(part) for part in ends])[:-1]
             ids.update(zip(places, np.split(of_end, splits), strict=True))
         for pair in tqdm(pairs, desc="Write matches", unit="pair"):
             scores = file[names_to_pair(*pair)]["scores"][()]
             matches0, scores0 = unique_matches(ids[pair, 0], ids[pair, 1], scores, counts[pair[0]])
-            write_matches(match_path, pair, matches0, scores0)
+            matches_store.add(*match_entry(pair, matches0, scores0))
 
 
 def merge(
@@ -235,18 +245,6 @@ def unique_matches(
     return matches0, scores0
 
 
-def _write_ends(path: Path, pair: Pair, ends: Mapping[str, np.ndarray]) -> None:
-    """Add one pair, whole or not at all."""
-    with appending(path, sum(array.nbytes for array in ends.values())) as file:
-        partial = ".partial"
-        if partial in file:
-            del file[partial]
-        group: h5py.Group = file.create_group(partial)
-        for key, array in ends.items():
-            group.create_dataset(key, data=array)
-        file.move(partial, names_to_pair(*pair))
-
-
 def _through_hloc(
     conf: Mapping[str, Any],
     pairs_path: Path,
@@ -259,10 +257,12 @@ def _through_hloc(
     hloc.main(
         conf, pairs_path, image_dir, matches=match_path, features=feature_path, overwrite=overwrite
     )
-    for name in list_keypoints(feature_path):
-        height, width = read_image(image_dir / name).shape[:2]
-        with appending(feature_path, 0) as file:
-            # hloc leaves it out, and the other stages ask for it.
-            if "image_size" not in file[name]:
-                file[name].create_dataset("image_size", data=np.array([width, height]))
+    with replaced(feature_path) as partial:
+        shutil.copyfile(feature_path, partial)
+        with h5py.File(partial, "a", libver="latest") as file:
+            for name in list_keypoints(feature_path):
+                # hloc leaves it out, and the other stages ask for it.
+                if "image_size" not in file[name]:
+                    height, width = read_image(image_dir / name).shape[:2]
+                    file[name].create_dataset("image_size", data=np.array([width, height]))
     return feature_path, match_path

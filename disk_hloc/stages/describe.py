@@ -15,12 +15,12 @@ from ..errors import DiskHlocError, listing
 from ..io.features import list_features
 from ..io.global_features import (
     codebook_path,
+    global_entry,
     list_globals,
     read_codebook,
     write_codebook,
-    write_global,
 )
-from ..io.store import claim, reading, writing_behind
+from ..io.store import reading, writing
 from ..log import logger
 from ..models.vlad import describe, learn_codebook
 
@@ -72,16 +72,20 @@ def main(
     done = set() if overwrite or not output.is_file() else _described(output)
     book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite)
     made_with = {"model": model, "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
-    if not done:
-        write_codebook(codebook_path(output), book)
-    claim(output, made_with, overwrite=not done)
-    todo = [name for name in shapes if name not in done]
-    if len(todo) < len(shapes):
-        logger.info("%d of %d images are described already", len(shapes) - len(todo), len(shapes))
-    progress = tqdm(todo, desc="Describe", unit="image", disable=not todo)
-    with reading(feature_path) as features, writing_behind() as write:
-        for name in progress:
-            write(write_global, output, name, describe(features[name]["descriptors"][()], book))
+    with (
+        reading(feature_path) as features,
+        writing(output, made_with, overwrite=overwrite) as store,
+    ):
+        done |= store.names
+        if not done:
+            write_codebook(codebook_path(output), book)
+        todo = [name for name in shapes if name not in done]
+        if len(todo) < len(shapes):
+            logger.info(
+                "%d of %d images are described already", len(shapes) - len(todo), len(shapes)
+            )
+        for name in tqdm(todo, desc="Describe", unit="image", disable=not todo):
+            store.add(*global_entry(name, describe(features[name]["descriptors"][()], book)))
     empty = [name for name in todo if shapes[name][1] == 0]
     if empty:
         logger.warning(

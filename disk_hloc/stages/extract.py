@@ -13,11 +13,11 @@ from tqdm import tqdm
 from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError, UnreadableImages, listing
-from ..io.features import list_features, write_features
+from ..io.features import feature_entry, list_features
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
 from ..io.masks import Masks, keep_keypoints, to_json
-from ..io.store import claim, writing_behind
+from ..io.store import writing
 from ..log import logger
 from ..models.aliked import ALIKED
 from ..models.disk import DISK
@@ -84,27 +84,26 @@ def main(
     made_with = {key: conf[key] for key in ("model", "preprocessing")}
     if masks is not None:
         made_with["masks"] = to_json(masks)
-    claim(feature_path, made_with, overwrite)
-    done = set(list_features(feature_path))
-    todo = [name for name in names if name not in done]
-    if len(todo) < len(names):
-        logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
     failures: dict[str, str] = {}
-    at_once = AT_ONCE.get(model.device.type, 1)
-    photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
-    progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
+    with writing(feature_path, made_with, overwrite=overwrite) as store:
+        done = store.names.union(list_features(store.base) if store.base else ())
+        todo = [name for name in names if name not in done]
+        if len(todo) < len(names):
+            logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
+        at_once = AT_ONCE.get(model.device.type, 1)
+        photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
+        progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
 
-    def readable() -> Iterator[Photo]:
-        for name, photo in progress:
-            if isinstance(photo, ImageReadError):
-                failures[name] = str(photo)
-            else:
-                yield photo
+        def readable() -> Iterator[Photo]:
+            for name, photo in progress:
+                if isinstance(photo, ImageReadError):
+                    failures[name] = str(photo)
+                else:
+                    yield photo
 
-    with writing_behind() as write:
         for batch in of_one_size(readable(), at_once):
             for photo, found in zip(batch, extract_photos(model, batch), strict=True):
-                write(write_features, feature_path, photo.name, *found)
+                store.add(*feature_entry(photo.name, *found))
     if sources is not None:
         sources.log_missing(len(todo))
     if len(failures) == len(names):

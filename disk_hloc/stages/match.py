@@ -16,9 +16,9 @@ from tqdm import tqdm
 from .. import device as devices
 from .. import plugin
 from ..io.features import require_features
-from ..io.matches import find_pair, require_distinct_groups, write_matches
+from ..io.matches import list_pairs, match_entry, require_distinct_groups, unmatched
 from ..io.pairs import Pair, nearby_order, read_pairs
-from ..io.store import claim, reading, writing_behind
+from ..io.store import Store, reading, writing
 from ..log import logger
 from ..models.lightglue import AlikedLightGlue, DiskLightGlue
 from ..models.nearest import NearestNeighbors
@@ -82,17 +82,16 @@ def main(
         )
     resolved = devices.resolve(device)
     model = MATCHERS[model_name](conf["model"]).to(resolved)
-    claim(match_path, {"model": conf["model"]}, overwrite)
-    with reading(match_path) as file:
-        todo = [pair for pair in pairs if find_pair(file, *pair) is None]
-    if len(todo) < len(pairs):
-        logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
-    if not todo:
-        return match_path
     with ExitStack() as stack:
+        store = stack.enter_context(
+            writing(match_path, {"model": conf["model"]}, overwrite=overwrite)
+        )
+        todo = unmatched(pairs, store.names.union(list_pairs(store.base) if store.base else ()))
+        if len(todo) < len(pairs):
+            logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
         opened = {path: stack.enter_context(reading(path)) for path in set(paths)}
-        files = (opened[paths[0]], opened[paths[1]])
-        match_pairs(model, files, todo, match_path, resolved)
+        if todo:
+            match_pairs(model, (opened[paths[0]], opened[paths[1]]), todo, store, resolved)
     return match_path
 
 
@@ -101,7 +100,7 @@ def match_pairs(
     model: nn.Module,
     files: tuple[h5py.File, h5py.File],
     pairs: list[Pair],
-    match_path: Path,
+    store: Store,
     device: torch.device,
 ) -> None:
     """Match pairs and write each as it is done. Images of successive pairs are read once.
@@ -110,7 +109,7 @@ def match_pairs(
         model: the matcher.
         files: the features of the pairs' first images and of their second ones.
         pairs: those to match.
-        match_path: the matches file.
+        store: of the matches file.
         device: where the model is.
     """
     at_once = _images_at_once(files, pairs)
@@ -123,19 +122,14 @@ def match_pairs(
             for key in ("keypoints", "descriptors", "image_size")
         }
 
-    with writing_behind() as write:
-        ordered = nearby_order(pairs, at_once)
-        for name0, name1 in tqdm(ordered, desc="Match", unit="pair"):
-            data = {f"{key}0": value for key, value in read(files[0], name0).items()}
-            data |= {f"{key}1": value for key, value in read(files[1], name1).items()}
-            prediction = model(data)
-            write(
-                write_matches,
-                match_path,
-                (name0, name1),
-                prediction["matches0"][0].cpu().numpy(),
-                prediction["matching_scores0"][0].cpu().numpy(),
-            )
+    for name0, name1 in tqdm(nearby_order(pairs, at_once), desc="Match", unit="pair"):
+        data = {f"{key}0": value for key, value in read(files[0], name0).items()}
+        data |= {f"{key}1": value for key, value in read(files[1], name1).items()}
+        prediction = model(data)
+        matches0, scores0 = (
+            prediction[key][0].cpu().numpy() for key in ("matches0", "matching_scores0")
+        )
+        store.add(*match_entry((name0, name1), matches0, scores0))
 
 
 def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair]) -> int:

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
+from hloc_files import write_features, write_matches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from disk_hloc.eval import stereo
-from disk_hloc.io.features import write_features
-from disk_hloc.io.matches import write_matches
 from disk_hloc.io.poses import Pose
 
 IDENTITY = np.eye(3)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hloc_files import write_features, write_matches
 from typer.testing import CliRunner
 
 from conftest import one_line_error
@@ -15,8 +16,6 @@ from disk_hloc.cli import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import stereo, two_views
 from disk_hloc.io.calibrated_pairs import CalibratedPair, read_calibrated_pairs
-from disk_hloc.io.features import write_features
-from disk_hloc.io.matches import write_matches
 from disk_hloc.io.pairs import write_pairs
 from disk_hloc.stages import extract, match
 

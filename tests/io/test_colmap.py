@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pycolmap
 import pytest
+from hloc_files import write_features, write_matches
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
@@ -18,8 +19,6 @@ from disk_hloc.io.colmap import (
     import_features_and_matches,
     verify_matches,
 )
-from disk_hloc.io.features import write_features
-from disk_hloc.io.matches import write_matches
 from disk_hloc.io.poses import read_camera, read_poses
 
 NAMES = ["0000.jpg", "0001.jpg", "0002.jpg"]

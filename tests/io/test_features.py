@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from hloc_files import write_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from disk_hloc.io.features import (
     list_features,
     read_keypoints,
     require_features,
-    write_features,
 )
 from disk_hloc.io.store import reading
 
@@ -83,39 +83,6 @@ def test_writing_again_replaces(tmp_path):
     write_features(path, "a.jpg", make_features(9, seed=1), 1.0)
     write_features(path, "a.jpg", make_features(4, seed=2), 2.0)
     assert_holds(path, "a.jpg", make_features(4, seed=2), 2.0)
-
-
-class Interrupted(dict):
-    """Features whose array `key` cannot be had."""
-
-    def __init__(self, features, key, exception):
-        super().__init__(features)
-        self.key, self.exception = key, exception
-
-    def __getitem__(self, key):
-        if key == self.key:
-            raise self.exception
-        return super().__getitem__(key)
-
-    def items(self):
-        return ((key, self[key]) for key in self)
-
-
-@pytest.mark.parametrize("exception", [KeyboardInterrupt(), OSError("disk"), MemoryError()])
-@pytest.mark.parametrize("key", ["keypoints", "descriptors", "image_size"])
-@pytest.mark.parametrize("name", ["db/b.jpg", "new/b.jpg"])
-def test_interrupted_image_is_absent_and_others_are_intact(tmp_path, name, key, exception):
-    path = tmp_path / "features.h5"
-    write_features(path, "db/a.jpg", make_features(seed=1), 1.0)
-    with pytest.raises(type(exception)):
-        write_features(path, name, Interrupted(make_features(), key, exception), 1.0)
-    assert list_features(path) == ["db/a.jpg"]
-    with h5py.File(path, "r") as file:
-        assert name not in file
-    assert_holds(path, "db/a.jpg", make_features(seed=1), 1.0)
-    write_features(path, name, make_features(seed=3), 1.0)
-    assert list_features(path) == sorted(["db/a.jpg", name])
-    assert_holds(path, name, make_features(seed=3), 1.0)
 
 
 def test_image_that_hloc_did_not_finish_is_not_listed(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import h5py
 import numpy as np
 import pytest
+from hloc_files import write_matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from disk_hloc.io.matches import (
     names_to_pair,
     read_matches,
     require_distinct_groups,
-    write_matches,
 )
 from disk_hloc.io.store import reading
 
@@ -107,28 +107,6 @@ def test_writing_again_replaces(tmp_path):
     with reading(path) as file:
         np.testing.assert_array_equal(read_matches(file, "a", "b"), [[0, 40000]])
         assert file["a/b/matching_scores0"].shape == (1,)
-
-
-class Interrupting(np.ndarray):
-    """Scores that cannot be had."""
-
-    def astype(self, *args, **kwargs):
-        raise KeyboardInterrupt
-
-
-@pytest.mark.parametrize("pair", [("a", "c"), ("b", "c"), ("a", "b")])
-def test_interrupted_pair_is_absent_and_others_are_intact(tmp_path, pair):
-    path = tmp_path / "matches.h5"
-    write_matches(path, ("a", "d"), np.array([1, 0]), np.ones(2))
-    write_matches(path, ("a", "b"), np.array([1, 0]), np.ones(2))
-    with pytest.raises(KeyboardInterrupt):
-        write_matches(path, pair, np.array([0]), np.ones(1).view(Interrupting))
-    with reading(path) as file:
-        assert names_to_pair(*pair) not in file
-        np.testing.assert_array_equal(read_matches(file, "a", "d"), [[0, 1], [1, 0]])
-    write_matches(path, pair, np.array([0]), np.ones(1))
-    with reading(path) as file:
-        np.testing.assert_array_equal(read_matches(file, *pair), [[0, 0]])
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hloc_files import write_global
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conftest import one_line_error
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.global_features import write_global
 from disk_hloc.io.pairs import Pair, read_pairs
 from disk_hloc.stages import describe, extract, retrieve
 

@@ -1,0 +1,263 @@
+"""A file of records that survives being killed at any moment: what is not yet a whole HDF5 file.
+
+Records are only ever added, at the end, each with its length and a checksum. Whatever happens,
+those that were written before stay, and a torn one is known by its checksum and dropped.
+docs/stores.md tells why.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import KeysView, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..errors import Busy, DiskHlocError
+from ..log import logger
+
+# Before each record: this, the payload's length in bytes, and the checksum of both.
+_MAGIC = b"DHJ1"
+_FRAME = struct.Struct("<4sQI")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An array and where it goes.
+
+    Attributes:
+        path: in the HDF5 file, with ``/``.
+        array: of any shape and numeric dtype.
+        attributes: numbers or strings.
+    """
+
+    path: str
+    array: np.ndarray
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """Records by their names, in a file that one process at a time can open.
+
+    Attributes:
+        path: the file.
+        header: what :meth:`restart` noted.
+        dropped: how many bytes were no whole records, and are gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create a journal.
+
+        Raises:
+            Busy: another process has it open.
+            DiskHlocError: it cannot be opened, or is something else.
+        """
+        self.path = path
+        self.header: dict[str, Any] = {}
+        self.dropped = 0
+        self._places: dict[str, tuple[int, int, int]] = {}
+        self._end = 0
+        self._unsynced = False
+        try:
+            self._file = _open_alone(path)
+        except OSError as error:
+            raise DiskHlocError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            self._scan()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    @property
+    def names(self) -> KeysView[str]:
+        """Of the records, in the order in which they were added first."""
+        return self._places.keys()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file."""
+        return self._end
+
+    def restart(self, header: Mapping[str, Any]) -> None:
+        """Drop all records, and note something about those to come."""
+        os.ftruncate(self._file, 0)
+        self._end = 0
+        self._places.clear()
+        self.header = dict(header)
+        self._append(json.dumps({"header": self.header}).encode() + b"\n")
+        self.sync()
+
+    def append(self, name: str, datasets: Sequence[Dataset]) -> None:
+        """Add a record. A later one of the same name takes an earlier one's place.
+
+        Raises:
+            DiskHlocError: the disk is full or cannot be written; all earlier records are kept.
+        """
+        arrays = [np.asarray(dataset.array) for dataset in datasets]
+        description = {
+            "name": name,
+            "datasets": [
+                [dataset.path, array.dtype.str, array.shape, dict(dataset.attributes)]
+                for dataset, array in zip(datasets, arrays, strict=True)
+            ],
+        }
+        payload = b"".join(
+            [json.dumps(description).encode(), b"\n", *(array.tobytes() for array in arrays)]
+        )
+        self._places[name] = self._append(payload)
+
+    def read(self, name: str) -> list[Dataset]:
+        """A record's content.
+
+        Raises:
+            DiskHlocError: it cannot be read, or is not what was written.
+        """
+        offset, length, checksum = self._places[name]
+        try:
+            payload = os.pread(self._file, length, offset)
+        except OSError as error:
+            raise DiskHlocError(f"{self.path} cannot be read: {error.strerror}") from error
+        if _checksum(payload) != checksum:
+            raise DiskHlocError(
+                f"{self.path} does not hold any more what was written of {name}: the disk may be "
+                "failing; run the same command again, which makes anew what is lost"
+            )
+        end = payload.index(b"\n") + 1
+        datasets = []
+        for path, dtype, shape, attributes in json.loads(payload[:end])["datasets"]:
+            count = int(np.prod(shape, dtype=np.int64))
+            array = np.frombuffer(payload, np.dtype(dtype), count, end).reshape(shape)
+            datasets.append(Dataset(path, array, attributes))
+            end += array.nbytes
+        return datasets
+
+    def sync(self) -> None:
+        """Wait until the disk has all records, so that they survive a power failure, too."""
+        if self._unsynced:
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise self._cannot_write(error) from error
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Let others open the file."""
+        os.close(self._file)
+
+    def remove(self) -> None:
+        """Delete the file, which others then can make anew."""
+        self.path.unlink()
+        self.close()
+
+    def _append(self, payload: bytes) -> tuple[int, int, int]:
+        """Offset, length and checksum of the payload in the file."""
+        checksum = _checksum(payload)
+        record = memoryview(_FRAME.pack(_MAGIC, len(payload), checksum) + payload)
+        written = 0
+        try:
+            while written < len(record):
+                written += os.pwrite(self._file, record[written:], self._end + written)
+        except OSError as error:
+            os.ftruncate(self._file, self._end)
+            raise self._cannot_write(error) from error
+        place = (self._end + _FRAME.size, len(payload), checksum)
+        self._end += len(record)
+        self._unsynced = True
+        return place
+
+    def _scan(self) -> None:
+        """Find the records, and cut off what is not whole."""
+        size = os.fstat(self._file).st_size
+        progress = tqdm(
+            total=size, desc=f"Check {self.path.name}", unit="B", unit_scale=True, delay=2
+        )
+        offset = 0
+        with progress:
+            while offset + _FRAME.size <= size:
+                magic, length, checksum = _FRAME.unpack(os.pread(self._file, _FRAME.size, offset))
+                following = offset + _FRAME.size + length
+                if magic != _MAGIC or following > size:
+                    break
+                payload = os.pread(self._file, length, offset + _FRAME.size)
+                if _checksum(payload) == checksum:
+                    self._note(payload, (offset + _FRAME.size, length, checksum))
+                    self._end = following
+                progress.update(following - offset)
+                offset = following
+        start_of_file = os.pread(self._file, len(_MAGIC), 0)
+        # A power failure may leave zeros.
+        if not self._end and start_of_file.strip(b"\0") not in (b"", _MAGIC[: len(start_of_file)]):
+            raise DiskHlocError(
+                f"{self.path} is no journal of unfinished work: remove it, or give another file"
+            )
+        self.dropped = size - self._end
+        if self.dropped:
+            os.ftruncate(self._file, self._end)
+            logger.info(
+                "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
+            )
+
+    def _note(self, payload: bytes, place: tuple[int, int, int]) -> None:
+        description = json.loads(payload[: payload.index(b"\n")])
+        if "header" in description:
+            self.header = description["header"]
+        else:
+            self._places[description["name"]] = place
+
+    def _cannot_write(self, error: OSError) -> DiskHlocError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskHlocError(
+                f"the disk of {self.path.parent} is full: all that is done is kept in "
+                f"{self.path.name}; make room and run the same command again"
+            )
+        return DiskHlocError(
+            f"{self.path} cannot be written ({error.strerror}): what was done before is kept; run "
+            "the same command again once the disk is well"
+        )
+
+
+def _checksum(payload: bytes) -> int:
+    """CRC-32 of the length and the payload; with the length, it is not 0 where all is 0."""
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<Q", len(payload))))
+
+
+def _open_alone(path: Path) -> int:
+    """A file descriptor of a file that no other process has opened so."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _lock(file, path)
+            # It may have been removed by the process that had it, just before it was locked.
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _lock(file: int, path: Path) -> None:
+    if sys.platform == "win32":  # no such lock, and no promise
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Busy(
+            f"another process is writing {path.with_suffix('')}: wait for it, or give another file"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        logger.warning("the file system of %s has no locks: run one process at a time", path)

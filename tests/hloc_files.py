@@ -1,0 +1,32 @@
+"""Entries of hloc's files written straight into them, as any other program would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from disk_hloc.io.features import feature_entry
+from disk_hloc.io.global_features import global_entry
+from disk_hloc.io.matches import match_entry
+from disk_hloc.io.pairs import Pair
+from disk_hloc.io.store import put
+
+
+def write_features(
+    path: Path, name: str, features: Mapping[str, np.ndarray], uncertainty: float
+) -> None:
+    with h5py.File(path, "a", libver="latest") as file:
+        put(file, *feature_entry(name, features, uncertainty))
+
+
+def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> None:
+    with h5py.File(path, "a", libver="latest") as file:
+        put(file, *match_entry(pair, matches0, scores0))
+
+
+def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
+    with h5py.File(path, "a", libver="latest") as file:
+        put(file, *global_entry(name, descriptor))
