@@ -10,6 +10,12 @@ import pytest
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--kills", type=int, default=24, help="how often tests/test_kills.py kills (default 24)"
+    )
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real photos beside the checkout; absent, the test is skipped, but not in CI."""

@@ -49,7 +49,7 @@ class Journal:
 
     Attributes:
         path: the file.
-        header: what :meth:`restart` noted.
+        header: what :meth:`restart` and :meth:`note` noted.
         dropped: how many bytes were no whole records, and are gone.
     """
 
@@ -91,7 +91,12 @@ class Journal:
         os.ftruncate(self._file, 0)
         self._end = 0
         self._places.clear()
-        self.header = dict(header)
+        self.header = {}
+        self.note(header)
+
+    def note(self, header: Mapping[str, Any]) -> None:
+        """Note more, at once and for good."""
+        self.header = {**self.header, **header}
         self._append(json.dumps({"header": self.header}).encode() + b"\n")
         self.sync()
 
@@ -188,7 +193,7 @@ class Journal:
                     break
                 payload = os.pread(self._file, length, offset + _FRAME.size)
                 if _checksum(payload) == checksum:
-                    self._note(payload, (offset + _FRAME.size, length, checksum))
+                    self._take(payload, (offset + _FRAME.size, length, checksum))
                     self._end = following
                 progress.update(following - offset)
                 offset = following
@@ -205,7 +210,7 @@ class Journal:
                 "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
             )
 
-    def _note(self, payload: bytes, place: tuple[int, int, int]) -> None:
+    def _take(self, payload: bytes, place: tuple[int, int, int]) -> None:
         description = json.loads(payload[: payload.index(b"\n")])
         if "header" in description:
             self.header = description["header"]

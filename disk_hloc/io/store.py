@@ -204,7 +204,7 @@ def writing(
             store.finish()
         names = sorted(journal.names)
         if names or base is None:
-            _make(path, base, mine, libver, names, journal.read, journal.num_bytes)
+            _make(path, base, mine, libver, names, journal.read, journal)
 
 
 def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False) -> Path:
@@ -251,7 +251,8 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
             "latest",
             sorted(part_of),
             lambda name: journal.read(name) if part_of[name] == journal.path else read(name),
-            sum(part.stat().st_size for part in parts) + journal.num_bytes,
+            journal,
+            sum(_size(part) for part in parts),
         )
     return path
 
@@ -275,7 +276,9 @@ def _alone(path: Path) -> Iterator[Journal]:
 def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | None:
     """The file to add to, once it and the journal are known to agree with the conf."""
     unfinished = len(journal.names)
-    if overwrite or not unfinished:
+    # All is in the file already if it ended between the two: the file has its name, no journal.
+    spent = path.exists() and journal.header.get("made") == _identity(path)
+    if overwrite or not unfinished or spent:
         journal.restart({"conf": conf, "anew": overwrite})
     elif journal.header.get("conf") != conf:
         raise DiskHlocError(
@@ -302,12 +305,14 @@ def _make(
     libver: str,
     names: Sequence[str],
     read: Callable[[str], list[Dataset]],
-    num_bytes: int,
+    journal: Journal,
+    num_bytes: int = 0,
 ) -> None:
     """Make the file of entries, and of ``base`` where there is one."""
     # Of one name, so that what a kill leaves is replaced by the next run.
     with replaced(path, path.with_name(f".{path.name}.partial")) as partial:
-        require_space(path, num_bytes + _ENTRY_BYTES * len(names) + _size(base))
+        num_bytes += journal.num_bytes + _size(base) + _ENTRY_BYTES * len(names)
+        require_space(path, num_bytes)
         try:
             if base is not None:
                 shutil.copyfile(base, partial)
@@ -320,8 +325,9 @@ def _make(
             reason = " ".join(str(error).split())
             raise DiskHlocError(
                 f"{path} cannot be written ({reason}): all that is done is kept in "
-                f"{journal_path(path).name}; mend this and run the same command again"
+                f"{journal.path.name}; mend this and run the same command again"
             ) from error
+        journal.note({"made": _identity(partial)})
 
 
 def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
@@ -336,6 +342,12 @@ def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
         stored = file.create_dataset(dataset.path, data=dataset.array)
         for key, value in dataset.attributes.items():
             stored.attrs[key] = value
+
+
+def _identity(path: Path) -> list[int]:
+    """What stays when a file is renamed, and is another's for another file."""
+    status = path.stat()
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def _size(path: Path | None) -> int:
