@@ -63,7 +63,8 @@ class Journal:
         self.path = path
         self.header: dict[str, Any] = {}
         self.dropped = 0
-        self._places: dict[str, tuple[int, int, int]] = {}
+        # Where records begin; no more, since there may be millions.
+        self._places: dict[str, int] = {}
         self._end = 0
         self._unsynced = False
         try:
@@ -125,12 +126,11 @@ class Journal:
         Raises:
             DiskHlocError: it cannot be read, or is not what was written.
         """
-        offset, length, checksum = self._places[name]
         try:
-            payload = os.pread(self._file, length, offset)
+            payload = self._read(self._places[name])
         except OSError as error:
             raise DiskHlocError(f"{self.path} cannot be read: {error.strerror}") from error
-        if _checksum(payload) != checksum:
+        if payload is None:
             raise DiskHlocError(
                 f"{self.path} does not hold any more what was written of {name}: the disk may be "
                 "failing; run the same command again, which makes anew what is lost"
@@ -162,10 +162,10 @@ class Journal:
         self.path.unlink()
         self.close()
 
-    def _append(self, payload: bytes) -> tuple[int, int, int]:
-        """Offset, length and checksum of the payload in the file."""
-        checksum = _checksum(payload)
-        record = memoryview(_FRAME.pack(_MAGIC, len(payload), checksum) + payload)
+    def _append(self, payload: bytes) -> int:
+        """Where the record begins in the file."""
+        start = self._end
+        record = memoryview(_FRAME.pack(_MAGIC, len(payload), _checksum(payload)) + payload)
         written = 0
         try:
             while written < len(record):
@@ -173,10 +173,15 @@ class Journal:
         except OSError as error:
             os.ftruncate(self._file, self._end)
             raise self._cannot_write(error) from error
-        place = (self._end + _FRAME.size, len(payload), checksum)
         self._end += len(record)
         self._unsynced = True
-        return place
+        return start
+
+    def _read(self, start: int) -> bytes | None:
+        """The payload of a record; None if it is not what was written."""
+        _, length, checksum = _FRAME.unpack(os.pread(self._file, _FRAME.size, start))
+        payload = os.pread(self._file, length, start + _FRAME.size)
+        return payload if _checksum(payload) == checksum else None
 
     def _scan(self) -> None:
         """Find the records, and cut off what is not whole."""
@@ -187,13 +192,13 @@ class Journal:
         offset = 0
         with progress:
             while offset + _FRAME.size <= size:
-                magic, length, checksum = _FRAME.unpack(os.pread(self._file, _FRAME.size, offset))
+                magic, length, _ = _FRAME.unpack(os.pread(self._file, _FRAME.size, offset))
                 following = offset + _FRAME.size + length
                 if magic != _MAGIC or following > size:
                     break
-                payload = os.pread(self._file, length, offset + _FRAME.size)
-                if _checksum(payload) == checksum:
-                    self._take(payload, (offset + _FRAME.size, length, checksum))
+                payload = self._read(offset)
+                if payload is not None:
+                    self._take(payload, offset)
                     self._end = following
                 progress.update(following - offset)
                 offset = following
@@ -210,7 +215,7 @@ class Journal:
                 "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
             )
 
-    def _take(self, payload: bytes, place: tuple[int, int, int]) -> None:
+    def _take(self, payload: bytes, place: int) -> None:
         description = json.loads(payload[: payload.index(b"\n")])
         if "header" in description:
             self.header = description["header"]
