@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
@@ -10,6 +10,7 @@ import numpy as np
 
 from disk_hloc.io.features import feature_entry
 from disk_hloc.io.global_features import global_entry
+from disk_hloc.io.journal import Dataset
 from disk_hloc.io.matches import match_entry
 from disk_hloc.io.pairs import Pair
 from disk_hloc.io.store import put
@@ -18,15 +19,19 @@ from disk_hloc.io.store import put
 def write_features(
     path: Path, name: str, features: Mapping[str, np.ndarray], uncertainty: float
 ) -> None:
-    with h5py.File(path, "a", libver="latest") as file:
-        put(file, *feature_entry(name, features, uncertainty))
+    _put(path, *feature_entry(name, features, uncertainty))
 
 
 def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> None:
-    with h5py.File(path, "a", libver="latest") as file:
-        put(file, *match_entry(pair, matches0, scores0))
+    _put(path, *match_entry(pair, matches0, scores0))
 
 
 def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
+    _put(path, *global_entry(name, descriptor))
+
+
+def _put(path: Path, name: str, datasets: Sequence[Dataset]) -> None:
     with h5py.File(path, "a", libver="latest") as file:
-        put(file, *global_entry(name, descriptor))
+        if name in file:
+            del file[name]
+        put(file, name, datasets)

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s, h5t
 from tqdm import tqdm
 
 from ..errors import DiskHlocError
@@ -39,6 +41,12 @@ WAITING = 16
 _MARGIN_BYTES = 1 << 20
 _ENTRY_BYTES = 2048
 _PARTS_AT_ONCE = 64
+
+_WITH_GROUPS = h5p.create(h5p.LINK_CREATE)
+_WITH_GROUPS.set_create_intermediate_group(True)
+_WITH_GROUPS.set_char_encoding(h5t.CSET_UTF8)
+_UNTIMED = h5p.create(h5p.DATASET_CREATE)
+_UNTIMED.set_obj_track_times(False)
 
 
 @contextmanager
@@ -320,7 +328,10 @@ def _make(
                 if len(file) == 0:
                     file.attrs[CONF_ATTRIBUTE] = conf
                 for name in tqdm(names, desc=f"Write {path.name}", unit="entry", delay=2):
-                    put(file, name, read(name))
+                    datasets = read(name)
+                    if base is not None and datasets and name in file:
+                        del file[name]
+                    put(file, name, datasets)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise DiskHlocError(
@@ -331,17 +342,19 @@ def _make(
 
 
 def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
-    """Write one entry into an open file, in place of one of the same name."""
+    """Write a new entry into an open file."""
     if not datasets:
         file.require_group(name)
-        return
-    if name in file:
-        del file[name]
-    # By name, as HDF5 lists them, so that a file is the same whether it was joined or not.
+    # By name, as HDF5 lists them, so that a file is the same whether it was joined or not. With
+    # h5py's create_dataset, which makes each group on the way by itself, it takes thrice the time.
     for dataset in sorted(datasets, key=lambda dataset: dataset.path):
-        stored = file.create_dataset(dataset.path, data=dataset.array)
+        array = np.asarray(dataset.array, order="C")
+        space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
+        dtype = h5t.py_create(array.dtype, logical=True)
+        stored = h5d.create(file.id, dataset.path.encode(), dtype, space, _UNTIMED, _WITH_GROUPS)
+        stored.write(h5s.ALL, h5s.ALL, array)
         for key, value in dataset.attributes.items():
-            stored.attrs[key] = value
+            h5py.Dataset(stored).attrs[key] = value
 
 
 def _identity(path: Path) -> list[int]:
