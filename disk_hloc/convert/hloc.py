@@ -8,13 +8,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DiskHlocError, listing
 from ..io import release
 from ..io.features import list_keypoints
-from ..io.images import SUFFIXES
+from ..io.images import SUFFIXES, ImageReadError, image_size
 from ..io.matches import names_to_pair, require_distinct_groups
 from ..io.pairs import require_plain_names, write_pairs
 from ..io.store import reading
@@ -214,8 +213,6 @@ def _image_size(image_dir: Path | None, name: str) -> np.ndarray:
     if image_dir is None:
         raise DiskHlocError(f"the size of {name} is not known: give the photos with --images")
     try:
-        with Image.open(image_dir / name) as image:
-            return np.array(image.size)
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}") from error
+        return np.array(image_size(image_dir / name))
+    except ImageReadError as error:
+        raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error

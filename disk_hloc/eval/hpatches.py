@@ -33,6 +33,7 @@ from ..io.features import read_keypoints, require_features
 from ..io.matches import read_matches
 from ..io.pairs import Pair
 from ..io.store import reading
+from ..io.text import read_text
 from . import stereo
 
 Figures = dict[str, Any]
@@ -102,8 +103,8 @@ def read_homography(path: Path) -> np.ndarray:
         DiskHlocError: the file cannot be read, or is no invertible matrix of that shape.
     """
     try:
-        matrix = np.array(path.read_text(encoding="utf-8").split(), np.float64)
-    except (OSError, ValueError) as error:
+        matrix = np.array(read_text(path, "the homography").split(), np.float64)
+    except ValueError as error:
         raise DiskHlocError(f"cannot read the homography {path}: {error}") from error
     if matrix.size != 9 or not np.isfinite(matrix).all():
         matrix = np.zeros(9)

@@ -17,7 +17,9 @@ import pycolmap
 
 from ..errors import DiskHlocError
 from .colmap import camera_object
+from .names import require_relative
 from .pairs import Pair
+from .text import read_lines
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,10 @@ def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
     """The pairs of a file in their order.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds no pair, or a line is none.
+        DiskHlocError: the file cannot be read, holds no pair, a line is none, or a name leads out
+            of the folder of the images.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DiskHlocError(f"cannot read the pairs {path}: {error}") from error
+    lines = read_lines(path, "the pairs")
     pairs = []
     for number, line in enumerate(lines, start=1):
         words = line.split()
@@ -68,7 +68,10 @@ def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
         if (intrinsics[:, [0, 1], [0, 1]] <= 0).any():
             raise DiskHlocError(f"{path}, line {number}: a K has no focal length")
         camera0, camera1 = (_camera(k) for k in intrinsics)
-        names = (words[0], words[1])
+        names = (
+            require_relative(words[0], f"{path}, line {number}"),
+            require_relative(words[1], f"{path}, line {number}"),
+        )
         pairs.append(CalibratedPair(names, camera0, camera1, rotation, transform[:3, 3]))
     if not pairs:
         raise DiskHlocError(f"{path} holds no pair")

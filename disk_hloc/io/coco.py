@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ..errors import DiskHlocError
+from .text import read_text
 
 Size = tuple[int, int]
 # (image name, size) -> (H, W) bool, True on the object, for each object; None if not in the file.
@@ -44,8 +45,9 @@ def read_coco(
             from the function, for an object without segmentation or with a broken one.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_text(path, "the COCO file"))
+    # Brackets in brackets without end exhaust the stack.
+    except (ValueError, RecursionError) as error:
         raise DiskHlocError(f"cannot read the COCO file {path}: {error}") from error
     try:
         images, annotations, categories = _parts(content)

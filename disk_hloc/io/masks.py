@@ -13,6 +13,7 @@ is kept if the mask keeps that pixel. A keypoint outside the image is not.
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from PIL import Image
 from ..errors import DiskHlocError
 from ..log import logger
 from .coco import read_coco
-from .images import SUFFIXES
+from .images import SUFFIXES, ImageReadError, opened
 
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]  # width, height
@@ -49,6 +50,22 @@ ASPECT_TOLERANCE = 0.01
 # Lossy formats have no clean black.
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LOSSY_THRESHOLD = 128
+# What Pillow raises of files that are broken in one way or another.
+_UNREADABLE = (
+    ImageReadError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    Image.DecompressionBombError,
+)
 
 
 class Masks:
@@ -221,9 +238,11 @@ def read_mask(path: Path, invert: bool = False, ignore_labels: Iterable[int] | N
         DiskHlocError: the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
+            if image is None:
+                raise ImageReadError("no image")
             values = _labels(image) if ignore_labels is not None else _gray(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"the mask {path} cannot be read: {reason}") from error
     if ignore_labels is not None:

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DiskHlocError
+from .names import require_relative
 from .replace import replace_text
+from .text import read_lines
 
 Pair = tuple[str, str]
 
@@ -15,12 +17,10 @@ def read_pairs(path: Path) -> list[Pair]:
     """The pairs of a file in their order, each unordered pair once.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds no pair, or a line is not two names.
+        DiskHlocError: the file cannot be read, holds no pair, a line is not two names, or a name
+            leads out of the folder of the images.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DiskHlocError(f"cannot read the pairs {path}: {error}") from error
+    lines = read_lines(path, "the pairs")
     pairs: dict[frozenset[str], Pair] = {}
     for number, line in enumerate(lines, start=1):
         names = line.split()
@@ -31,6 +31,7 @@ def read_pairs(path: Path) -> list[Pair]:
                 f"{path}, line {number}: {line.strip()!r} is not two names; a name with white "
                 "space cannot be written in this format, so rename the image"
             )
+        names = [require_relative(name, f"{path}, line {number}") for name in names]
         if names[0] == names[1]:
             raise DiskHlocError(f"{path}, line {number}: {names[0]} is paired with itself")
         pairs.setdefault(frozenset(names), (names[0], names[1]))

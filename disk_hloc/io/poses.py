@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DiskHlocError
+from .names import require_relative
 from .pairs import require_plain_names
+from .text import read_lines
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ def read_poses(path: Path) -> dict[str, Pose]:
     """Image name -> pose.
 
     Raises:
-        DiskHlocError: the file cannot be read, or a line is not a name and seven numbers.
+        DiskHlocError: the file cannot be read, a line is not a name and seven numbers, or a name
+            leads out of the folder of the images.
     """
     poses: dict[str, Pose] = {}
     for number, words in _lines(path):
@@ -59,11 +62,15 @@ def read_poses(path: Path) -> dict[str, Pose]:
             values = np.array([float(word) for word in words[1:]])
         except ValueError:
             values = np.zeros(0)
-        if len(values) != 7 or not np.isfinite(values).all() or not values[:4].any():
+        quaternion = values[:4]
+        with np.errstate(over="ignore"):
+            norm = np.linalg.norm(quaternion)
+        if len(values) != 7 or not np.isfinite([norm, *values]).all() or norm == 0:
             raise DiskHlocError(f"{path}, line {number}: not `name qw qx qy qz tx ty tz`")
-        if words[0] in poses:
-            raise DiskHlocError(f"{path}, line {number}: a second pose of {words[0]}")
-        poses[words[0]] = Pose(values[:4] / np.linalg.norm(values[:4]), values[4:])
+        name = require_relative(words[0], f"{path}, line {number}")
+        if name in poses:
+            raise DiskHlocError(f"{path}, line {number}: a second pose of {name}")
+        poses[name] = Pose(quaternion / norm, values[4:])
     return poses
 
 
@@ -98,10 +105,7 @@ def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DiskHlocError(f"cannot read {path}: {error}") from error
+    lines = read_lines(path, "the file")
     return [
         (number, line.split())
         for number, line in enumerate(lines, start=1)

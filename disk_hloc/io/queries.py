@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 
 from ..errors import DiskHlocError, listing
 from ..log import logger
+from .names import require_relative
+from .text import read_lines
 
 
 def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
@@ -20,19 +23,16 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
         pattern: a file, or a pattern such as ``queries/*_with_intrinsics.txt``.
 
     Raises:
-        DiskHlocError: no file, one that cannot be read, or none with intrinsics.
+        DiskHlocError: no file, one that cannot be read, none with intrinsics, or a name that leads
+            out of the folder of the images.
     """
-    paths = [pattern] if pattern.is_file() else sorted(pattern.parent.glob(pattern.name))
+    paths = [pattern] if pattern.is_file() else _matching(pattern)
     if not paths:
         raise DiskHlocError(f"no list of queries is called {pattern}")
     queries: dict[str, pycolmap.Camera] = {}
     broken = []
     for path in paths:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DiskHlocError(f"cannot read the queries {path}: {error}") from error
-        for line in lines:
+        for number, line in enumerate(read_lines(path, "the queries"), start=1):
             words = line.split()
             if not words or words[0].startswith("#"):
                 continue
@@ -40,7 +40,7 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
             if camera is None:
                 broken.append(words[0])
             else:
-                queries[words[0]] = camera
+                queries[require_relative(words[0], f"{path}, line {number}")] = camera
     form = "`name MODEL width height parameters...`"
     if not queries:
         raise DiskHlocError(
@@ -53,6 +53,13 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
     return queries
 
 
+def _matching(pattern: Path) -> list[Path]:
+    try:
+        return sorted(pattern.parent.glob(pattern.name))
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DiskHlocError(f"cannot look for the queries {pattern}: {error}") from error
+
+
 def _camera(words: list[str]) -> pycolmap.Camera | None:
     if len(words) < 4 or words[0] not in pycolmap.CameraModelId.__members__:
         return None
@@ -63,21 +70,21 @@ def _camera(words: list[str]) -> pycolmap.Camera | None:
             height=int(words[2]),
             params=[float(word) for word in words[3:]],
         )
-    except ValueError:
+    except (ValueError, TypeError, OverflowError):
+        # pycolmap's words for a size that is negative or beyond 64 bits.
         return None
-    return camera if camera.verify_params() else None
+    usable = camera.verify_params() and camera.width > 0 and camera.height > 0
+    return camera if usable and np.isfinite(camera.params).all() else None
 
 
 def read_retrieval(path: Path) -> dict[str, list[str]]:
     """Query name -> names of its retrieved images, in their order, each once.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds nothing, or a line is not two names.
+        DiskHlocError: the file cannot be read, holds nothing, a line is not two names, or a name
+            leads out of the folder of the images.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DiskHlocError(f"cannot read the retrieved pairs {path}: {error}") from error
+    lines = read_lines(path, "the retrieved pairs")
     retrieved: dict[str, dict[str, None]] = {}
     for number, line in enumerate(lines, start=1):
         names = line.split()
@@ -85,7 +92,8 @@ def read_retrieval(path: Path) -> dict[str, list[str]]:
             continue
         if len(names) != 2:
             raise DiskHlocError(f"{path}, line {number}: {line.strip()!r} is not two names")
-        retrieved.setdefault(names[0], {})[names[1]] = None
+        query, image = (require_relative(name, f"{path}, line {number}") for name in names)
+        retrieved.setdefault(query, {})[image] = None
     if not retrieved:
         raise DiskHlocError(f"{path} holds no pair")
     return {query: list(names) for query, names in retrieved.items()}

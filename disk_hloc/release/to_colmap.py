@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pycolmap
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from ..errors import DiskHlocError
 from ..io import release as files
 from ..io.colmap import create_database
+from ..io.images import ImageReadError, image_size
 from ..io.masks import Masks, keep_keypoints
 from ..io.store import reading, require_space
 from ..log import logger
@@ -152,8 +152,6 @@ def _write_matches(
 def _size(path: Path) -> tuple[int, int]:
     """Width and height of an image as stored."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
-        raise DiskHlocError(f"{path} cannot be read: {reason}") from error
+        return image_size(path)
+    except ImageReadError as error:
+        raise DiskHlocError(f"{path} cannot be read: {error}") from error

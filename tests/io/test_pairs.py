@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import given, settings
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.names import is_relative
 from disk_hloc.io.pairs import nearby_order, read_pairs, require_plain_names, write_pairs
 
 plain_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).filter(
-    lambda name: name.split() == [name]
+    lambda name: (
+        name.split() == [name] and is_relative(name) and PurePosixPath(name).as_posix() == name
+    )
 )
 pair_lists = st.lists(
     st.tuples(plain_names, plain_names).filter(lambda pair: pair[0] != pair[1]),

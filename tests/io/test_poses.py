@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import numpy as np
 import pycolmap
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.names import is_relative
 from disk_hloc.io.poses import Pose, read_camera, read_poses, write_poses
 
 numbers = st.floats(-1, 1, allow_subnormal=False)
@@ -19,7 +22,9 @@ poses = st.builds(
     st.tuples(*[st.floats(-1e6, 1e6, allow_subnormal=False)] * 3),
 )
 names = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8).filter(
-    lambda name: not name.startswith("#")
+    lambda name: (
+        not name.startswith("#") and is_relative(name) and PurePosixPath(name).as_posix() == name
+    )
 )
 
 
