@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -21,15 +22,27 @@ from .cli_localization import (
     pipeline_app,
     triangulate,
 )
-from .errors import DiskHlocError, UnreadableImages
+from .errors import (
+    DESCRIPTIONS,
+    DiskHlocError,
+    Exit,
+    SkippedImages,
+    UnreadableImages,
+    of_the_machine,
+    skipped,
+)
 from .log import logger, show_logs
 from .mask_options import mask_options
+from .on_error_option import OnError, OnErrorOption
 from .release.cli import app as release_app
 
 # The stages are imported in the commands, so that --help does not wait for torch.
 
 app = typer.Typer(
     help="DISK local features for 3D reconstruction and visual localization.",
+    epilog="Exit codes: "
+    + "; ".join(f"{code.value} {words}" for code, words in DESCRIPTIONS.items())
+    + ".",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -91,11 +104,16 @@ def extract(
         Path | None, typer.Option(help="File of image names, one a line; else all photos.")
     ] = None,
     preview: Preview = None,
+    on_error: OnErrorOption = OnError.skip,
     overwrite: Overwrite = False,
     device: Device = "auto",
     masks: dict[str, Any] | None = None,
 ) -> None:
-    """Extract features from photos. Run again to resume."""
+    """Extract features from photos. Run again to resume.
+
+    Photos are taken as they are stored: a rotation in their EXIF data is not applied, as by hloc
+    and COLMAP. One of more than 2^29 pixels is skipped: DISK_HLOC_MAX_PIXELS says otherwise.
+    """
     from . import confs
     from .stages import extract as stage
 
@@ -110,6 +128,7 @@ def extract(
             masks=masks,
             overwrite=overwrite,
             device=device,
+            on_error=on_error.value,
         )
     except UnreadableImages as error:
         unreadable = error
@@ -213,6 +232,7 @@ def reconstruct(
         bool, typer.Option(help="Adjust the model once more, with a robust loss.")
     ] = True,
     preview: Preview = None,
+    on_error: OnErrorOption = OnError.skip,
     overwrite: Overwrite = False,
     device: Device = "auto",
     verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
@@ -255,6 +275,7 @@ def reconstruct(
         masks=masks,
         overwrite=overwrite,
         device=device,
+        on_error=on_error.value,
         engine=engine.value,
         camera_mode=camera_mode.value,
         camera=camera,
@@ -266,8 +287,7 @@ def reconstruct(
     _preview(preview, masks, images, out / "features.h5")
     typer.echo(_table(summary))
     if summary["unreadable"]:
-        listed = "; ".join(f"{name} ({why})" for name, why in summary["unreadable"].items())
-        raise DiskHlocError(f"left out, since they could not be read: {listed}")
+        raise SkippedImages(skipped(summary["unreadable"]))
 
 
 @app.command()
@@ -401,18 +421,29 @@ def options(
 
 
 def main() -> None:
-    """Run the command; errors that the user can mend become one line and exit code 1."""
+    """Run the command; errors that the user can mend become one line, and an exit code."""
     show_logs()
     try:
         app()
     except DiskHlocError as error:
-        sys.exit(f"Error: {error}")
+        _end(str(error), error.exit_code)
     except SystemExit as end:
-        if end.code == 130:  # Typer's for Ctrl-C
+        if end.code == Exit.INTERRUPTED:  # Typer's for Ctrl-C
             logger.warning("Interrupted. What is done is kept: the same command goes on from here.")
         raise
-    except OSError as error:
-        sys.exit(f"Error: {' '.join(str(error).split())}")
+    except Exception as error:  # noqa: BLE001 - what is left is told from a bug here
+        reason = of_the_machine(error)
+        if reason is not None:
+            _end(reason, Exit.ERROR)
+        traceback.print_exc()
+        _end(f"a bug of disk_hloc {__version__}: please report it with the lines above", Exit.BUG)
+
+
+def _end(message: str, code: Exit) -> NoReturn:
+    """End with one line. What a name may have in it, be it a line's end, is written out."""
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
+    typer.echo(f"Error: {shown}", err=True)
+    sys.exit(code)
 
 
 def _preview(

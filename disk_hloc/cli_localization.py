@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from .errors import DiskHlocError, SkippedImages, skipped
 from .mask_options import mask_options
+from .on_error_option import OnError, OnErrorOption
 
 pairs_app = typer.Typer(
     help="Choose the pairs of images to match, or of queries and images to localize with.",
@@ -124,7 +126,6 @@ def retrieval(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
 ) -> None:
     """Every query with the images most like it, by their global descriptors."""
-    from .errors import DiskHlocError
     from .io.colmap import read_model
     from .stages import retrieve as stage
 
@@ -147,13 +148,17 @@ def describe(
     codebook: Annotated[
         Path | None, typer.Option(help="Take this codebook (.npz) instead of learning one.")
     ] = None,
+    on_error: OnErrorOption = OnError.skip,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
 ) -> None:
     """Describe each photo by one vector made of its features, to retrieve photos by."""
     from . import confs
     from .stages import describe as stage
 
-    stage.main(confs.find("global", conf), features, output, codebook=codebook, overwrite=overwrite)
+    stage.main(
+        confs.find("global", conf), features, output,
+        codebook=codebook, overwrite=overwrite, on_error=on_error.value,
+    )  # fmt: skip
 
 
 def triangulate(
@@ -255,6 +260,7 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
         num_loc: NumLoc = None,
         engine: EngineOption = Engine.auto,
         ground_truth: GroundTruth = None,
+        on_error: OnErrorOption = OnError.skip,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
         masks: dict[str, Any] | None = None,
@@ -266,11 +272,14 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
             dataset, outputs, conf=conf, extractor=extractor, matcher=matcher, retrieval=retrieval,
             num_covis=num_covis, num_loc=num_loc, engine=engine.value, masks=masks,
             ground_truth=ground_truth, overwrite=overwrite, device=device,
+            on_error=on_error.value,
         )  # fmt: skip
         errors = summary.pop("errors", None)
         typer.echo(json.dumps(summary, indent=2))
         if errors is not None:
             typer.echo(localization.text(errors))
+        if summary["unreadable"]:
+            raise SkippedImages(skipped(summary["unreadable"]))
 
     command.__doc__ = f"{description} Defaults are in configs/{conf}.yaml."
     return mask_options(command)

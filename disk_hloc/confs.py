@@ -10,9 +10,20 @@ from typing import Any
 import yaml
 
 from .errors import DiskHlocError
+from .io.names import require_relative
+from .io.text import read_text
 
 Conf = dict[str, Any]
 
+_NO_YAML = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    yaml.YAMLError,
+)
 _REQUIRED = {
     "extractors": ("output", "model", "preprocessing"),
     "matchers": ("output", "model"),
@@ -81,11 +92,7 @@ def read(kind: str, path: Path) -> Conf:
     Raises:
         DiskHlocError: the file is missing, not yaml, or lacks a key that ``kind`` needs.
     """
-    try:
-        conf = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error
+    conf = read_yaml(path)
     if not isinstance(conf, Mapping):
         raise DiskHlocError(f"{path} holds no conf: a mapping with {', '.join(_REQUIRED[kind])}")
     missing = [key for key in _REQUIRED[kind] if key not in conf]
@@ -95,7 +102,24 @@ def read(kind: str, path: Path) -> Conf:
         raise DiskHlocError(f"preprocessing of the conf {path} is no mapping")
     if not isinstance(conf["model"], Mapping) or "name" not in conf["model"]:
         raise DiskHlocError(f"the conf {path} lacks model: name")
+    if not isinstance(conf["output"], str):
+        raise DiskHlocError(f"output of the conf {path} is no text: a name for its files")
+    require_relative(conf["output"], f"output of the conf {path}")
     return dict(conf)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a yaml file of the user's holds: numbers, texts, lists and mappings, never code.
+
+    Raises:
+        DiskHlocError: the file is missing or not yaml, or asks for an object of Python's.
+    """
+    try:
+        return yaml.safe_load(read_text(path, "the conf"))
+    # Brackets in brackets without end exhaust the stack; a date of month 13 is a ValueError.
+    except _NO_YAML as error:
+        reason = " ".join(str(error).split())
+        raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error
 
 
 def _packaged(kind: str) -> dict[str, Conf]:

@@ -14,12 +14,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.eval import localization
 from disk_hloc.io.colmap import read_model
+from disk_hloc.io.names import require_relative
 from disk_hloc.io.nvm import read_nvm
 from disk_hloc.io.poses import read_poses
 from disk_hloc.log import logger
@@ -53,6 +52,7 @@ def main(
     ground_truth: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    on_error: str = "skip",
 ) -> dict[str, Any]:
     """Extract, triangulate in the SIFT model's poses, retrieve, match and localize.
 
@@ -72,10 +72,12 @@ def main(
         ground_truth: known poses of the queries, to compare with.
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
 
     Returns:
-        ``results`` (the file of poses), ``queries``, ``localized``, ``points3D``, and with known
-        poses ``errors`` (:func:`disk_hloc.eval.localization.evaluate`).
+        ``results`` (the file of poses), ``queries``, ``localized``, ``points3D``, ``unreadable``
+        (image name -> reason), and with known poses ``errors``
+        (:func:`disk_hloc.eval.localization.evaluate`).
 
     Raises:
         DiskHlocError: a part of the data set is missing, or whatever a stage says.
@@ -96,7 +98,9 @@ def main(
     title = f"{_short(conf_['extractor'])}+{_short(conf_['matcher'])}"
     options: dict[str, Any] = {"overwrite": overwrite, "device": device}
 
-    features = _extract(conf_["extractor"], images, outputs, masks, options)
+    features, unreadable = _extract(
+        conf_["extractor"], images, outputs, masks, {**options, "on_error": on_error}
+    )
     sift_model = dataset / conf_["model"] if "model" in conf_ else outputs / "sfm_sift"
     if "nvm" in conf_:
         sift_model.mkdir(exist_ok=True)
@@ -130,6 +134,7 @@ def main(
         "points3D": model.num_points3D(),
         "queries": len(log["queries"]),
         "localized": len(poses),
+        "unreadable": unreadable,
     }
     if truth:
         summary["errors"] = localization.evaluate(poses, truth)
@@ -143,18 +148,22 @@ def read_conf(name: str) -> dict[str, Any]:
     Raises:
         DiskHlocError: there is none, or it lacks a key.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else None
-    try:
-        text = (path or resources.files("disk_hloc.configs") / f"{name}.yaml").read_text("utf-8")
-        conf = yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DiskHlocError(f"cannot read the conf {name}: {error}") from error
+    if name.endswith((".yaml", ".yml")):
+        conf = confs.read_yaml(Path(name))
+    else:
+        with resources.as_file(resources.files("disk_hloc.configs") / f"{name}.yaml") as path:
+            conf = confs.read_yaml(path)
     needed = ["name", "images", "queries", "extractor", "matcher", "retrieval", "query_prefix"]
     missing = [key for key in needed if not isinstance(conf, dict) or key not in conf]
     if missing or not ("model" in conf or {"nvm", "intrinsics"} <= set(conf)):
         raise DiskHlocError(
             f"the conf {name} lacks {', '.join(missing) or 'model, or nvm and intrinsics'}"
         )
+    for key in ("name", "images", "model", "nvm", "intrinsics", "queries"):
+        if key in conf:
+            if not isinstance(conf[key], str):
+                raise DiskHlocError(f"{key} of the conf {name} is no text")
+            require_relative(conf[key], f"{key} of the conf {name}")
     return {"num_covis": 20, "num_loc": 50} | conf
 
 
@@ -181,18 +190,21 @@ def _extract(
     outputs: Path,
     masks: Mapping[str, Any] | None,
     options: dict[str, Any],
-) -> Path:
+) -> tuple[Path, dict[str, str]]:
+    """The features, and the images that are not among them: name -> reason."""
     conf = confs.find("extractors", name)
     features = outputs / f"{conf['output']}.h5"
     afterwards = masks is not None and conf["model"]["name"] != "disk"
     extracted = outputs / f"{conf['output']}_unmasked.h5" if afterwards else features
+    unreadable: dict[str, str] = {}
     try:
         extract.main(conf, images, extracted, masks=None if afterwards else masks, **options)
     except UnreadableImages as error:
         logger.warning("%s", error)
+        unreadable = error.reasons
     if masks is not None and afterwards:
         mask.main(masks, extracted, features, overwrite=True)
-    return features
+    return features, unreadable
 
 
 def _retrieve(

@@ -28,6 +28,7 @@ def main(
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    on_error: str = "skip",
     engine: str = "auto",
     camera_mode: str = "auto",
     camera: str | None = None,
@@ -50,6 +51,7 @@ def main(
             extract; features of hloc's own extractors are masked afterwards.
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
 
@@ -84,6 +86,7 @@ def main(
                 masks=None if mask_afterwards else masks,
                 overwrite=overwrite,
                 device=device,
+                on_error=on_error,
             )
         except UnreadableImages as error:
             unreadable = error.reasons

@@ -72,8 +72,8 @@ def test_reconstruct_prints_the_figures_of_its_summary(scene: Path, tmp_path: Pa
         assert str(summary[key]) in done.stdout
     assert len(pycolmap.Reconstruction(tmp_path / "out" / "sfm").cameras) == 1
     # The model is there, and so is the one image that could not be read.
-    assert done.returncode == 1
-    assert last_line(done).startswith("Error: left out")
+    assert done.returncode == 3
+    assert last_line(done).startswith("Error: 1 image could not be read and was left out: ")
     assert "broken.png" in last_line(done)
 
 

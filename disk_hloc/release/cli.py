@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..mask_options import mask_options
+from ..on_error_option import OnError, OnErrorOption
 
 # As in the main command, torch is imported in the commands.
 
@@ -73,6 +74,7 @@ def detect(
     detection_scores: Annotated[
         bool, typer.Option("--detection-scores", help="Write scores.h5 too.")
     ] = False,
+    on_error: OnErrorOption = OnError.skip,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
@@ -94,6 +96,7 @@ def detect(
         detection_scores=detection_scores,
         overwrite=overwrite,
         device=device,
+        on_error=on_error.value,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .. import device as devices
-from ..errors import DiskHlocError, UnreadableImages, listing
+from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from ..io import release as files
 from ..io.images import ImageReadError, read_image
 from ..io.store import writing
@@ -40,6 +40,7 @@ def main(
     detection_scores: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    on_error: str = "skip",
 ) -> Path:
     """Detect and describe the keypoints of a folder's photos.
 
@@ -63,6 +64,7 @@ def main(
         detection_scores: write ``scores.h5``, logits (``rng``: log-probabilities), too.
         overwrite: start anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        on_error: ``skip`` photos that cannot be read, or ``stop`` at the first.
 
     Returns:
         ``h5_dir``.
@@ -72,6 +74,7 @@ def main(
             made with other options.
         UnreadableImages: some photos cannot be read; the others are done.
     """
+    require_on_error(on_error)
     _check_options(height, width, window, n, desc_dim, mode)
     names = _list_photos(image_dir, image_extension)
     model = DISK({"weights": model_path, "precision": "float32"}).to(devices.resolve(device))
@@ -110,6 +113,8 @@ def main(
             try:
                 photo = read_image(image_dir / name)
             except ImageReadError as error:
+                if on_error == "stop":
+                    raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
                 failures[name] = str(error)
                 continue
             if height is None and any(side % STRIDE for side in photo.shape[:2]):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io.features import list_features
+from ..errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
+from ..io.features import descriptors_shape, list_features
 from ..io.global_features import (
     codebook_path,
     global_entry,
@@ -20,6 +20,7 @@ from ..io.global_features import (
     read_codebook,
     write_codebook,
 )
+from ..io.hdf5 import read
 from ..io.store import reading, writing
 from ..log import logger
 from ..models.vlad import describe, learn_codebook
@@ -36,6 +37,7 @@ def main(
     *,
     codebook: Path | None = None,
     overwrite: bool = False,
+    on_error: str = "skip",
 ) -> Path:
     """Describe each image of a features file by one vector, for retrieval.
 
@@ -52,11 +54,14 @@ def main(
             without it, one is learnt from these features. Only with the same codebook can the
             descriptors of two files be compared.
         overwrite: start the file and its codebook anew.
+        on_error: ``skip`` images whose descriptors cannot be read or are not finite, or ``stop`` at
+            the first.
 
     Returns:
         ``output``.
 
     Raises:
+        SkippedImages: some images have broken descriptors; all others are described.
         DiskHlocError: not our model, no features or none with descriptors, too few to learn from,
             a codebook that does not fit, no space, or a file made with another conf or codebook.
     """
@@ -66,11 +71,13 @@ def main(
             "own are extractors"
         )
     model = {**DEFAULT_MODEL, **conf["model"]}
+    require_on_error(on_error)
+    broken = _Broken(stop=on_error == "stop")
     shapes = _descriptor_shapes(feature_path)
     if output.exists() and output.samefile(feature_path):
         raise DiskHlocError(f"{output} is the features file: give another file to write to")
     done = set() if overwrite or not output.is_file() else _described(output)
-    book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite)
+    book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite, broken)
     made_with = {"model": model, "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
     with (
         reading(feature_path) as features,
@@ -85,15 +92,38 @@ def main(
                 "%d of %d images are described already", len(shapes) - len(todo), len(shapes)
             )
         for name in tqdm(todo, desc="Describe", unit="image", disable=not todo):
-            store.add(*global_entry(name, describe(features[name]["descriptors"][()], book)))
-    empty = [name for name in todo if shapes[name][1] == 0]
+            with broken.noted(name):
+                descriptors = read(features, f"{name}/descriptors", shapes[name])
+            # What a write raises is not of this image.
+            if name not in broken.reasons:
+                store.add(*global_entry(name, describe(descriptors, book)))
+    empty = [name for name in todo if shapes[name][1] == 0 and name not in broken.reasons]
     if empty:
         logger.warning(
             "%d images have no features and a descriptor of zeros, which retrieves nothing: %s",
             len(empty),
             listing(empty),
         )
+    if broken.reasons:
+        raise SkippedImages(skipped(broken.reasons, f" of {output}"))
     return output
+
+
+class _Broken:
+    """The images whose descriptors are broken: noted, or the end of all."""
+
+    def __init__(self, stop: bool) -> None:
+        self.stop = stop
+        self.reasons: dict[str, str] = {}
+
+    @contextmanager
+    def noted(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except DiskHlocError as error:
+            if self.stop:
+                raise
+            self.reasons[name] = str(error)
 
 
 def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
@@ -104,13 +134,7 @@ def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
     shapes: dict[str, tuple[int, int]] = {}
     with reading(feature_path) as file:
         for name in names:
-            stored = file[name].get("descriptors")
-            if not isinstance(stored, h5py.Dataset) or stored.ndim != 2:
-                raise DiskHlocError(
-                    f"{feature_path} has keypoints of {name} but no descriptors, so a dense "
-                    "matcher made it or it was cut: give the file that extracting wrote"
-                )
-            shapes[name] = stored.shape
+            shapes[name] = descriptors_shape(file, name)
     lengths = {length: name for name, (length, _) in shapes.items()}
     if len(lengths) > 1:
         listed = ", ".join(f"{length} of {name}" for length, name in lengths.items())
@@ -136,12 +160,13 @@ def _choose_codebook(
     output: Path,
     given: Path | None,
     overwrite: bool,
+    broken: _Broken,
 ) -> np.ndarray:
     """(K, D) the codebook given, else the one that is there, else a new one."""
     saved = codebook_path(output)
     source = given or (saved if saved.is_file() and not overwrite else None)
     if source is None:
-        sample = _sample(feature_path, shapes, model["max_descriptors"], model["seed"])
+        sample = _sample(feature_path, shapes, model["max_descriptors"], model["seed"], broken)
         logger.info("learning %d clusters from %d descriptors", model["clusters"], len(sample))
         return learn_codebook(sample, model["clusters"], model["seed"])
     book = read_codebook(source)
@@ -157,7 +182,11 @@ def _choose_codebook(
 
 
 def _sample(
-    feature_path: Path, shapes: Mapping[str, tuple[int, int]], at_most: int, seed: int
+    feature_path: Path,
+    shapes: Mapping[str, tuple[int, int]],
+    at_most: int,
+    seed: int,
+    broken: _Broken,
 ) -> np.ndarray:
     """(M, D) float32 descriptors, chosen at random from images chosen at random."""
     random = np.random.default_rng(seed)
@@ -166,10 +195,13 @@ def _sample(
     left = at_most
     with reading(feature_path) as file:
         for name in random.permutation(sorted(shapes)):
-            descriptors = file[name]["descriptors"][()].T
-            keep = random.permutation(len(descriptors))[: min(share, left)]
-            chosen.append(descriptors[keep].astype(np.float32))
-            left -= len(keep)
+            with broken.noted(str(name)):
+                descriptors = read(file, f"{name}/descriptors", shapes[str(name)]).T
+                keep = random.permutation(len(descriptors))[: min(share, left)]
+                chosen.append(descriptors[keep].astype(np.float32))
+                left -= len(keep)
             if left <= 0:
                 break
+    if not chosen:
+        raise DiskHlocError(f"not one image of {feature_path} has descriptors that can be read")
     return np.concatenate(chosen)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from .. import device as devices
 from .. import plugin
-from ..errors import DiskHlocError, UnreadableImages, listing
+from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from ..io.features import feature_entry, list_features
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
@@ -44,6 +44,7 @@ def main(
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
+    on_error: str = "skip",
 ) -> Path:
     """Extract features of the images of a folder.
 
@@ -59,14 +60,17 @@ def main(
             becomes no keypoint, so ``max_keypoints`` is spent on the others.
         overwrite: start the file anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
 
     Returns:
         ``feature_path``.
 
     Raises:
         UnreadableImages: some images could not be read; all others are in the file.
-        DiskHlocError: no images, no weights, no space, or a file made with another conf.
+        DiskHlocError: no images, no weights, no space, a file made with another conf, or an image
+            that cannot be read with ``on_error="stop"``; those before it are in the file.
     """
+    require_on_error(on_error)
     names = read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
     model_name = conf["model"]["name"]
     if model_name not in EXTRACTORS:
@@ -97,6 +101,8 @@ def main(
         def readable() -> Iterator[Photo]:
             for name, photo in progress:
                 if isinstance(photo, ImageReadError):
+                    if on_error == "stop":
+                        raise DiskHlocError(f"{image_dir / name} cannot be read: {photo}")
                     failures[name] = str(photo)
                 else:
                     yield photo

@@ -155,7 +155,8 @@ def test_a_codebook_of_many_images_is_learnt_from_a_part(
 ) -> None:
     monkeypatch.setattr(describe, "LEAST_PER_IMAGE", 30)
     shapes = {name: (128, 50 + i) for i, name in enumerate(NAMES)}
-    sample = describe._sample(features, shapes, 70, seed=0)
+    broken = describe._Broken(stop=True)
+    sample = describe._sample(features, shapes, 70, 0, broken)
     assert sample.shape == (70, 128)
     with h5py.File(features) as source:
         owners = [
@@ -166,7 +167,7 @@ def test_a_codebook_of_many_images_is_learnt_from_a_part(
         ]
     assert sorted(owners.count(name) for name in set(owners)) == [10, 30, 30]
     assert len(np.unique(sample, axis=0)) == 70
-    everything = describe._sample(features, shapes, 1000, seed=0)
+    everything = describe._sample(features, shapes, 1000, 0, broken)
     assert len(everything) == sum(count for _, count in shapes.values())
 
 
