@@ -81,10 +81,6 @@ class UnreadableImages(SkippedImages):
         super().__init__(skipped(self.reasons, f" of {feature_path}"))
 
 
-class Busy(DiskHlocError):
-    """Another process is writing the same output."""
-
-
 class NoModel(DiskHlocError):
     """The matches agree too little for a model; the database is whole."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -13,8 +14,20 @@ from tqdm import tqdm
 from ..errors import DiskHlocError, listing
 from ..io import release
 from ..io.features import list_keypoints
+from ..io.hdf5 import (
+    arrays_of,
+    attribute,
+    find,
+    members,
+    number_attribute,
+    read,
+    read_values,
+    require_array,
+)
+from ..io.hdf5 import attributes as attributes_of
 from ..io.images import SUFFIXES, ImageReadError, image_size
 from ..io.matches import names_to_pair, require_distinct_groups
+from ..io.names import require_relative
 from ..io.pairs import require_plain_names, write_pairs
 from ..io.store import reading
 from .records import (
@@ -25,6 +38,7 @@ from .records import (
     Features,
     Matches,
     Source,
+    noted_type,
     set_attributes,
 )
 
@@ -54,48 +68,55 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
 
     def features(stem: str) -> Features:
         name = by_stem[stem]
-        arrays = {key: dataset[()] for key, dataset in feature_file[name].items()}
-        attributes = {**feature_file[name]["keypoints"].attrs, NAME_ATTRIBUTE: name}
+        keypoints = read(feature_file, f"{name}/keypoints", (None, 2))
+        group = find(feature_file, name)
+        arrays = {key: read_values(dataset) for key, dataset in arrays_of(group)}
+        noted = attributes_of(find(group, "keypoints"))
+        attributes = {**noted, NAME_ATTRIBUTE: name}
         if "image_size" in arrays:
             attributes[SIZE_ATTRIBUTE] = arrays.pop("image_size")
         if "keypoint_scores" in arrays:
             arrays["scores"] = arrays.pop("keypoint_scores")
         if "descriptors" in arrays:
             arrays["descriptors"] = arrays["descriptors"].T
-        pixel_size = attributes.setdefault(release.PIXEL_SIZE_ATTRIBUTE, 1.0)
-        dtype = attributes.pop(TYPE_ATTRIBUTE, None)
+        pixel_size = number_attribute(find(group, "keypoints"), release.PIXEL_SIZE_ATTRIBUTE, 1.0)
+        attributes.setdefault(release.PIXEL_SIZE_ATTRIBUTE, pixel_size)
+        dtype = noted_type(attributes, f"{feature_path}, {name}")
         if dtype is not None:
-            back = arrays["keypoints"] - (pixel_size - 1) / 2
-            arrays["keypoints"] = back.astype(np.dtype(dtype))
+            arrays["keypoints"] = (keypoints - (pixel_size - 1) / 2).astype(dtype)
         return Features(stem, arrays, attributes)
 
     def matches() -> Iterator[Matches]:
-        for first, group in match_file.items() if match_file is not None else ():
-            for second, entry in group.items():
+        for first, group in members(match_file) if match_file is not None else ():
+            if not isinstance(group, h5py.Group):
+                raise DiskHlocError(f"{match_path}, {first}: an array, but a group is needed")
+            for second, entry in members(group):
                 where = f"{match_path}, {first} {second}"
-                if not isinstance(entry, h5py.Group) or "matches0" not in entry:
+                if not isinstance(entry, h5py.Group) or find(entry, "matches0") is None:
                     raise DiskHlocError(f"{where}: there is no matches0")
                 absent = [name for name in (first, second) if name not in stems]
                 if absent:
                     raise DiskHlocError(f"{where}: {feature_path} has no keypoints of {absent[0]}")
                 counts = [len(feature_file[name]["keypoints"]) for name in (first, second)]
-                matches0 = entry["matches0"][()]
+                matches0 = read(entry, "matches0", (None,), "iu")
                 if len(matches0) != counts[0]:
                     raise DiskHlocError(f"{where}: these matches were made from other features")
                 index = np.flatnonzero(matches0 >= 0)
                 indices = np.stack([index, matches0[index]])
                 release.check_matches(indices, where, *counts)
-                attributes = dict(entry["matches0"].attrs)
-                dtype = attributes.pop(TYPE_ATTRIBUTE, None)
+                attributes = attributes_of(find(entry, "matches0"))
+                dtype = noted_type(attributes, where)
                 if dtype is None:
                     attributes[TYPE_ATTRIBUTE] = str(matches0.dtype)
-                scores = entry.get("matching_scores0")
+                scores = find(entry, "matching_scores0")
+                if scores is not None:
+                    require_array(scores, (len(matches0),))
                 yield Matches(
                     (stems[first], stems[second]),
-                    indices.astype(np.dtype(dtype or np.int64)),
+                    indices.astype(dtype or np.int64),
                     None
-                    if scores is None or scores.attrs.get(MADE_UP_ATTRIBUTE)
-                    else scores[()][index],
+                    if scores is None or attribute(scores, MADE_UP_ATTRIBUTE) is not None
+                    else read_values(scores)[index],
                     attributes,
                 )
 
@@ -105,8 +126,8 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
         features,
         matches,
         match_file is not None,
-        dict(feature_file.attrs),
-        {} if match_file is None else dict(match_file.attrs),
+        attributes_of(feature_file),
+        {} if match_file is None else attributes_of(match_file),
         size + (match_path.stat().st_size if match_file is not None else 0),
     )
 
@@ -137,12 +158,12 @@ def write_target(
         for stem in tqdm(source.names, desc="Convert features", unit="image"):
             found = source.features(stem)
             attributes, arrays = found.attributes, found.arrays
-            name = attributes.pop(NAME_ATTRIBUTE, None) or _find_photo(image_dir, stem)
+            name = _noted_name(attributes, stem) or _find_photo(image_dir, stem)
             size = attributes.pop(SIZE_ATTRIBUTE, None)
             if size is None:
                 size = _image_size(image_dir, name)
             names[stem], counts[stem] = name, len(arrays["keypoints"])
-            pixel_size = attributes[release.PIXEL_SIZE_ATTRIBUTE]
+            pixel_size = float(attributes[release.PIXEL_SIZE_ATTRIBUTE])
             if pixel_size != 1 and not release_origin:
                 attributes[TYPE_ATTRIBUTE] = str(arrays["keypoints"].dtype)
                 arrays["keypoints"] = arrays["keypoints"].astype(np.float64) + (pixel_size - 1) / 2
@@ -174,7 +195,7 @@ def write_target(
                 )
             attributes = dict(matches.attributes)
             fits = counts[stem1] <= np.iinfo(np.int16).max
-            dtype = attributes.pop(TYPE_ATTRIBUTE, None)
+            dtype = noted_type(attributes, f"{stem0} {stem1}")
             if dtype is None:
                 attributes[TYPE_ATTRIBUTE] = str(matches.indices.dtype)
             matches0 = np.full(counts[stem0], -1, dtype or (np.int16 if fits else np.int32))
@@ -189,6 +210,15 @@ def write_target(
             group.create_dataset("matches0", data=matches0).attrs.update(attributes)
             pairs.append(pair)
     write_pairs(folder / "pairs.txt", pairs)
+
+
+def _noted_name(attributes: dict[str, Any], stem: str) -> str | None:
+    name = attributes.pop(NAME_ATTRIBUTE, None)
+    if name is None:
+        return None
+    if not isinstance(name, str):
+        raise DiskHlocError(f"the image {stem!r}: its attribute {NAME_ATTRIBUTE} is no text")
+    return require_relative(name, f"the image {stem!r}")
 
 
 def _find_photo(image_dir: Path | None, stem: str) -> str:

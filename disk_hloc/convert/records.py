@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ..errors import DiskHlocError
 from ..io.store import CONF_ATTRIBUTE
 
 NAME_ATTRIBUTE = "image_name"
@@ -72,6 +73,24 @@ class Source:
     feature_attributes: dict[str, Any]
     match_attributes: dict[str, Any]
     num_bytes: int
+
+
+def noted_type(attributes: dict[str, Any], where: str) -> np.dtype[Any] | None:
+    """The type that :data:`TYPE_ATTRIBUTE` notes, which is taken out; None if there is none.
+
+    Raises:
+        DiskHlocError: it notes no type of numbers.
+    """
+    noted = attributes.pop(TYPE_ATTRIBUTE, None)
+    if noted is None:
+        return None
+    try:
+        dtype = np.dtype(noted) if isinstance(noted, str) else None
+    except (TypeError, ValueError, SyntaxError):
+        dtype = None
+    if dtype is None or dtype.kind not in "fiu":
+        raise DiskHlocError(f"{where}: its attribute {TYPE_ATTRIBUTE} is no type of numbers")
+    return dtype
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:

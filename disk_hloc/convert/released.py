@@ -12,6 +12,8 @@ from tqdm import tqdm
 
 from ..errors import DiskHlocError, listing
 from ..io import release
+from ..io.hdf5 import attributes as attributes_of
+from ..io.hdf5 import find, members, read, read_values, require_array, text_attribute
 from ..io.store import reading
 from .records import (
     FIRST_ATTRIBUTE,
@@ -49,24 +51,36 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
     )
 
     def features(name: str) -> Features:
-        arrays = {kind: file[name][()] for kind, file in opened.items() if name in file}
-        keypoints = opened["keypoints"][name]
-        attributes = dict(keypoints.attrs)
+        keypoints = find(opened["keypoints"], name)
+        require_array(keypoints, (None, 2))
+        stored = {kind: find(file, name) for kind, file in opened.items()}
+        arrays = {kind: read_values(item) for kind, item in stored.items() if item is not None}
+        if "descriptors" in arrays:
+            require_array(stored["descriptors"], (len(arrays["keypoints"]), None))
+        attributes = attributes_of(keypoints)
         attributes[release.PIXEL_SIZE_ATTRIBUTE] = release.pixel_size(keypoints)
         return Features(name, arrays, attributes)
 
     def matches() -> Iterator[Matches]:
         if match_file is None:
             return
-        counts = {name: len(opened["keypoints"][name]) for name in names}
+        counts = {}
+        for name in names:
+            require_array(find(opened["keypoints"], name), (None, 2))
+            counts[name] = len(opened["keypoints"][name])
         keys = _imc_pairs(match_file, names) if is_imc else _release_pairs(match_file, counts)
         for key, pair, is_reversed in keys:
-            dataset = match_file[key]
-            indices = dataset[()][::-1] if is_reversed else dataset[()]
+            dataset = find(match_file, key)
             where = f"{match_file.filename}, {key}"
+            if not isinstance(dataset, h5py.Dataset):
+                raise DiskHlocError(f"{where}: a group, but an array is needed")
+            require_array(dataset, (2, None), "iu")
+            indices = read_values(dataset)[::-1] if is_reversed else read_values(dataset)
             release.check_matches(indices, where, counts[pair[0]], counts[pair[1]])
-            scores = score_file[key][()] if score_file is not None and key in score_file else None
-            attributes = dict(dataset.attrs)
+            scores = None
+            if score_file is not None and find(score_file, key) is not None:
+                scores = read(score_file, key, (indices.shape[1],))
+            attributes = attributes_of(dataset)
             attributes.pop(FIRST_ATTRIBUTE, None)
             if is_imc and key != "-".join(sorted(pair, reverse=True)):
                 attributes[KEY_ATTRIBUTE] = key
@@ -77,8 +91,8 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
         features,
         matches,
         match_file is not None,
-        dict(opened["keypoints"].attrs),
-        {} if match_file is None else dict(match_file.attrs),
+        attributes_of(opened["keypoints"]),
+        {} if match_file is None else attributes_of(match_file),
         sum(path.stat().st_size for path in paths.values()),
     )
 
@@ -97,14 +111,14 @@ def _imc_pairs(
 ) -> Iterator[tuple[str, tuple[str, str], bool]]:
     """Key, pair as DISK orders it, and whether the rows are the other way around."""
     known = set(names)
-    for key, dataset in file.items():
+    for key, dataset in members(file):
         if not isinstance(dataset, h5py.Dataset):
             raise DiskHlocError(
                 f"{file.filename} is not the Image Matching Challenge's: {key} is a group (DISK's "
                 "release has those)"
             )
         one, two = _split_key(key, known, file.filename)
-        first = dataset.attrs.get(FIRST_ATTRIBUTE, min(one, two))
+        first = text_attribute(dataset, FIRST_ATTRIBUTE) or min(one, two)
         yield key, ((one, two) if first == one else (two, one)), first != one
 
 

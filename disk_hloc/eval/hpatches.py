@@ -29,7 +29,7 @@ from scipy.spatial import KDTree
 from tqdm import tqdm
 
 from ..errors import DiskHlocError, listing
-from ..io.features import read_keypoints, require_features
+from ..io.features import read_image_size, read_keypoints, require_features
 from ..io.matches import read_matches
 from ..io.pairs import Pair
 from ..io.store import reading
@@ -147,9 +147,10 @@ def evaluate(
                 "match them first"
             )
         keypoints = {name: read_keypoints(features, name).astype(np.float64) for name in names}
-        sizes = {name: features[name]["image_size"][()] for name in names}
+        sizes = {name: read_image_size(features, name) for name in names}
         for pair, homography in tqdm(homographies.items(), desc="HPatches", unit="pair"):
-            matches = read_matches(file, *pair)
+            counts = len(keypoints[pair[0]]), len(keypoints[pair[1]])
+            matches = read_matches(file, *pair, counts)
             assert matches is not None
             all0, all1 = keypoints[pair[0]], keypoints[pair[1]]
             points0, points1 = all0[matches[:, 0]], all1[matches[:, 1]]

@@ -91,12 +91,12 @@ def calibrated_pair_errors(
     errors = np.full(len(pairs), np.inf)
     with reading(feature_path) as features, reading(match_path) as matches:
         for i, pair in enumerate(tqdm(pairs, desc="Stereo", unit="pair")):
-            matched = read_matches(matches, *pair.names)
+            all0, all1 = (read_keypoints(features, name) for name in pair.names)
+            matched = read_matches(matches, *pair.names, (len(all0), len(all1)))
             if matched is None or len(matched) < LEAST_MATCHES:
                 continue
             # To COLMAP's pixels, in which the cameras are.
-            points0 = read_keypoints(features, pair.names[0])[matched[:, 0]] + 0.5
-            points1 = read_keypoints(features, pair.names[1])[matched[:, 1]] + 0.5
+            points0, points1 = all0[matched[:, 0]] + 0.5, all1[matched[:, 1]] + 0.5
             found = relative_pose(points0, points1, pair.camera0, pair.camera1, threshold, library)
             if found is not None:
                 errors[i] = pose_error(*found, pair.rotation, pair.translation)

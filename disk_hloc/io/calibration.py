@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+import h5py
 import numpy as np
 import pycolmap
 
 from ..errors import DiskHlocError, listing
+from .hdf5 import find, read
 from .poses import Pose
 from .store import reading
 
@@ -53,10 +55,7 @@ def read_calibration(path: Path) -> tuple[str, Pose]:
         DiskHlocError: it lacks K, R or T, R is no rotation, or the pixels are skewed.
     """
     with reading(path) as file:
-        try:
-            k, r, t = (np.asarray(file[key][()], np.float64) for key in "KRT")
-        except (KeyError, TypeError, ValueError) as error:
-            raise DiskHlocError(f"{path} lacks numbers K, R or T: {error}") from error
+        k, r, t = (_read(file, key) for key in "KRT")
     if (k.shape, r.shape, t.size) != ((3, 3), (3, 3), 3):
         raise DiskHlocError(f"{path}: K and R must be (3, 3) and T (3,)")
     if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
@@ -66,3 +65,11 @@ def read_calibration(path: Path) -> tuple[str, Pose]:
     x, y, z, w = pycolmap.Rotation3d(r).quat
     camera = f"PINHOLE {k[0, 0]},{k[1, 1]},{k[0, 2]},{k[1, 2]}"
     return camera, Pose(np.array([w, x, y, z]), t.reshape(3))
+
+
+def _read(file: h5py.File, key: str) -> np.ndarray:
+    stored = find(file, key)
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+        raise DiskHlocError(f"{file.filename} lacks numbers K, R or T")
+    values: np.ndarray = read(file, key, stored.shape).astype(np.float64)
+    return values

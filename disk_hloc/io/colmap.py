@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..errors import DiskHlocError, listing
 from .features import read_keypoints
 from .matches import read_matches
+from .names import require_relative
 from .pairs import Pair
 from .store import reading, require_space
 
@@ -212,15 +213,10 @@ def import_features_and_matches(
                 counts[name] = len(keypoints)
                 database.write_keypoints(image_id, keypoints + np.float32(0.5))
             for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
-                matches = read_matches(stored_matches, name0, name1)
+                matches = read_matches(stored_matches, name0, name1, (counts[name0], counts[name1]))
                 if matches is None:
                     raise DiskHlocError(
                         f"{match_path} lacks the pair {name0} {name1}: match these pairs first"
-                    )
-                if len(matches) and (matches.max(axis=0) >= (counts[name0], counts[name1])).any():
-                    raise DiskHlocError(
-                        f"{match_path} was made from other features than {feature_path} "
-                        f"({name0} {name1}): match again with --overwrite"
                     )
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
 
@@ -235,15 +231,29 @@ def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
         raise DiskHlocError(f"there is no database {path}")
     try:
         with closing(sqlite3.connect(path)) as database:
-            names = dict(database.execute("SELECT image_id, name FROM images"))
+            names = _read_names(database, path)
             stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
             pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
             found = sorted((names[first], names[second]) for first, second in pairs)
-    except (sqlite3.Error, KeyError) as error:
+    except _NO_DATABASE as error:
         raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
     if not found:
         raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
     return sorted(names.values()), found
+
+
+# What SQLite raises of a file of another kind, and what its columns of any type lead to.
+_NO_DATABASE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, sqlite3.Error)
+
+
+def _read_names(database: sqlite3.Connection, path: Path) -> dict[int, str]:
+    """Image id -> name."""
+    names = dict(database.execute("SELECT image_id, name FROM images"))
+    for name in names.values():
+        if not isinstance(name, str):
+            raise DiskHlocError(f"{path}: the image name {name!r} is no text")
+        require_relative(name, path)
+    return names
 
 
 def copy_database(path: Path, output: Path) -> None:
@@ -293,10 +303,12 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
     try:
         model = pycolmap.Reconstruction(folder)
-    except (ValueError, RuntimeError, OSError) as error:
+    except Exception as error:
         raise DiskHlocError(
             f"the COLMAP model {folder} cannot be read: {' '.join(str(error).split())[:200]}"
         ) from error
+    for image in model.images.values():
+        require_relative(image.name, folder)
     if model.num_reg_images() == 0:
         raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
     return model
@@ -309,7 +321,7 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
     """
     query = "SELECT pair_id, rows, data FROM two_view_geometries WHERE rows > 0"
     with closing(sqlite3.connect(database_path)) as database:
-        names = dict(database.execute("SELECT image_id, name FROM images"))
+        names = _read_names(database, database_path)
         verified = {}
         for pair_id, rows, data in database.execute(query):
             first, second = divmod(pair_id, _MAX_IMAGES)
@@ -331,12 +343,15 @@ def read_cameras(database_path: Path) -> dict[str, str]:
     try:
         with closing(sqlite3.connect(address, uri=True)) as database:
             rows = database.execute(query).fetchall()
-    except sqlite3.Error as error:
-        raise DiskHlocError(f"{database_path} is no database of COLMAP's: {error}") from error
-    return {
-        name: f"{pycolmap.CameraModelId(model).name} {','.join(map(str, np.frombuffer(params)))}"
-        for name, model, params in rows
-    }
+            _read_names(database, database_path)
+        return {
+            name: f"{pycolmap.CameraModelId(model).name} "
+            + ",".join(map(str, np.frombuffer(params)))
+            for name, model, params in rows
+        }
+    except _NO_DATABASE as error:
+        reason = " ".join(str(error).split())
+        raise DiskHlocError(f"{database_path} is no database of COLMAP's: {reason}") from error
 
 
 def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:

@@ -16,8 +16,12 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError, listing
+from .hdf5 import find, names_with, read, require_array
 from .journal import Dataset
-from .store import names_with, reading
+from .store import reading
+
+# Of an image in pixels, beyond what any format holds.
+MAX_SIDE = 1 << 31
 
 
 def feature_entry(
@@ -44,7 +48,7 @@ def list_features(path: Path) -> list[str]:
     """
 
     with reading(path) as file:
-        return sorted(name for name in names_with(file, "keypoints") if "image_size" in file[name])
+        return sorted(names_with(file, "keypoints", "image_size"))
 
 
 def list_keypoints(path: Path) -> list[str]:
@@ -76,6 +80,59 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
 
 
 def read_keypoints(file: h5py.File, name: str) -> np.ndarray:
-    """(N, 2) float32 keypoints of one image of an open features file."""
-    keypoints: np.ndarray = file[name]["keypoints"][()].astype(np.float32)
+    """(N, 2) float32 keypoints of one image of an open features file.
+
+    Raises:
+        DiskHlocError: they are missing, of another shape, or not finite.
+    """
+    keypoints: np.ndarray = read(file, f"{name}/keypoints", (None, 2)).astype(np.float32)
     return keypoints
+
+
+def read_image_size(file: h5py.File, name: str) -> tuple[int, int]:
+    """Width and height of one image of an open features file, in pixels.
+
+    Raises:
+        DiskHlocError: they are missing, or are none.
+    """
+    width, height = read(file, f"{name}/image_size", (2,))
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise DiskHlocError(
+            f"{file.filename}, {name}/image_size: {width} x {height} is the size of no image"
+        )
+    return int(width), int(height)
+
+
+def read_features(file: h5py.File, name: str) -> dict[str, np.ndarray]:
+    """What matchers need of one image of an open features file.
+
+    Returns:
+        ``keypoints`` (N, 2), ``descriptors`` (D, N) and ``image_size`` (2,), as they are stored.
+
+    Raises:
+        DiskHlocError: one is missing, of another shape, or not finite; or they do not fit each
+            other.
+    """
+    keypoints = read(file, f"{name}/keypoints", (None, 2))
+    return {
+        "keypoints": keypoints,
+        "descriptors": read(file, f"{name}/descriptors", (None, len(keypoints))),
+        "image_size": np.array(read_image_size(file, name)),
+    }
+
+
+def descriptors_shape(file: h5py.File, name: str) -> tuple[int, int]:
+    """(D, N) of the descriptors of one image of an open features file.
+
+    Raises:
+        DiskHlocError: there are none, or not of numbers in that shape.
+    """
+    stored = find(file, f"{name}/descriptors")
+    if not isinstance(stored, h5py.Dataset):
+        raise DiskHlocError(
+            f"{file.filename} has keypoints of {name} but no descriptors, so a dense matcher made "
+            "it or it was cut: give the file that extracting wrote"
+        )
+    require_array(stored, (None, None))
+    length, count = stored.shape
+    return int(length), int(count)

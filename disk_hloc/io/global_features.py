@@ -6,7 +6,10 @@ models store it in float16, ours in float32.
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +17,30 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError
+from .hdf5 import find, names_with, read, require_array
 from .journal import Dataset
 from .replace import replaced
-from .store import names_with, reading, require_space
+from .store import reading, require_space
 
 KEY = "global_descriptor"
+# What numpy raises of an archive that is none, or broken in one part or another.
+_NO_CODEBOOK = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def global_entry(name: str, descriptor: np.ndarray) -> tuple[str, list[Dataset]]:
@@ -48,25 +70,34 @@ def read_globals(file: h5py.File, names: Sequence[str]) -> np.ndarray:
         (N, D) float32 in the order of ``names``, of which there is at least one.
 
     Raises:
-        DiskHlocError: they differ in length, or one is not finite.
+        DiskHlocError: they differ in length, or one is no vector or not finite.
     """
-    first = file[names[0]][KEY]
-    descriptors = np.empty((len(names), first.size), np.float32)
+    length = length_of(file, names[0])
+    descriptors = np.empty((len(names), length), np.float32)
     for row, name in zip(descriptors, names, strict=True):
-        stored = file[name][KEY]
-        if stored.shape != first.shape:
+        stored = read(file, f"{name}/{KEY}", (None,))
+        if len(stored) != length:
             raise DiskHlocError(
                 f"{file.filename}: the global descriptors of {names[0]} and {name} differ in "
-                f"length ({first.size}, {stored.size}), so two models made them: describe anew"
+                f"length ({length}, {len(stored)}), so two models made them: describe anew"
             )
-        row[:] = stored[()]
-    broken = ~np.isfinite(descriptors).all(axis=1)
-    if broken.any():
-        raise DiskHlocError(
-            f"{file.filename}: the global descriptor of {names[int(broken.argmax())]} is not "
-            "finite: describe anew"
-        )
+        row[:] = stored
     return descriptors
+
+
+def length_of(file: h5py.File, name: str) -> int:
+    """D of the descriptor of an image of an open file.
+
+    Raises:
+        DiskHlocError: it is none.
+    """
+    stored = find(file, f"{name}/{KEY}")
+    if not isinstance(stored, h5py.Dataset):
+        raise DiskHlocError(f"{file.filename} has no global descriptor of {name}: describe anew")
+    require_array(stored, (None,))
+    if stored.size == 0:
+        raise DiskHlocError(f"{file.filename}: the global descriptor of {name} has no length")
+    return int(stored.size)
 
 
 def codebook_path(path: Path) -> Path:
@@ -97,7 +128,7 @@ def read_codebook(path: Path) -> np.ndarray:
             arrays = np.load(file, allow_pickle=False)
             codebook: np.ndarray = arrays["centres"].astype(np.float32)
     # What is no zip file is read as an array or a pickle, and has no names.
-    except (OSError, EOFError, KeyError, IndexError, ValueError, zipfile.BadZipFile) as error:
+    except _NO_CODEBOOK as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(
             f"cannot read the codebook {path}: {reason}; it is an .npz file with `centres`, as "

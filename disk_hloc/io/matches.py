@@ -13,9 +13,10 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError
+from .hdf5 import find, names_with, read
 from .journal import Dataset
 from .pairs import Pair
-from .store import names_with, reading
+from .store import reading
 
 
 def names_to_pair(name0: str, name1: str) -> str:
@@ -32,7 +33,7 @@ def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | Non
     """The group of a pair, and whether it is stored the other way around; None if absent."""
     for first, second, is_reversed in ((name0, name1, False), (name1, name0, True)):
         group = names_to_pair(first, second)
-        if group in file and "matches0" in file[group]:
+        if find(file, f"{group}/matches0") is not None:
             return group, is_reversed
     return None
 
@@ -89,13 +90,30 @@ def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
     ]
 
 
-def read_matches(file: h5py.File, name0: str, name1: str) -> np.ndarray | None:
-    """(K, 2) int64 indices into the keypoints of ``name0`` and ``name1``; None if absent."""
+def read_matches(
+    file: h5py.File, name0: str, name1: str, counts: tuple[int, int] | None = None
+) -> np.ndarray | None:
+    """(K, 2) int64 indices into the keypoints of ``name0`` and ``name1``; None if absent.
+
+    Args:
+        file: an open matches file.
+        name0, name1: the images.
+        counts: how many keypoints they have, if known.
+
+    Raises:
+        DiskHlocError: the matches are none, or an index is beyond the keypoints.
+    """
     found = find_pair(file, name0, name1)
     if found is None:
         return None
     group, is_reversed = found
-    matches0 = file[group]["matches0"][()].astype(np.int64)
+    matches0 = read(file, f"{group}/matches0", (None,), "iu").astype(np.int64)
     index = np.flatnonzero(matches0 >= 0)
     matches = np.stack([index, matches0[index]], axis=1)
-    return matches[:, ::-1] if is_reversed else matches
+    matches = matches[:, ::-1] if is_reversed else matches
+    if counts is not None and len(matches) and (matches.max(axis=0) >= counts).any():
+        raise DiskHlocError(
+            f"{file.filename} was made from other features ({name0} {name1}): match again with "
+            "--overwrite"
+        )
+    return matches

@@ -10,7 +10,19 @@ import pycolmap
 from tqdm import tqdm
 
 from ..errors import DiskHlocError
+from .names import require_relative
 from .queries import read_queries
+
+# What numbers that are none lead to, here and in pycolmap.
+_NO_NVM = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    StopIteration,
+    TypeError,
+    ValueError,
+)
 
 
 def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
@@ -32,6 +44,9 @@ def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
         if not next(lines).startswith("NVM_V3"):
             raise DiskHlocError(f"{path} is no NVM file: it does not begin with NVM_V3")
         views = [next(lines).split() for _ in range(int(next(lines)))]
+        for view in views:
+            # Those of the list are relative; a name that leads elsewhere is not among them.
+            require_relative(view[0], path)
         missing = [view[0] for view in views if view[0] not in cameras]
         if missing:
             raise DiskHlocError(f"{intrinsics_path} lacks {missing[0]}, an image of {path}")
@@ -41,18 +56,25 @@ def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
             words = next(lines).split()
             track = []
             for i in range(int(words[6])):
-                image, _, x, y = words[7 + 4 * i : 11 + 4 * i]
-                track.append((int(image), len(keypoints[int(image)])))
-                keypoints[int(image)].append((float(x), float(y)))
-            points.append((np.array(words[:3], float), np.array(words[3:6], np.uint8), track))
+                number, _, x, y = words[7 + 4 * i : 11 + 4 * i]
+                image = int(number)
+                if image < 0 or not np.isfinite([float(x), float(y)]).all():
+                    raise ValueError(f"an observation of image {image} at {x} {y}")
+                track.append((image, len(keypoints[image])))
+                keypoints[image].append((float(x), float(y)))
+            xyz = np.array(words[:3], float)
+            if not np.isfinite(xyz).all():
+                raise ValueError("a point that is not finite")
+            points.append((xyz, np.array(words[3:6], np.uint8), track))
         model = pycolmap.Reconstruction()
         for index, view in enumerate(views):
             _add_image(model, index + 1, view, cameras[view[0]], keypoints[index])
-    except (StopIteration, ValueError, IndexError) as error:
-        raise DiskHlocError(f"{path} is truncated or no NVM file: {error}") from error
-    for xyz, color, track in points:
-        elements = pycolmap.Track([pycolmap.TrackElement(i + 1, j) for i, j in track])
-        model.add_point3D(xyz, elements, color)
+        for xyz, color, track in points:
+            elements = pycolmap.Track([pycolmap.TrackElement(i + 1, j) for i, j in track])
+            model.add_point3D(xyz, elements, color)
+    except _NO_NVM as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DiskHlocError(f"{path} is truncated or no NVM file: {reason}") from error
     return model
 
 
@@ -65,6 +87,9 @@ def _add_image(
 ) -> None:
     name, _, *numbers = view
     w, x, y, z, *position = (float(number) for number in numbers[:7])
+    norm = float(np.linalg.norm([w, x, y, z]))
+    if not np.isfinite(np.array([norm, *position])).all() or norm == 0:
+        raise ValueError(f"the pose of {name}")
     rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w]))
     pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(position))
     camera.camera_id = image_id

@@ -21,7 +21,9 @@ import h5py
 import numpy as np
 
 from ..errors import DiskHlocError, listing
+from .hdf5 import attribute, find, members, number_attribute, read, read_values
 from .journal import Dataset
+from .names import require_relative
 from .store import CONF_ATTRIBUTE, reading
 
 # On the keypoints of an image: s.
@@ -44,7 +46,7 @@ def names_of(path: Path) -> list[str]:
         DiskHlocError: no such file, or no HDF5 file.
     """
     with reading(path) as file:
-        return sorted(file)
+        return sorted(require_relative(name, path) for name, _ in members(file))
 
 
 @contextmanager
@@ -55,12 +57,13 @@ def reading_arrays(path: Path) -> Iterator[h5py.File]:
         DiskHlocError: no such file, no HDF5 file, or it has groups, as hloc's files have.
     """
     with reading(path) as file:
-        groups = [name for name, item in file.items() if not isinstance(item, h5py.Dataset)]
-        if groups:
-            raise DiskHlocError(
-                f"{path} is not of DISK's release, which has an array an image: {groups[0]} is a "
-                "group (disk-hloc convert reads hloc's files)"
-            )
+        for name, item in members(file):
+            if not isinstance(item, h5py.Dataset):
+                raise DiskHlocError(
+                    f"{path} is not of DISK's release, which has an array an image: {name} is a "
+                    "group (disk-hloc convert reads hloc's files)"
+                )
+            require_relative(name, path)
         yield file
 
 
@@ -124,8 +127,9 @@ def dotted(extension: str) -> str:
 
 def pixel_size(keypoints: h5py.Dataset) -> float:
     """s of an image's keypoints: as noted with them, else as they lie; 1 if that does not tell."""
-    noted = keypoints.attrs.get(PIXEL_SIZE_ATTRIBUTE)
-    return float(noted) if noted is not None else grid_spacing(keypoints[()])
+    if attribute(keypoints, PIXEL_SIZE_ATTRIBUTE) is None:
+        return grid_spacing(_read_keypoints(keypoints))
+    return number_attribute(keypoints, PIXEL_SIZE_ATTRIBUTE, 1.0)
 
 
 def grid_spacing(keypoints: np.ndarray) -> float:
@@ -161,15 +165,15 @@ def read_centered(keypoints: h5py.Dataset) -> np.ndarray:
         keypoints: of an image, in an open keypoints file.
 
     Raises:
-        DiskHlocError: they are not (N, 2).
+        DiskHlocError: they are not (N, 2), or not finite.
     """
-    if keypoints.ndim != 2 or keypoints.shape[1] != 2:
-        raise DiskHlocError(
-            f"{keypoints.file.filename}, {keypoints.name}: of shape {keypoints.shape}, but "
-            "keypoints are (N, 2)"
-        )
-    moved: np.ndarray = keypoints[()].astype(np.float64) + (pixel_size(keypoints) - 1) / 2
+    values = _read_keypoints(keypoints).astype(np.float64)
+    moved: np.ndarray = values + (pixel_size(keypoints) - 1) / 2
     return moved
+
+
+def _read_keypoints(keypoints: h5py.Dataset) -> np.ndarray:
+    return read(keypoints.file, keypoints.name, (None, 2))
 
 
 def list_pairs(file: h5py.File) -> Iterator[tuple[str, str]]:
@@ -178,12 +182,12 @@ def list_pairs(file: h5py.File) -> Iterator[tuple[str, str]]:
     Raises:
         DiskHlocError: it is not a matches file of DISK's release.
     """
-    for first, group in file.items():
+    for first, group in members(file):
         if not isinstance(group, h5py.Group):
             raise DiskHlocError(
                 f"{file.filename} is not of DISK's release, which has a group for each first image"
             )
-        for second in group:
+        for second, _ in members(group):
             yield first, second
 
 
@@ -209,7 +213,8 @@ def read_matches(file: h5py.File, name0: str, name1: str, count0: int, count1: i
     Raises:
         DiskHlocError: not (2, K), or an index is beyond the keypoints.
     """
-    matches: np.ndarray = file[name0][name1][()]
+    found = find(file, f"{name0}/{name1}")
+    matches = read_values(found) if isinstance(found, h5py.Dataset) else np.zeros(0)
     check_matches(matches, f"{file.filename}, {name0} {name1}", count0, count1)
     return matches
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from ..errors import DiskHlocError
 from ..log import logger
+from .hdf5 import names_with, text_attribute
 from .journal import Dataset, Journal
 from .replace import replaced
 
@@ -66,18 +67,6 @@ def reading(path: Path) -> Iterator[h5py.File]:
         raise DiskHlocError(_not_hdf5(path, error)) from error
     with file:
         yield file
-
-
-def names_with(group: h5py.Group, key: str, prefix: str = "") -> Iterator[str]:
-    """The names of the images, which may have folders, whose group has a dataset ``key``."""
-    for name, item in group.items():
-        if not isinstance(item, h5py.Group):
-            continue
-        # A folder of images may be called as the dataset is.
-        if isinstance(item.get(key), h5py.Dataset):
-            yield prefix + name
-        else:
-            yield from names_with(item, key, f"{prefix}{name}/")
 
 
 @contextmanager
@@ -221,7 +210,7 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
     Args:
         path: the file.
         parts: at least one file, all made with one conf.
-        key: a dataset that each entry has (:func:`names_with`).
+        key: a dataset that each entry has (:func:`disk_hloc.io.hdf5.names_with`).
         overwrite: make the file anew.
 
     Returns:
@@ -235,20 +224,20 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
     confs = set()
     for part in parts:
         with reading(part) as file:
-            confs.add(file.attrs.get(CONF_ATTRIBUTE))
+            confs.add(text_attribute(file, CONF_ATTRIBUTE))
             part_of.update((name, part) for name in names_with(file, key))
-    if len(confs) > 1:
-        raise DiskHlocError(f"the parts of {path} were made with several confs: {confs}")
+    conf = confs.pop() if len(confs) == 1 else None
+    if conf is None:
+        raise DiskHlocError(f"the parts of {path} were not made with one conf: {confs}")
     opened = lru_cache(maxsize=_PARTS_AT_ONCE)(lambda part: h5py.File(part, "r", libver="latest"))
 
     def read(name: str) -> list[Dataset]:
         return [
-            Dataset(f"{name}/{key}", dataset[()], dict(dataset.attrs))
-            for key, dataset in opened(part_of[name])[name].items()
+            Dataset(f"{name}/{of}", dataset[()], dict(dataset.attrs))
+            for of, dataset in opened(part_of[name])[name].items()
         ]
 
     with _alone(path) as journal:
-        conf = confs.pop()
         base = _begin(journal, path, conf, overwrite)
         for name in journal.names:
             part_of.setdefault(name, journal.path)
@@ -298,7 +287,7 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
     if journal.header["anew"] or not path.exists():
         return None
     with reading(path) as file:
-        theirs = file.attrs.get(CONF_ATTRIBUTE)
+        theirs = text_attribute(file, CONF_ATTRIBUTE)
     if theirs is not None and theirs != conf:
         raise DiskHlocError(
             f"{path} was made with another conf ({theirs}): use --overwrite or another file"

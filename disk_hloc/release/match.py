@@ -14,6 +14,7 @@ from tqdm import tqdm
 from .. import device as devices
 from ..errors import DiskHlocError
 from ..io import release as files
+from ..io.hdf5 import read
 from ..io.journal import Dataset
 from ..io.store import CONF_ATTRIBUTE, reading, writing
 from ..models import nearest
@@ -75,10 +76,7 @@ def main(
         }
 
         def load(name: str) -> Tensor:
-            values = torch.from_numpy(descriptors[name][()])
-            if values.ndim != 2:
-                raise DiskHlocError(f"{descriptor_path}, {name}: {tuple(values.shape)}, not (N, D)")
-            return values.to(where, dtype).T
+            return torch.from_numpy(read(descriptors, name, (None, None))).to(where, dtype).T
 
         first, values = "", torch.empty(0)
         with writing(path, made_with, overwrite=overwrite, libver=files.LIBVER) as store:

@@ -17,13 +17,14 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError
 from ..io.features import feature_entry, list_keypoints
+from ..io.hdf5 import names_with
 from ..io.images import ImageReadError, read_image, resize_image
 from ..io.journal import Dataset
 from ..io.loader import Photo, in_original, load_photo
 from ..io.matches import match_entry, names_to_pair, require_distinct_groups
 from ..io.pairs import Pair, nearby_order, read_pairs
 from ..io.replace import replaced
-from ..io.store import Store, names_with, reading, writing
+from ..io.store import Store, reading, writing
 from ..log import logger
 from ..models.loftr import STRIDE, LoFTR
 

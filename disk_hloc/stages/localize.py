@@ -179,7 +179,7 @@ class _Native:
         num_matches = 0
         with reading(self.matches) as file:
             for image_id in image_ids:
-                seen = self._seen(file, name, image_id)
+                seen = self._seen(file, name, len(keypoints), image_id)
                 num_matches += len(seen)
                 pairs.update(dict.fromkeys(map(tuple, seen.tolist())))
         figures = {"matches": num_matches, "correspondences": len(pairs), "inliers": 0}
@@ -196,7 +196,7 @@ class _Native:
             return figures, None
         return {**figures, "inliers": int(found["num_inliers"])}, found["cam_from_world"]
 
-    def _seen(self, file: h5py.File, name: str, image_id: int) -> np.ndarray:
+    def _seen(self, file: h5py.File, name: str, count: int, image_id: int) -> np.ndarray:
         """(K, 2) keypoints of the query, and points that their matches in an image see."""
         image = self.model.images[image_id]
         if image_id not in self.point_ids:
@@ -207,6 +207,8 @@ class _Native:
         matches = read_matches(file, name, image.name)
         if matches is None:
             return np.zeros((0, 2), int)
+        if len(matches) and matches[:, 0].max() >= count:
+            raise DiskHlocError(f"{self.matches} was made from other features than {self.features}")
         if len(matches) and matches[:, 1].max() >= len(point_ids):
             raise DiskHlocError(
                 f"{self.matches} was made from other features than the model: {image.name} has "

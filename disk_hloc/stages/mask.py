@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..errors import DiskHlocError
-from ..io.features import list_keypoints
+from ..io.features import list_keypoints, read_image_size
+from ..io.hdf5 import arrays_of, attributes, find, members, read, read_values, require_array
 from ..io.images import ImageReadError, read_image
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.matches import group_name, require_distinct_groups
@@ -85,9 +86,8 @@ def _judge(
     """Image name -> which of its keypoints are kept."""
     keep = {}
     for name in tqdm(names, desc="Mask", unit="image"):
-        group = features[name]
-        if "image_size" in group:
-            width, height = (int(side) for side in group["image_size"][()])
+        if find(features, f"{name}/image_size") is not None:
+            width, height = read_image_size(features, name)
         elif image_dir is None:
             raise DiskHlocError(
                 f"{features.filename} does not hold the size of {name}: give the photos (--images)"
@@ -97,7 +97,8 @@ def _judge(
                 height, width = read_image(image_dir / name).shape[:2]
             except ImageReadError as error:
                 raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
-        keep[name] = keep_keypoints(masks(name, (width, height)), group["keypoints"][()])
+        keypoints = read(features, f"{name}/keypoints", (None, 2))
+        keep[name] = keep_keypoints(masks(name, (width, height)), keypoints)
     return keep
 
 
@@ -109,15 +110,15 @@ def _filter_features(
         source = features[name]
         group = target.create_group(name)
         _copy_attributes(source, group)
-        for key, dataset in source.items():
-            values = dataset[()]
+        for key, dataset in arrays_of(source):
+            values = read_values(dataset)
             try:
                 axis = _keypoint_axis(key, values, len(flags))
             except ValueError as error:
                 raise DiskHlocError(f"{features.filename}, {name}: {error}") from error
             if axis is not None:
                 values = np.compress(flags, values, axis=axis)
-            _copy_attributes(dataset, group.create_dataset(key, data=values))
+            _copy(key, values, dataset, group)
 
 
 def _keypoint_axis(key: str, values: Any, count: int) -> int | None:
@@ -145,11 +146,11 @@ def _filter_matches(
     require_distinct_groups(keep)
     by_group = {group_name(name): flags for name, flags in keep.items()}
     _copy_attributes(matches, target)
-    for first in tqdm(matches, desc="Mask", unit="image"):
-        for second in matches[first]:
+    for first, others in tqdm(list(members(matches)), desc="Mask", unit="image"):
+        for second in others if isinstance(others, h5py.Group) else ():
             pair = f"{first}/{second}"
-            source = matches[pair]
-            if not isinstance(source, h5py.Group) or "matches0" not in source:
+            source = find(matches, pair)
+            if not isinstance(source, h5py.Group) or find(source, "matches0") is None:
                 raise DiskHlocError(f"{path} is not hloc's matches file: {pair} has no matches0")
             absent = [name for name in (first, second) if name not in by_group]
             if absent:
@@ -157,26 +158,39 @@ def _filter_matches(
             group = target.create_group(pair)
             _copy_attributes(source, group)
             flags0, flags1 = by_group[first], by_group[second]
-            matches0 = source["matches0"][()]
+            matches0 = read(source, "matches0", (None,), "iu")
             if len(matches0) != len(flags0) or matches0.max(initial=-1) >= len(flags1):
                 raise DiskHlocError(f"{path} was made from other features ({pair})")
             matched = np.flatnonzero(matches0 >= 0)
             gone = matched[~(flags0[matched] & flags1[matches0[matched]])]
-            for key, dataset in source.items():
-                values = dataset[()]
+            for key, dataset in arrays_of(source):
+                values = read_values(dataset)
                 if key == "matches0":
                     values[gone] = -1
                 elif key == "matching_scores0":
+                    require_array(dataset, (len(matches0),))
                     values[gone] = 0
-                _copy_attributes(dataset, group.create_dataset(key, data=values))
+                _copy(key, values, dataset, group)
+
+
+def _copy(key: str, values: Any, source: h5py.Dataset, group: h5py.Group) -> None:
+    try:
+        copied = group.create_dataset(key, data=values)
+    except TypeError as error:  # of texts and others, which numpy holds as objects
+        raise DiskHlocError(f"{source.file.filename}, {source.name}: {error}") from error
+    _copy_attributes(source, copied)
 
 
 def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
-    for key, value in source.attrs.items():
+    for key, value in attributes(source).items():
         target.attrs[key] = value
 
 
 def _note(target: h5py.File, conf: Mapping[str, Any]) -> None:
     """Say what made the file, so that extraction or matching does not go on in it unmasked."""
-    made_with = json.loads(target.attrs.get(CONF_ATTRIBUTE, "{}"))
-    target.attrs[CONF_ATTRIBUTE] = json.dumps({**made_with, "masked": to_json(conf)})
+    try:
+        made_with = json.loads(target.attrs.get(CONF_ATTRIBUTE, "{}"))
+    except (TypeError, ValueError, RecursionError):  # not as we write it
+        made_with = {}
+    known = made_with if isinstance(made_with, dict) else {}
+    target.attrs[CONF_ATTRIBUTE] = json.dumps({**known, "masked": to_json(conf)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import lru_cache
@@ -15,7 +16,8 @@ from tqdm import tqdm
 
 from .. import device as devices
 from .. import plugin
-from ..io.features import require_features
+from ..errors import DiskHlocError
+from ..io.features import descriptors_shape, read_features, require_features
 from ..io.matches import list_pairs, match_entry, require_distinct_groups, unmatched
 from ..io.pairs import Pair, nearby_order, read_pairs
 from ..io.store import Store, reading, writing
@@ -116,15 +118,15 @@ def match_pairs(
 
     @lru_cache(maxsize=at_once)
     def read(file: h5py.File, name: str) -> dict[str, Tensor]:
-        group = file[name]
         return {
-            key: torch.from_numpy(group[key][()])[None].to(device).float()
-            for key in ("keypoints", "descriptors", "image_size")
+            key: torch.from_numpy(values)[None].to(device).float()
+            for key, values in read_features(file, name).items()
         }
 
     for name0, name1 in tqdm(nearby_order(pairs, at_once), desc="Match", unit="pair"):
         data = {f"{key}0": value for key, value in read(files[0], name0).items()}
         data |= {f"{key}1": value for key, value in read(files[1], name1).items()}
+        _require_one_length(files, (name0, name1), data)
         prediction = model(data)
         matches0, scores0 = (
             prediction[key][0].cpu().numpy() for key in ("matches0", "matching_scores0")
@@ -132,10 +134,21 @@ def match_pairs(
         store.add(*match_entry((name0, name1), matches0, scores0))
 
 
+def _require_one_length(
+    files: tuple[h5py.File, h5py.File], pair: Pair, data: Mapping[str, Tensor]
+) -> None:
+    lengths = [data[f"descriptors{i}"].shape[1] for i in (0, 1)]
+    if lengths[0] != lengths[1]:
+        raise DiskHlocError(
+            f"the descriptors of {pair[0]} ({files[0].filename}) have length {lengths[0]}, those "
+            f"of {pair[1]} ({files[1].filename}) {lengths[1]}: extract both with one conf"
+        )
+
+
 def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair]) -> int:
     """How many images' features fit the cache."""
     largest = max(
-        file[name]["descriptors"].size
+        math.prod(descriptors_shape(file, name))
         for file, names in zip(files, zip(*pairs, strict=True), strict=True)
         for name in set(names)
     )

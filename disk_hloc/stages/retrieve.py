@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from .. import device as devices
 from ..errors import DiskHlocError, listing
-from ..io.global_features import KEY, list_globals, read_globals
+from ..io.global_features import length_of, list_globals, read_globals
 from ..io.images import read_image_list
 from ..io.pairs import Pair, require_plain_names, write_pairs
 from ..io.store import reading
@@ -217,7 +217,7 @@ def _select(
 def _require_one_length(selected: Sequence[Mapping[str, h5py.File]]) -> None:
     """Check that the descriptors of several files have one length."""
     some = {file: name for images in selected for name, file in images.items()}
-    lengths = {file.filename: file[name][KEY].size for file, name in some.items()}
+    lengths = {file.filename: length_of(file, name) for file, name in some.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{length} in {path}" for path, length in lengths.items())
         raise DiskHlocError(
@@ -232,7 +232,7 @@ def _blocks(
     """Names and their (N, D) descriptors, of at most ``num_bytes`` at a time."""
     for file, group in groupby(images, key=images.__getitem__):
         names = list(group)
-        size = max(1, num_bytes // (4 * file[names[0]][KEY].size))
+        size = max(1, num_bytes // (4 * length_of(file, names[0])))
         for start in range(0, len(names), size):
             part = names[start : start + size]
             yield part, read_globals(file, part)

@@ -16,7 +16,8 @@ from tqdm import tqdm
 from .. import plugin
 from ..errors import DiskHlocError, listing
 from ..io import colmap
-from ..io.features import require_features
+from ..io.features import read_keypoints, require_features
+from ..io.hdf5 import find, number_attribute
 from ..io.matches import read_matches
 from ..io.pairs import Pair, read_pairs
 from ..io.store import reading
@@ -143,7 +144,7 @@ def _write_verified(
 
         def rays_of(image: pycolmap.Image) -> np.ndarray:
             if image.name not in rays:
-                keypoints = features[image.name]["keypoints"][()].astype(np.float64) + 0.5
+                keypoints = read_keypoints(features, image.name).astype(np.float64) + 0.5
                 camera = reference.cameras[image.camera_id]
                 rays[image.name] = np.asarray(camera.cam_from_img(keypoints)).reshape(-1, 2)
             return rays[image.name]
@@ -161,7 +162,7 @@ def _write_verified(
                 )
                 limits = [
                     reference.cameras[image.camera_id].cam_from_img_threshold(
-                        MAX_EPIPOLAR_ERROR * _uncertainty(features[image.name]["keypoints"])
+                        MAX_EPIPOLAR_ERROR * _uncertainty(features, image.name)
                     )
                     for image in images
                 ]
@@ -200,9 +201,11 @@ def epipolar_errors(
         return np.stack([error / length for length in lengths], axis=1)
 
 
-def _uncertainty(keypoints: h5py.Dataset) -> float:
+def _uncertainty(features: h5py.File, name: str) -> float:
     """Of the keypoints of an image, in pixels; a file may lack it."""
-    return float(keypoints.attrs.get("uncertainty", 1.0))
+    keypoints = find(features, f"{name}/keypoints")
+    assert keypoints is not None
+    return number_attribute(keypoints, "uncertainty", 1.0)
 
 
 def _with_hloc(

@@ -19,6 +19,7 @@ from conftest import one_line_error
 from disk_hloc.errors import Busy, DiskHlocError
 from disk_hloc.io import store as module
 from disk_hloc.io.features import list_features
+from disk_hloc.io.hdf5 import names_with
 from disk_hloc.io.journal import Dataset, Journal
 from disk_hloc.io.store import (
     CONF_ATTRIBUTE,
@@ -49,7 +50,7 @@ def add(path, name, value, conf=CONF, **options):
 
 def content(path):
     with reading(path) as file:
-        names = list(module.names_with(file, "keypoints"))
+        names = list(names_with(file, "keypoints"))
         return {name: file[name]["keypoints"][()].tolist() for name in names}
 
 
@@ -513,5 +514,5 @@ def test_parts_of_several_confs_are_refused(tmp_path):
     add(tmp_path / "b.h5", "y", 1, OTHER_CONF)
     with pytest.raises(DiskHlocError) as error:
         join(tmp_path / "f.h5", [tmp_path / "a.h5", tmp_path / "b.h5"], "keypoints")
-    assert one_line_error(error, tmp_path / "f.h5", "several confs")
+    assert one_line_error(error, tmp_path / "f.h5", "one conf")
     assert not (tmp_path / "f.h5").exists()

@@ -229,7 +229,7 @@ def test_files_that_cannot_be_used(described: Path, tmp_path: Path) -> None:
         retrieve.main(mixed["db_descriptors"], tmp_path / "pairs.txt", 1)
     assert one_line_error(error, "mixed.h5", "y and z differ", "(6, 7)")
     write(tmp_path / "nan.h5", {**drawn(["y"]), "z": np.full(6, np.nan, np.float32)})
-    refused("nan.h5", "of z is not finite", db_descriptors=tmp_path / "nan.h5")
+    refused("nan.h5, z/global_descriptor", "not finite", db_descriptors=tmp_path / "nan.h5")
     write(tmp_path / "space.h5", drawn(["my photo.jpg"]))
     refused("my photo.jpg", "white space", db_descriptors=tmp_path / "space.h5")
     (tmp_path / "matches.h5").touch()
