@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import DiskHlocError
 from .names import require_relative
@@ -20,24 +23,35 @@ def read_pairs(path: Path) -> list[Pair]:
         DiskHlocError: the file cannot be read, holds no pair, a line is not two names, or a name
             leads out of the folder of the images.
     """
-    lines = read_lines(path, "the pairs")
-    pairs: dict[frozenset[str], Pair] = {}
-    for number, line in enumerate(lines, start=1):
-        names = line.split()
-        if not names:
+    # Each name once, and pairs as numbers until they are all known: there may be millions.
+    numbers: dict[str, int] = {}
+    names: list[str] = []
+    firsts, seconds = array("q"), array("q")
+    for line_number, line in enumerate(read_lines(path, "the pairs"), start=1):
+        words = line.split()
+        if not words:
             continue
-        if len(names) != 2:
+        where = f"{path}, line {line_number}"
+        if len(words) != 2:
             raise DiskHlocError(
-                f"{path}, line {number}: {line.strip()!r} is not two names; a name with white "
-                "space cannot be written in this format, so rename the image"
+                f"{where}: {line.strip()!r} is not two names; a name with white space cannot be "
+                "written in this format, so rename the image"
             )
-        names = [require_relative(name, f"{path}, line {number}") for name in names]
-        if names[0] == names[1]:
-            raise DiskHlocError(f"{path}, line {number}: {names[0]} is paired with itself")
-        pairs.setdefault(frozenset(names), (names[0], names[1]))
-    if not pairs:
+        for word in words:
+            if word not in numbers:
+                name = require_relative(word, where)
+                numbers[word] = numbers.setdefault(name, len(names))
+                if numbers[word] == len(names):
+                    names.append(name)
+        if numbers[words[0]] == numbers[words[1]]:
+            raise DiskHlocError(f"{where}: {words[0]} is paired with itself")
+        firsts.append(numbers[words[0]])
+        seconds.append(numbers[words[1]])
+    if not firsts:
         raise DiskHlocError(f"{path} holds no pair")
-    return list(pairs.values())
+    pairs = np.sort(np.stack([firsts, seconds]), axis=0)
+    _, kept = np.unique(pairs[0] * len(names) + pairs[1], return_index=True)
+    return [(names[firsts[i]], names[seconds[i]]) for i in np.sort(kept).tolist()]
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
@@ -77,10 +91,8 @@ def nearby_order(pairs: Iterable[Pair], at_once: int) -> list[Pair]:
     """
     pairs = list(pairs)
     place = {name: i for i, name in enumerate(sorted({name for pair in pairs for name in pair}))}
+    flat = (place[name] for pair in pairs for name in pair)
+    row, column = np.fromiter(flat, np.int64, 2 * len(pairs)).reshape(-1, 2).T
     side = max(1, at_once // 2)
-
-    def square(pair: Pair) -> tuple[int, int, int, int]:
-        row, column = place[pair[0]], place[pair[1]]
-        return row // side, column // side, row, column
-
-    return sorted(pairs, key=square)
+    order = np.lexsort((column, row, column // side, row // side))
+    return [pairs[i] for i in order.tolist()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import DiskHlocError
@@ -17,18 +19,25 @@ def read_text(path: Path, what: str) -> str:
     Raises:
         DiskHlocError: the file cannot be read, or is not UTF-8.
     """
-    try:
+    with _clear(path, what):
         return path.read_text(encoding="utf-8")
+
+
+def read_lines(path: Path, what: str) -> Iterator[str]:
+    """The lines of a file of UTF-8, one by one, as :func:`read_text`. Only a line feed ends one.
+
+    ``str.splitlines`` would also end a line where a name has a control character.
+    """
+    with _clear(path, what), path.open(encoding="utf-8", newline="\n") as file:
+        for line in file:
+            yield line.removesuffix("\n")
+
+
+@contextmanager
+def _clear(path: Path, what: str) -> Iterator[None]:
+    try:
+        yield
     # A path with a zero byte is a ValueError, as is what is not UTF-8.
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"cannot read {what} {path}: {reason}") from error
-
-
-def read_lines(path: Path, what: str) -> list[str]:
-    """The lines of a file of UTF-8, as :func:`read_text`. Only a line feed ends one.
-
-    ``str.splitlines`` would also end a line where a name has a control character.
-    """
-    lines = read_text(path, what).split("\n")
-    return lines[:-1] if lines[-1] == "" else lines
