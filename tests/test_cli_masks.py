@@ -143,11 +143,11 @@ def test_bad_input_is_one_line(
     monkeypatch.setattr(sys, "argv", ["disk-hloc", *arguments])
     with pytest.raises(SystemExit) as end:
         cli.main()
-    # With a text, Python prints it on stderr and exits with 1.
-    assert isinstance(end.value.code, str)
-    assert end.value.code.startswith("Error: ")
-    assert "\n" not in end.value.code
-    assert part in end.value.code
+    assert end.value.code == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: ")
+    assert shown.count("\n") == 1
+    assert part in shown
     assert not (work / "x.h5").exists()
 
 

@@ -58,7 +58,7 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
         if "descriptors" in arrays:
             require_array(stored["descriptors"], (len(arrays["keypoints"]), None))
         attributes = attributes_of(keypoints)
-        attributes[release.PIXEL_SIZE_ATTRIBUTE] = release.pixel_size(keypoints)
+        attributes[release.PIXEL_SIZE_ATTRIBUTE] = release.pixel_size(opened["keypoints"], name)
         return Features(name, arrays, attributes)
 
     def matches() -> Iterator[Matches]:

@@ -125,11 +125,16 @@ def dotted(extension: str) -> str:
     return "." + extension.removeprefix(".")
 
 
-def pixel_size(keypoints: h5py.Dataset) -> float:
-    """s of an image's keypoints: as noted with them, else as they lie; 1 if that does not tell."""
-    if attribute(keypoints, PIXEL_SIZE_ATTRIBUTE) is None:
-        return grid_spacing(_read_keypoints(keypoints))
-    return number_attribute(keypoints, PIXEL_SIZE_ATTRIBUTE, 1.0)
+def pixel_size(file: h5py.File, name: str) -> float:
+    """s of an image's keypoints: as noted with them, else as they lie; 1 if that does not tell.
+
+    Raises:
+        DiskHlocError: as :func:`read_keypoints`, or it is noted as no number.
+    """
+    values, item = read_keypoints(file, name), find(file, name)
+    if item is None or attribute(item, PIXEL_SIZE_ATTRIBUTE) is None:
+        return grid_spacing(values)
+    return number_attribute(item, PIXEL_SIZE_ATTRIBUTE, 1.0)
 
 
 def grid_spacing(keypoints: np.ndarray) -> float:
@@ -158,22 +163,28 @@ def grid_spacing(keypoints: np.ndarray) -> float:
     return 1.0 if abs(spacing - 1) < 1e-6 else spacing
 
 
-def read_centered(keypoints: h5py.Dataset) -> np.ndarray:
+def read_keypoints(file: h5py.File, name: str) -> np.ndarray:
+    """(N, 2) keypoints of an image of an open keypoints file, as they are stored.
+
+    Raises:
+        DiskHlocError: they are missing, not (N, 2), or not finite.
+    """
+    return read(file, name, (None, 2))
+
+
+def read_centered(file: h5py.File, name: str) -> np.ndarray:
     """(N, 2) float64 keypoints with (0, 0) at the centre of the photo's top-left pixel.
 
     Args:
-        keypoints: of an image, in an open keypoints file.
+        file: an open keypoints file.
+        name: of the image, without extension.
 
     Raises:
-        DiskHlocError: they are not (N, 2), or not finite.
+        DiskHlocError: as :func:`read_keypoints`.
     """
-    values = _read_keypoints(keypoints).astype(np.float64)
-    moved: np.ndarray = values + (pixel_size(keypoints) - 1) / 2
+    values = read_keypoints(file, name).astype(np.float64)
+    moved: np.ndarray = values + (pixel_size(file, name) - 1) / 2
     return moved
-
-
-def _read_keypoints(keypoints: h5py.Dataset) -> np.ndarray:
-    return read(keypoints.file, keypoints.name, (None, 2))
 
 
 def list_pairs(file: h5py.File) -> Iterator[tuple[str, str]]:

@@ -90,8 +90,10 @@ def main(
             ):
                 keep = {}
                 for name, file in tqdm(images.items(), desc="Import keypoints", unit="image"):
-                    centered = files.read_centered(keypoints[name])
-                    written = keypoints[name][()] if release_origin else centered + 0.5
+                    centered = files.read_centered(keypoints, name)
+                    written = centered + 0.5
+                    if release_origin:
+                        written = files.read_keypoints(keypoints, name)
                     database.write_keypoints(ids[file], written.astype(np.float32))
                     keep[name] = np.ones(len(centered), dtype=bool)
                     if sources is not None:

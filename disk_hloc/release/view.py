@@ -102,7 +102,7 @@ def _keypoint_pictures(
     with files.reading_arrays(files.path_of(h5_dir, "keypoints")) as keypoints:
         for name, file in files.find_images(image_dir, keypoints, extension).items():
             photo = _read(image_dir / file)
-            yield name, picture_of_keypoints(photo, files.read_centered(keypoints[name]))
+            yield name, picture_of_keypoints(photo, files.read_centered(keypoints, name))
 
 
 def _match_pictures(
@@ -115,7 +115,7 @@ def _match_pictures(
         images = files.find_images(image_dir, keypoints, extension)
         for pair in files.list_pairs(matches):
             files.require_names(matches, pair, images)
-            xy0, xy1 = (files.read_centered(keypoints[name]) for name in pair)
+            xy0, xy1 = (files.read_centered(keypoints, name) for name in pair)
             index = files.read_matches(matches, *pair, len(xy0), len(xy1))
             photo0, photo1 = (_read(image_dir / images[name]) for name in pair)
             picture = picture_of_matches(photo0, photo1, xy0[index[0]], xy1[index[1]])

@@ -134,8 +134,8 @@ def test_options_shape_the_files(photos: Path, tmp_path: Path) -> None:
 def test_the_size_of_a_resized_pixel_is_noted(photos: Path, tmp_path: Path) -> None:
     detect.main(tmp_path, photos, image_extension="png", height=128, width=256)
     with h5py.File(tmp_path / "keypoints.h5") as file:
-        for keypoints in file.values():
-            assert release.pixel_size(keypoints) == 0.5
+        for name, keypoints in file.items():
+            assert release.pixel_size(file, name) == 0.5
             assert (keypoints[()] % 0.5 == 0).all()
             assert (keypoints[()] % 1 != 0).any()
 
