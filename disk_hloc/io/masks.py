@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,7 @@ class Masks:
 
     def log_missing(self, num_images: int) -> None:
         """Say of how many of ``num_images`` images there was no mask, if of any."""
-        if self.missing:
-            logger.info(
-                "%d of %d images have no mask: all of them was kept", len(self.missing), num_images
-            )
+        log_missing(self.missing, num_images)
 
     def _open_sources(self) -> Iterable[Source]:
         conf = self.conf
@@ -265,6 +262,12 @@ def _labels(image: Image.Image) -> np.ndarray:
         return values.reshape(*values.shape[:2], -1)[..., 0].astype(np.int64)
     red, green, blue = (values[..., i].astype(np.int64) for i in range(3))
     return red + 256 * green + 65536 * blue
+
+
+def log_missing(missing: Collection[str], num_images: int) -> None:
+    """Say of how many of ``num_images`` images there was no mask, if of any."""
+    if missing:
+        logger.info("%d of %d images have no mask: all of them was kept", len(missing), num_images)
 
 
 def to_json(conf: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from ..io.features import feature_entry, list_features
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
-from ..io.masks import Masks, keep_keypoints, to_json
+from ..io.masks import Masks, keep_keypoints, log_missing, to_json
 from ..io.store import writing
 from ..log import logger
 from ..models.aliked import ALIKED
@@ -68,10 +69,10 @@ def main(
     Raises:
         UnreadableImages: some images could not be read; all others are in the file.
         DiskHlocError: no images, no weights, no space, a file made with another conf, or an image
-            that cannot be read with ``on_error="stop"``; those before it are in the file.
+            that cannot be read with ``on_error="stop"``; those before it are kept.
     """
     require_on_error(on_error)
-    names = read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
+    names = chosen_images(image_dir, image_list)
     model_name = conf["model"]["name"]
     if model_name not in EXTRACTORS:
         if masks is not None:
@@ -83,27 +84,81 @@ def main(
         return hloc.main(
             conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
         )
-    sources = None if masks is None else Masks(masks)
-    model = EXTRACTORS[model_name](conf["model"]).to(devices.resolve(device))
+    done = extract_images(
+        conf,
+        image_dir,
+        names,
+        feature_path,
+        masks=masks,
+        overwrite=overwrite,
+        on_error=on_error,
+        device=device,
+    )
+    report(done, names, image_dir, feature_path)
+    return feature_path
+
+
+def chosen_images(image_dir: Path, image_list: Path | None = None) -> list[str]:
+    """The images of a folder, or those that a list names.
+
+    Raises:
+        DiskHlocError: there are none, or the list names images that do not exist.
+    """
+    return read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
+
+
+def made_with(conf: Mapping[str, Any], masks: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the features depend on, as their file remembers it."""
     made_with = {key: conf[key] for key in ("model", "preprocessing")}
-    if masks is not None:
-        made_with["masks"] = to_json(masks)
-    failures: dict[str, str] = {}
-    with writing(feature_path, made_with, overwrite=overwrite) as store:
+    return made_with if masks is None else made_with | {"masks": to_json(masks)}
+
+
+@dataclass
+class Extracted:
+    """What came of images, beside their features.
+
+    Attributes:
+        count: how many there were to extract.
+        unreadable: name -> why it could not be read.
+        unmasked: those that no source of masks had a mask of.
+    """
+
+    count: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    unmasked: set[str] = field(default_factory=set)
+
+
+def extract_images(
+    conf: Mapping[str, Any],
+    image_dir: Path,
+    names: Sequence[str],
+    feature_path: Path,
+    *,
+    masks: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    on_error: str = "skip",
+    device: str = "auto",
+) -> Extracted:
+    """As :func:`main`, of a model of ours and of given images; those unreadable are returned."""
+    sources = None if masks is None else Masks(masks)
+    model = EXTRACTORS[conf["model"]["name"]](conf["model"]).to(devices.resolve(device))
+    result = Extracted()
+    with writing(feature_path, made_with(conf, masks), overwrite=overwrite) as store:
         done = store.names.union(list_features(store.base) if store.base else ())
         todo = [name for name in names if name not in done]
         if len(todo) < len(names):
             logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
+        result.count = len(todo)
         at_once = AT_ONCE.get(model.device.type, 1)
         photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
-        progress = tqdm(photos, total=len(todo), desc="Extract", unit="image", disable=not todo)
+        progress = tqdm(photos, total=len(todo), desc="Extract", unit="image") if todo else photos
 
         def readable() -> Iterator[Photo]:
             for name, photo in progress:
                 if isinstance(photo, ImageReadError):
                     if on_error == "stop":
                         raise DiskHlocError(f"{image_dir / name} cannot be read: {photo}")
-                    failures[name] = str(photo)
+                    result.unreadable[name] = str(photo)
                 else:
                     yield photo
 
@@ -111,13 +166,30 @@ def main(
             for photo, found in zip(batch, extract_photos(model, batch), strict=True):
                 store.add(*feature_entry(photo.name, *found))
     if sources is not None:
-        sources.log_missing(len(todo))
+        result.unmasked = sources.missing
+    return result
+
+
+def report(extracted: Extracted, names: Sequence[str], image_dir: Path, feature_path: Path) -> None:
+    """Say what the user should know of an extraction.
+
+    Args:
+        extracted: what came of it.
+        names: of all images that were asked for.
+        image_dir: where they are.
+        feature_path: the features file.
+
+    Raises:
+        UnreadableImages: some images could not be read.
+        DiskHlocError: not one could.
+    """
+    log_missing(extracted.unmasked, extracted.count)
+    failures = extracted.unreadable
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
         raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")
     if failures:
         raise UnreadableImages(failures, feature_path)
-    return feature_path
 
 
 @torch.inference_mode()

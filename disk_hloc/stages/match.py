@@ -66,11 +66,8 @@ def main(
         DiskHlocError: a broken pairs file, an image without features, no weights, no space, or a
             file made with another conf.
     """
-    pairs = read_pairs(pairs_path)
-    require_distinct_groups(name for pair in pairs for name in pair)
+    pairs = checked_pairs(pairs_path, feature_path, reference_path)
     paths = (feature_path, reference_path or feature_path)
-    for path, names in zip(paths, zip(*pairs, strict=True), strict=True):
-        require_features(path, names, because=f"{pairs_path} names")
     model_name = conf["model"]["name"]
     if model_name not in MATCHERS:
         hloc = plugin.hloc_module("match_features", needed_for=model_name)
@@ -85,9 +82,7 @@ def main(
     resolved = devices.resolve(device)
     model = MATCHERS[model_name](conf["model"]).to(resolved)
     with ExitStack() as stack:
-        store = stack.enter_context(
-            writing(match_path, {"model": conf["model"]}, overwrite=overwrite)
-        )
+        store = stack.enter_context(writing(match_path, made_with(conf), overwrite=overwrite))
         todo = unmatched(pairs, store.names.union(list_pairs(store.base) if store.base else ()))
         if len(todo) < len(pairs):
             logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
@@ -95,6 +90,27 @@ def main(
         if todo:
             match_pairs(model, (opened[paths[0]], opened[paths[1]]), todo, store, resolved)
     return match_path
+
+
+def checked_pairs(
+    pairs_path: Path, feature_path: Path, reference_path: Path | None = None
+) -> list[Pair]:
+    """The pairs of a file, each of whose images has features.
+
+    Raises:
+        DiskHlocError: a broken pairs file, or an image without features.
+    """
+    pairs = read_pairs(pairs_path)
+    require_distinct_groups(name for pair in pairs for name in pair)
+    paths = (feature_path, reference_path or feature_path)
+    for path, names in zip(paths, zip(*pairs, strict=True), strict=True):
+        require_features(path, names, because=f"{pairs_path} names")
+    return pairs
+
+
+def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """What the matches depend on, as their file remembers it."""
+    return {"model": conf["model"]}
 
 
 @torch.inference_mode()
