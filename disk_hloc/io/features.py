@@ -70,8 +70,13 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
     Raises:
         DiskHlocError: it lacks some; ``because`` says who asks for them.
     """
-    present = set(list_features(path))
-    missing = sorted(set(names) - present)
+    # Not by a list of all that are present, which takes a second for 3,000 images.
+    with reading(path) as file:
+        missing = sorted(
+            name
+            for name in set(names)
+            if f"{name}/keypoints" not in file or f"{name}/image_size" not in file
+        )
     if missing:
         raise DiskHlocError(
             f"{path} lacks {len(missing)} of the images that {because}: {listing(missing)}; "
