@@ -14,6 +14,7 @@ import typer
 from . import __version__
 from .cli_eval import eval_app
 from .cli_localization import (
+    Dask,
     Engine,
     EngineOption,
     describe,
@@ -107,6 +108,7 @@ def extract(
     on_error: OnErrorOption = OnError.skip,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    dask: Dask = None,
     masks: dict[str, Any] | None = None,
 ) -> None:
     """Extract features from photos. Run again to resume.
@@ -114,16 +116,16 @@ def extract(
     Photos are taken as they are stored: a rotation in their EXIF data is not applied, as by hloc
     and COLMAP. One of more than 2^29 pixels is skipped: DISK_HLOC_MAX_PIXELS says otherwise.
     """
-    from . import confs
-    from .stages import extract as stage
+    from . import confs, shards
 
     found = confs.find("extractors", conf)
     unreadable = None
     try:
-        stage.main(
+        shards.extract(
             found,
             images,
             features,
+            dask=dask,
             image_list=image_list,
             masks=masks,
             overwrite=overwrite,
@@ -148,15 +150,15 @@ def match(
     ] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    dask: Dask = None,
 ) -> None:
     """Match the features of pairs of images. Run again to resume."""
-    from . import confs
-    from .stages import match as stage
+    from . import confs, shards
 
     found = confs.find("matchers", conf)
-    stage.main(
+    shards.match(
         found, pairs, features, matches,
-        reference_path=reference, overwrite=overwrite, device=device,
+        dask=dask, reference_path=reference, overwrite=overwrite, device=device,
     )  # fmt: skip
 
 
@@ -235,6 +237,7 @@ def reconstruct(
     on_error: OnErrorOption = OnError.skip,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    dask: Dask = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
     masks: dict[str, Any] | None = None,
 ) -> None:
@@ -246,8 +249,10 @@ def reconstruct(
     from .pipelines import sfm
 
     if from_database is not None:
-        given = (masks, preview, overwrite, camera, extractor, matcher, pairs, camera_mode, engine)
-        if given != (None, None, False, None, "disk", "disk", "exhaustive", "auto", "auto"):
+        given = (
+            masks, preview, overwrite, camera, dask, extractor, matcher, pairs, camera_mode, engine
+        )  # fmt: skip
+        if given != (None, None, False, None, None, "disk", "disk", "exhaustive", "auto", "auto"):
             raise DiskHlocError(
                 "--from-database takes features, matches and cameras from the database: only "
                 "--fix-intrinsics, --mapper, --no-robust and --verbose go with it"
@@ -276,6 +281,7 @@ def reconstruct(
         overwrite=overwrite,
         device=device,
         on_error=on_error.value,
+        dask=dask,
         engine=engine.value,
         camera_mode=camera_mode.value,
         camera=camera,

@@ -40,6 +40,12 @@ class Verify(str, Enum):
 EngineOption = Annotated[
     Engine, typer.Option(help="hloc's modules, pycolmap directly (native), or what works (auto).")
 ]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        help="Extract and match by workers: local:N, tcp://HOST:PORT, or a .yaml of batch jobs."
+    ),
+]
 Source = Annotated[Path, typer.Argument(help="Folder of photos or features file.")]
 Model = Annotated[Path, typer.Argument(help="Folder of a COLMAP model.")]
 Pairs = Annotated[Path, typer.Argument(help="Pairs file: two image names a line (.txt).")]
@@ -263,6 +269,7 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
         on_error: OnErrorOption = OnError.skip,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew.")] = False,
         device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+        dask: Dask = None,
         masks: dict[str, Any] | None = None,
     ) -> None:
         from .eval import localization
@@ -272,7 +279,7 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
             dataset, outputs, conf=conf, extractor=extractor, matcher=matcher, retrieval=retrieval,
             num_covis=num_covis, num_loc=num_loc, engine=engine.value, masks=masks,
             ground_truth=ground_truth, overwrite=overwrite, device=device,
-            on_error=on_error.value,
+            on_error=on_error.value, dask=dask,
         )  # fmt: skip
         errors = summary.pop("errors", None)
         typer.echo(json.dumps(summary, indent=2))

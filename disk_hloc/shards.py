@@ -27,11 +27,12 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from . import cluster
-from .errors import Busy, DiskHlocError
+from .errors import Busy, DiskHlocError, require_on_error
+from .io.hdf5 import names_with
 from .io.matches import unmatched
 from .io.pairs import Pair, nearby_order
 from .io.replace import replace_text
-from .io.store import Store, join, names_with, reading, writing
+from .io.store import Store, join, reading, writing
 from .log import logger
 from .stages import extract as extraction
 from .stages import match as matching
@@ -62,13 +63,14 @@ def extract(
     image_list: Path | None = None,
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    on_error: str = "skip",
     device: str = "auto",
 ) -> Path:
     """Extract features as :func:`disk_hloc.stages.extract.main`, by the workers of Dask.
 
     Args:
         dask: see :func:`disk_hloc.cluster.connected`; None is one process, this.
-        conf, image_dir, feature_path, image_list, masks, overwrite, device: the stage's.
+        conf, image_dir, feature_path, image_list, masks, overwrite, on_error, device: the stage's.
 
     Returns:
         ``feature_path``, to the bit what one process on such a device makes.
@@ -85,14 +87,16 @@ def extract(
             image_list=image_list,
             masks=masks,
             overwrite=overwrite,
+            on_error=on_error,
             device=device,
         )
+    require_on_error(on_error)
     names = extraction.chosen_images(image_dir, image_list)
     work = _Work(
         feature_path,
         extraction.made_with(conf, masks),
         _extract_shard,
-        {"conf": conf, "image_dir": image_dir.absolute(), "masks": masks},
+        {"conf": conf, "image_dir": image_dir.absolute(), "masks": masks, "on_error": on_error},
         key="keypoints",
         unit="image",
         most=MOST_IMAGES,
@@ -431,6 +435,7 @@ def _extract_shard(
     conf: Mapping[str, Any],
     image_dir: Path,
     masks: Mapping[str, Any] | None,
+    on_error: str,
     device: str,
 ) -> extraction.Extracted:
     """Extract the images of a list into the file beside it."""
@@ -441,6 +446,7 @@ def _extract_shard(
         _read_lines(listed),
         listed.with_suffix(".h5"),
         masks=masks,
+        on_error=on_error,
         device=device,
     )
 

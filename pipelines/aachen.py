@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import confs
+from disk_hloc import confs, shards
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.eval import localization
 from disk_hloc.io.colmap import read_model
@@ -24,10 +24,8 @@ from disk_hloc.io.poses import read_poses
 from disk_hloc.log import logger
 from disk_hloc.stages import (
     describe,
-    extract,
     localize,
     mask,
-    match,
     pairs,
     retrieve,
     triangulate,
@@ -53,6 +51,7 @@ def main(
     overwrite: bool = False,
     device: str = "auto",
     on_error: str = "skip",
+    dask: str | None = None,
 ) -> dict[str, Any]:
     """Extract, triangulate in the SIFT model's poses, retrieve, match and localize.
 
@@ -73,6 +72,7 @@ def main(
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
+        dask: who extracts and matches (:func:`disk_hloc.cluster.connected`); None is this process.
 
     Returns:
         ``results`` (the file of poses), ``queries``, ``localized``, ``points3D``, ``unreadable``
@@ -96,7 +96,7 @@ def main(
     outputs.mkdir(parents=True, exist_ok=True)
     images = dataset / conf_["images"]
     title = f"{_short(conf_['extractor'])}+{_short(conf_['matcher'])}"
-    options: dict[str, Any] = {"overwrite": overwrite, "device": device}
+    options: dict[str, Any] = {"overwrite": overwrite, "device": device, "dask": dask}
 
     features, unreadable = _extract(
         conf_["extractor"], images, outputs, masks, {**options, "on_error": on_error}
@@ -109,7 +109,7 @@ def main(
     pairs.main("covisibility", sift_model, sfm_pairs, num_matched=conf_["num_covis"])
     stem = f"matches-{_short(conf_['matcher'])}_{features.stem}"
     sfm_matches = outputs / f"{stem}_{sfm_pairs.stem}.h5"
-    match.main(matcher_conf, sfm_pairs, features, sfm_matches, **options)
+    shards.match(matcher_conf, sfm_pairs, features, sfm_matches, **options)
     reference = outputs / f"sfm_{title}"
     model = triangulate.main(
         reference, sift_model, images, sfm_pairs, features, sfm_matches, engine=engine
@@ -117,7 +117,7 @@ def main(
 
     named, loc_pairs = _retrieve(conf_, images, features, reference, outputs, options)
     loc_matches = outputs / f"{stem}_{loc_pairs.stem}.h5"
-    match.main(matcher_conf, loc_pairs, features, loc_matches, **options)
+    shards.match(matcher_conf, loc_pairs, features, loc_matches, **options)
     results = outputs / f"{conf_['name']}_hloc_{title}_{named}{conf_['num_loc']}.txt"
     poses = localize.main(
         reference,
@@ -198,7 +198,7 @@ def _extract(
     extracted = outputs / f"{conf['output']}_unmasked.h5" if afterwards else features
     unreadable: dict[str, str] = {}
     try:
-        extract.main(conf, images, extracted, masks=None if afterwards else masks, **options)
+        shards.extract(conf, images, extracted, masks=None if afterwards else masks, **options)
     except UnreadableImages as error:
         logger.warning("%s", error)
         unreadable = error.reasons
@@ -229,7 +229,7 @@ def _retrieve(
         describe.main(found, features, descriptors, overwrite=options["overwrite"])
     else:
         descriptors = outputs / f"{found['output']}.h5"
-        extract.main(found, images, descriptors, **options)
+        shards.extract(found, images, descriptors, **options)
     listed = outputs / f"pairs-query-{_short(retrieval)}{count}.txt"
     database = [image.name for image in read_model(reference).images.values()]
     retrieve.main(

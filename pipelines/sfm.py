@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import confs
+from disk_hloc import confs, shards
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_images_and_pairs
 from disk_hloc.io.images import list_images
 from disk_hloc.io.pairs import require_plain_names
-from disk_hloc.stages import extract, mask, match, pairs, reconstruct
+from disk_hloc.stages import extract, mask, pairs, reconstruct
 
 
 def main(
@@ -29,6 +29,7 @@ def main(
     overwrite: bool = False,
     device: str = "auto",
     on_error: str = "skip",
+    dask: str | None = None,
     engine: str = "auto",
     camera_mode: str = "auto",
     camera: str | None = None,
@@ -52,6 +53,7 @@ def main(
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
+        dask: who extracts and matches (:func:`disk_hloc.cluster.connected`); None is this process.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
 
@@ -79,7 +81,7 @@ def main(
 
     with _timed(seconds, "extract"):
         try:
-            extract.main(
+            shards.extract(
                 extractor_conf,
                 image_dir,
                 output / "features_unmasked.h5" if mask_afterwards else features,
@@ -87,6 +89,7 @@ def main(
                 overwrite=overwrite,
                 device=device,
                 on_error=on_error,
+                dask=dask,
             )
         except UnreadableImages as error:
             unreadable = error.reasons
@@ -100,13 +103,14 @@ def main(
             pairs.given(Path(pairs_from), pairs_path, without=unreadable)
     with _timed(seconds, "match"):
         # Features that were masked anew have other indices.
-        match.main(
+        shards.match(
             matcher_conf,
             pairs_path,
             features,
             matches,
             overwrite=overwrite or mask_afterwards,
             device=device,
+            dask=dask,
         )
     with _timed(seconds, "reconstruct"):
         model = reconstruct.main(
