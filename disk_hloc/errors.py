@@ -118,8 +118,7 @@ def of_the_machine(error: Exception) -> str | None:
     """
     reason = " ".join(str(error).split())
     lower = reason.lower()
-    no_memory = isinstance(error, MemoryError) or any(part in lower for part in _NO_MEMORY)
-    if no_memory:
+    if is_out_of_memory(error):
         return (
             "there is not enough memory for this: take smaller images (resize_max of the conf), "
             f"fewer at a time, or a larger machine ({reason or type(error).__name__})"
@@ -127,6 +126,12 @@ def of_the_machine(error: Exception) -> str | None:
     if getattr(error, "errno", None) == errno.ENOSPC or any(part in lower for part in _NO_SPACE):
         return f"the disk is full: make room and run the same command again ({reason})"
     return reason if isinstance(error, OSError) else None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory was asked for that a computer or a GPU does not have."""
+    said = str(error).lower()
+    return isinstance(error, MemoryError) or any(part in said for part in _NO_MEMORY)
 
 
 def listing(names: list[str], limit: int = 5) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from .. import device as devices
 from .. import plugin
-from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
+from ..errors import DiskHlocError, UnreadableImages, is_out_of_memory, listing, require_on_error
 from ..io.features import feature_entry, list_features
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
@@ -34,6 +34,9 @@ EXTRACTORS: dict[str, type[DISK] | type[ALIKED] | type[SIFT]] = {
 # How many photos of one size go through the network together, by the kind of device. A batch is of
 # no use to a CPU, whose caches it would fill.
 AT_ONCE = {"cuda": 8}
+
+# The arrays of an image, and its keypoints' uncertainty.
+Features = tuple[dict[str, np.ndarray], float]
 
 
 def main(
@@ -153,18 +156,23 @@ def extract_images(
         photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
         progress = tqdm(photos, total=len(todo), desc="Extract", unit="image") if todo else photos
 
+        def fail(name: str, reason: str) -> None:
+            if on_error == "stop":
+                raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}")
+            result.unreadable[name] = reason
+
         def readable() -> Iterator[Photo]:
             for name, photo in progress:
                 if isinstance(photo, ImageReadError):
-                    if on_error == "stop":
-                        raise DiskHlocError(f"{image_dir / name} cannot be read: {photo}")
-                    result.unreadable[name] = str(photo)
+                    fail(name, str(photo))
                 else:
                     yield photo
 
-        for batch in of_one_size(readable(), at_once):
-            for photo, found in zip(batch, extract_photos(model, batch), strict=True):
-                store.add(*feature_entry(photo.name, *found))
+        for name, found in extract_batches(model, readable(), at_once):
+            if isinstance(found, str):
+                fail(name, found)
+            else:
+                store.add(*feature_entry(name, *found))
     if sources is not None:
         result.unmasked = sources.missing
     return result
@@ -192,10 +200,62 @@ def report(extracted: Extracted, names: Sequence[str], image_dir: Path, feature_
         raise UnreadableImages(failures, feature_path)
 
 
+def extract_batches(
+    model: DISK | ALIKED | SIFT, photos: Iterable[Photo], at_once: int
+) -> Iterator[tuple[str, Features | str]]:
+    """Features of photos, those of one size together, as many as the device has memory for.
+
+    Args:
+        model: the extractor.
+        photos: in any order.
+        at_once: how many are tried first; where that is too many, half of them are from then on.
+
+    Yields:
+        A photo's name, and what :func:`extract_photos` finds; or the reason, where not even this
+        one photo goes into the memory.
+    """
+    for batch in of_one_size(photos, at_once):
+        waiting = batch
+        while waiting:
+            part = waiting[:at_once]
+            try:
+                found = extract_photos(model, part)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                found = None
+            # Not before the error is gone, and with it all that the network had computed.
+            if found is not None:
+                yield from zip((photo.name for photo in part), found, strict=True)
+                waiting = waiting[len(part) :]
+            elif len(part) > 1:
+                _forget(model.device)
+                at_once = len(part) // 2
+                logger.warning(
+                    "%s has no memory for %d photos at once: %d from now on",
+                    model.device,
+                    len(part),
+                    at_once,
+                )
+            else:
+                _forget(model.device)
+                height, width = part[0].image.shape[1:]
+                yield (
+                    part[0].name,
+                    f"{width}x{height} px need more memory than {model.device} has: give the conf "
+                    "a smaller resize_max",
+                )
+                waiting = waiting[1:]
+
+
+def _forget(device: torch.device) -> None:
+    """Give back the memory that torch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 @torch.inference_mode()
-def extract_photos(
-    model: DISK | ALIKED | SIFT, photos: Sequence[Photo]
-) -> list[tuple[dict[str, np.ndarray], float]]:
+def extract_photos(model: DISK | ALIKED | SIFT, photos: Sequence[Photo]) -> list[Features]:
     """Features of photos of one size (resized) in the coordinates of their files.
 
     Returns:

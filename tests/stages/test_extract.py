@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
+from disk_hloc.io.features import list_features
 from disk_hloc.io.loader import load_photo
 from disk_hloc.models.disk import DISK
 from disk_hloc.stages import extract
@@ -170,3 +172,49 @@ def test_photos_of_one_size_may_go_together(
                 np.testing.assert_array_equal(one[name][key][()], three[name][key][()])
         assert one["1.png"]["keypoints"][:, 0].min() > 249
         assert one["2.png"]["keypoints"][:, 0].min() < 100
+
+
+class SmallDevice(DISK):
+    """Out of memory from three photos on, or from a size on, as torch says it."""
+
+    most, largest = 2, 10**9
+
+    def forward(self, data):
+        count, _, height, width = data["image"].shape
+        if count > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        if height * width > self.largest:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return super().forward(data)
+
+
+def test_where_memory_ends_fewer_photos_go_together(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(9):
+        shutil.copy(next(photos.glob("*.jpg")), images / f"{i}.jpg")
+    extract.main(CONF, images, tmp_path / "one.h5")
+    monkeypatch.setitem(extract.AT_ONCE, "cpu", 8)
+    monkeypatch.setitem(extract.EXTRACTORS, "disk", SmallDevice)
+    with caplog.at_level(logging.WARNING):
+        extract.main(CONF, images, tmp_path / "several.h5")
+    # 8, 4, and 2 from then on.
+    assert [record.args[1:] for record in caplog.records] == [(8, 4), (4, 2)]
+    assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "several.h5").read_bytes()
+
+
+def test_a_photo_that_memory_does_not_hold_is_left_out(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(photos, images)
+    cv2.imwrite(str(images / "large.png"), np.zeros((600, 800, 3), np.uint8))
+    monkeypatch.setitem(extract.EXTRACTORS, "disk", SmallDevice)
+    monkeypatch.setattr(SmallDevice, "largest", 500 * 700)
+    with pytest.raises(UnreadableImages) as error:
+        extract.main(CONF, images, tmp_path / "features.h5")
+    assert list(error.value.reasons) == ["large.png"]
+    assert "800x600 px need more memory than cpu has" in str(error.value)
+    assert list_features(tmp_path / "features.h5") == ["a.jpg", "sub/b.jpg"]
