@@ -15,8 +15,11 @@ from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
+from disk_hloc.io import loader
 from disk_hloc.io.features import list_features
-from disk_hloc.io.loader import load_photo
+from disk_hloc.io.journal import Journal
+from disk_hloc.io.loader import Photo, load_photo
+from disk_hloc.io.store import journal_path
 from disk_hloc.models.disk import DISK
 from disk_hloc.stages import extract
 
@@ -218,3 +221,28 @@ def test_a_photo_that_memory_does_not_hold_is_left_out(
     assert list(error.value.reasons) == ["large.png"]
     assert "800x600 px need more memory than cpu has" in str(error.value)
     assert list_features(tmp_path / "features.h5") == ["a.jpg", "sub/b.jpg"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), OSError(5, "Input/output error")])
+def test_a_reader_that_dies_ends_the_run_and_loses_nothing(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(5):
+        shutil.copy(photos / "a.jpg", images / f"{i}.jpg")
+    extract.main(CONF, images, tmp_path / "whole.h5")
+
+    def dying(folder: Path, name: str, *rest: object) -> Photo:
+        if name == "3.jpg":
+            raise error
+        return load_photo(folder, name, *rest)
+
+    with monkeypatch.context() as patch, pytest.raises(type(error)):  # noqa: PT012
+        patch.setattr(loader, "load_photo", dying)
+        extract.main(CONF, images, tmp_path / "features.h5")
+    kept = Journal(journal_path(tmp_path / "features.h5"))
+    assert {"0.jpg", "1.jpg"} <= set(kept.names)
+    kept.close()
+    extract.main(CONF, images, tmp_path / "features.h5")
+    assert (tmp_path / "features.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
