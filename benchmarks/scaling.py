@@ -1,7 +1,7 @@
 """How time and memory grow with the size of a photo, keypoints, photos and pairs.
 
     python benchmarks/scaling.py [--photos DIR] [--largest 8] [--json OUT]
-    python benchmarks/simulate.py [--images 1000 10000 100000]    # more images than one has photos
+    python benchmarks/simulate.py    # of up to 100,000 images that do not exist
 
 Extraction is compared with kornia's DISK and matching with one product of all descriptors, as hloc
 does it; times alternate in one process. Memory, and all of the steps from file to file, is that of

@@ -1,12 +1,13 @@
 """Thousands of images that do not exist: what retrieval, matching and the files cost then.
 
-    python benchmarks/simulate.py [--images 1000 10000 100000] [--keypoints 256] [--folder DIR]
-                                  [--json OUT]
+    python benchmarks/simulate.py [--images 1000 10000 20000 100000] [--keypoints 256]
+                                  [--folder DIR] [--json OUT]
 
 Each image has synthetic descriptors, local and global ones; an image shares some with its
 neighbours. Retrieval chooses 20 images for each, these pairs are matched, and all goes through the
 files that real photos would go through, but for extraction. Each step is a process of its own;
-memory is in MB above what it held before.
+memory is in MB above what it held before, with caches of 64 MB (they are of up to 1 GB else), so
+that what grows is seen.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from disk_hloc.stages import match, retrieve
 
 PAIRS_PER_IMAGE = 20
 GLOBAL_LENGTH = 256
+CACHE_BYTES = 1 << 26
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 20_000, 100_000])
     parser.add_argument("--keypoints", type=int, default=256, help="of an image (default 256)")
     parser.add_argument(
         "--folder", type=Path, help="for the files: 300 KB an image (default: /tmp)"
@@ -123,11 +125,13 @@ def global_features(folder: Path, count: int) -> Callable[[], object]:
 
 
 def retrieval(folder: Path) -> Callable[[], object]:
+    retrieve.QUERY_BYTES = retrieve.DATABASE_BYTES = CACHE_BYTES
     return lambda: retrieve.main(folder / "global.h5", folder / "pairs.txt", PAIRS_PER_IMAGE)
 
 
 def matching(folder: Path) -> Callable[[], object]:
     conf = confs.find("matchers", "disk")
+    match.CACHE_BYTES = CACHE_BYTES
     files = (folder / name for name in ("pairs.txt", "features.h5", "matches.h5"))
     return lambda: match.main(conf, *files)
 
