@@ -156,23 +156,25 @@ def extract_images(
         photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
         progress = tqdm(photos, total=len(todo), desc="Extract", unit="image") if todo else photos
 
-        def fail(name: str, reason: str) -> None:
-            if on_error == "stop":
-                raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}")
-            result.unreadable[name] = reason
-
         def readable() -> Iterator[Photo]:
             for name, photo in progress:
-                if isinstance(photo, ImageReadError):
-                    fail(name, str(photo))
-                else:
+                if not isinstance(photo, ImageReadError):
                     yield photo
+                    continue
+                result.unreadable[name] = str(photo)
+                if on_error == "stop":
+                    return  # what was read before is extracted first
 
         for name, found in extract_batches(model, readable(), at_once):
-            if isinstance(found, str):
-                fail(name, found)
-            else:
+            if not isinstance(found, str):
                 store.add(*feature_entry(name, *found))
+                continue
+            result.unreadable[name] = found
+            if on_error == "stop":
+                break
+        if result.unreadable and on_error == "stop":
+            name, reason = next(iter(result.unreadable.items()))
+            raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}")
     if sources is not None:
         result.unmasked = sources.missing
     return result
