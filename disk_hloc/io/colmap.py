@@ -303,12 +303,13 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
     try:
         model = pycolmap.Reconstruction(folder)
+        names = [image.name for image in model.images.values()]
     except Exception as error:
         raise DiskHlocError(
             f"the COLMAP model {folder} cannot be read: {' '.join(str(error).split())[:200]}"
         ) from error
-    for image in model.images.values():
-        require_relative(image.name, folder)
+    for name in names:
+        require_relative(name, folder)
     if model.num_reg_images() == 0:
         raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
     return model

@@ -20,8 +20,8 @@ from .hdf5 import find, names_with, read, require_array
 from .journal import Dataset
 from .store import reading
 
-# Of an image in pixels, beyond what any format holds.
-MAX_SIDE = 1 << 31
+# Of an image in pixels: OpenCV reads none that is longer.
+MAX_SIDE = 1 << 20
 
 
 def feature_entry(

@@ -52,7 +52,8 @@ def members(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]
         DiskHlocError: the file is broken, or a link leads elsewhere.
     """
     with clear_errors(group):
-        names = list(group)
+        # h5py gives what is not UTF-8 as bytes.
+        names = [_decoded(name) if isinstance(name, bytes) else name for name in group]
     for name in names:
         found = find(group, name)
         if isinstance(found, (h5py.Group, h5py.Dataset)):
@@ -65,8 +66,9 @@ def find(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
     Raises:
         DiskHlocError: the file is broken, or a link on the way leads elsewhere.
     """
-    parts = [name.encode() for name in path.split("/") if name not in ("", ".")]
     with clear_errors(group):
+        names = [name for name in path.split("/") if name not in ("", ".")]
+        parts = [name.encode("utf-8", "surrogateescape") for name in names]
         # What leads to a part has been looked at before it is followed to the next.
         for count in range(1, len(parts) + 1):
             here = b"/".join(parts[:count])

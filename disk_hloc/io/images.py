@@ -181,7 +181,7 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     if image is None:
         raise ImageReadError("truncated, or no image")
     # Of a format that Pillow does not know the size is found out only now.
-    _require_few_pixels((image.shape[1], image.shape[0]))
+    require_few_pixels((image.shape[1], image.shape[0]))
     return image if grayscale else image[:, :, ::-1]
 
 
@@ -224,7 +224,7 @@ def _require_regular(path: Path) -> int:
 
 
 def _why(error: OSError, path: Path) -> str:
-    if path.is_symlink() and error.errno in (errno.ENOENT, errno.ELOOP):
+    if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
         return f"a link to {os.readlink(path)}, which leads nowhere"
     return error.strerror or str(error)
 
@@ -246,7 +246,7 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile | None]:
         warnings.simplefilter("ignore")
         image = _parse(file)
         if image is not None:
-            _require_few_pixels(image.size)
+            require_few_pixels(image.size)
         yield image
 
 
@@ -296,7 +296,12 @@ def max_pixels() -> int:
     return int(text)
 
 
-def _require_few_pixels(size: tuple[int, int]) -> None:
+def require_few_pixels(size: tuple[int, int]) -> None:
+    """Check a width and height in pixels against :func:`max_pixels`.
+
+    Raises:
+        ImageReadError: they are more.
+    """
     width, height = size
     limit = max_pixels()
     if width * height <= limit:

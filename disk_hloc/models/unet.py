@@ -382,7 +382,8 @@ def _doubled_moments(smaller: Tensor) -> tuple[Tensor, Tensor]:
             torch.lerp(u[1:-1], neighbours, 3 / 13, out=along_y)  # 8/13 of G_y u
             u = u[1:-1]
             torch.add(u[:, :-2], u[:, 2:], out=neighbours[:, 1:-1])
-            for end, inner in ((0, 1), (-1, -2)):
+            # In a map of one column that is the column itself, too.
+            for end, inner in ((0, min(1, width - 1)), (-1, max(-2, -width))):
                 torch.add(u[:, end], u[:, inner], out=neighbours[:, end])
             torch.lerp(u, neighbours, 3 / 13, out=along_x)
             squares += along_y.mul_(along_x).flatten(1).sum(dim=0)

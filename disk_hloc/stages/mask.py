@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..errors import DiskHlocError
 from ..io.features import list_keypoints, read_image_size
 from ..io.hdf5 import arrays_of, attributes, find, members, read, read_values, require_array
-from ..io.images import ImageReadError, read_image
+from ..io.images import ImageReadError, read_image, require_few_pixels
 from ..io.masks import Masks, keep_keypoints, to_json
 from ..io.matches import group_name, require_distinct_groups
 from ..io.store import CONF_ATTRIBUTE, reading, replacing
@@ -88,6 +88,10 @@ def _judge(
     for name in tqdm(names, desc="Mask", unit="image"):
         if find(features, f"{name}/image_size") is not None:
             width, height = read_image_size(features, name)
+            try:
+                require_few_pixels((width, height))
+            except ImageReadError as error:
+                raise DiskHlocError(f"{features.filename}, {name}: {error}") from error
         elif image_dir is None:
             raise DiskHlocError(
                 f"{features.filename} does not hold the size of {name}: give the photos (--images)"

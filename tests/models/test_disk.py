@@ -107,6 +107,15 @@ def test_tiny_images_do_not_fail(size: tuple[int, int]) -> None:
     assert (keypoints < torch.tensor([size[1], size[0]])).all()
 
 
+@pytest.mark.parametrize("size", [(16, 48), (48, 16), (40, 9), (700, 3)])
+@same_rules
+def test_an_image_of_one_stride_across_gives_kornias_features(reference, size) -> None:
+    """At the bottom of the U-Net it is one row or column."""
+    torch.manual_seed(0)
+    ours = DISK({"max_keypoints": None, "subpixel": False, "nms_window_size": 3})
+    assert_same(ours, reference, torch.rand(1, 3, *size))
+
+
 @torch.inference_mode()
 def test_no_keypoint_lies_in_the_padding() -> None:
     # 33 needs 15 rows of padding; a bright edge at the border lights up beyond it.
