@@ -56,7 +56,8 @@ def main(
     cameras = read_cameras(database) if database.is_file() else None
     features, matches = output / "features.h5", output / "matches.h5"
     pairs_path = output / "pairs.txt"
-    extract.main(extractor_conf, image_dir, features, device=device)
+    # The benchmark's figures are of all photos.
+    extract.main(extractor_conf, image_dir, features, device=device, on_error="stop")
     pairs.exhaustive(names, pairs_path)
     match.main(matcher_conf, pairs_path, features, matches, device=device)
     model = reconstruct.main(

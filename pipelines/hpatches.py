@@ -132,7 +132,9 @@ def _evaluate(
         kept.mkdir(parents=True, exist_ok=True)
         listed = sorted({name for pair in homographies for name in pair})
         names.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
-        extract.main(extractor_conf, folder, features, image_list=names, device=device)
+        extract.main(
+            extractor_conf, folder, features, image_list=names, device=device, on_error="stop"
+        )
     if matches is None:
         pairs_path = kept / "pairs.txt"
         write_pairs(pairs_path, homographies)

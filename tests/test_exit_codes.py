@@ -232,3 +232,11 @@ def test_files_of_another_kind_are_one_line(command: Command, photos: Path) -> N
     ):
         assert part in command.refused(*arguments), arguments
     assert not Path("ran").exists()
+
+
+def test_a_benchmark_is_not_done_without_a_photo(command: Command, photos: Path) -> None:
+    """Not the code of what is done: there are no figures."""
+    Path("scene").mkdir()
+    photos.rename("scene/images")
+    assert "b.jpg cannot be read: " in command.refused("eval", "eth", "scene")
+    assert not Path("outputs/eth/results.json").exists()

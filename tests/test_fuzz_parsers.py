@@ -28,8 +28,8 @@ from disk_hloc.io.images import ImageReadError, image_size, read_image, read_ima
 
 Reader = Callable[[Path], Any]
 
-EXAMPLES = 40
-MUTATIONS = 40
+EXAMPLES = 30
+MUTATIONS = 25
 # A hang ends here; the mutations of a group take some ten seconds.
 SECONDS = 300
 
