@@ -1,4 +1,4 @@
-"""Entries of hloc's files written straight into them, as any other program would."""
+"""hloc's files as other programs write them, and as a run leaves them that does not end."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 
 from disk_hloc.io.features import feature_entry
 from disk_hloc.io.global_features import global_entry
-from disk_hloc.io.journal import Dataset
+from disk_hloc.io.journal import Dataset, Journal
 from disk_hloc.io.matches import match_entry
 from disk_hloc.io.pairs import Pair
-from disk_hloc.io.store import put
+from disk_hloc.io.store import journal_path, put
 
 
 def write_features(
@@ -28,6 +28,15 @@ def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndar
 
 def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
     _put(path, *global_entry(name, descriptor))
+
+
+def unfinished(path: Path) -> set[str]:
+    """The entries of a file that a run kept which did not end."""
+    assert not path.exists()
+    journal = Journal(journal_path(path))
+    names = set(journal.names)
+    journal.close()
+    return names
 
 
 def _put(path: Path, name: str, datasets: Sequence[Dataset]) -> None:
