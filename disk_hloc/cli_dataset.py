@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,15 @@ import typer
 dataset_app = typer.Typer(
     help="Make data sets to train DISK on, in the form of its release.", no_args_is_help=True
 )
+
+
+class Split(str, Enum):
+    """Which of the published data."""
+
+    train = "train"
+    test = "test"
+    both = "both"
+
 
 Within = Annotated[
     tuple[float, float],
@@ -99,5 +109,57 @@ def synthetic(
     tool.main(
         out, scenes=scenes, validation_scenes=validation_scenes, photos=photos, image_size=size,
         noise=noise, within=within, size=tuple_size, limit=max_tuples, seed=seed,
+        overwrite=overwrite,
+    )  # fmt: skip
+
+
+@dataset_app.command()
+def merge(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="A.json B.json ... OUT.json",
+            help="Data sets, or their folders; the last is the file to write.",
+            show_default=False,
+        ),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.json.")] = False,
+) -> None:
+    """Put the scenes of several data sets in one file.
+
+    Their photos, depth and calibrations stay where they are. Of scenes with one name, the later
+    ones are renamed.
+    """
+    from .dataset import merge as tool
+    from .errors import DiskHlocError
+
+    if len(files) < 2:
+        raise DiskHlocError(f"give the file to write after the data sets: {files[0]} OUT.json")
+    tool.main(files[:-1], files[-1], overwrite=overwrite)
+
+
+@dataset_app.command()
+def download(
+    out: Annotated[Path, typer.Argument(help="Folder for the data.", show_default=False)],
+    split: Annotated[Split, typer.Option(help="To train on, to validate with, or both.")] = (
+        Split.both
+    ),
+    url: Annotated[
+        str | None, typer.Option(help="A mirror of the data, instead of EPFL's.")
+    ] = None,
+    keep_archives: Annotated[
+        bool, typer.Option("--keep-archives", help="Keep archives that are unpacked.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Download anew.")] = False,
+) -> None:
+    """Download the data that DISK was trained on, from EPFL: 164 GB of MegaDepth and IMW2020.
+
+    Each archive is checked by its MD5 sum, unpacked and removed. OUT gets megadepth/ and
+    imw2020-val/, and train and test, which point at them. Run again to resume, also within a file.
+    """
+    from .dataset import download as tool
+
+    tool.main(
+        out, split=split.value, url=url or tool.URL, keep_archives=keep_archives,
         overwrite=overwrite,
     )  # fmt: skip
