@@ -22,6 +22,7 @@ from .cli_localization import (
     pipeline_app,
     triangulate,
 )
+from .cli_train import train, train_auc
 from .errors import DiskHlocError, UnreadableImages
 from .log import logger, show_logs
 from .mask_options import mask_options
@@ -43,6 +44,8 @@ app.add_typer(dataset_app, name="dataset")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
+app.command()(train)
+app.command()(train_auc)
 app.add_typer(release_app, name="release")
 
 
