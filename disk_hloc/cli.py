@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from . import __version__
+from .cli_dataset import dataset_app
 from .cli_eval import eval_app
 from .cli_localization import (
     Engine,
@@ -39,6 +40,7 @@ app = typer.Typer(
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(eval_app, name="eval")
+app.add_typer(dataset_app, name="dataset")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
