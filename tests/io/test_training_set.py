@@ -129,9 +129,9 @@ def test_nested_names(folder: Path) -> None:
     ("changes", "said"),
     [
         ({"tuples": []}, "no tuples"),
-        ({"tuples": [[0]]}, "two at least"),
-        ({"tuples": [[0, 2]]}, "indices"),
-        ({"tuples": [[0, 1], [0]]}, "tuples"),
+        ({"tuples": [[0]]}, "no tuples"),
+        ({"tuples": [[0, 2]]}, "a tuple"),
+        ({"tuples": [[0, 1], [0, 1, 1]]}, "different sizes"),
         ({"tuples": "none"}, "tuples"),
         ({"images": None}, "images"),
         ({"depth_path": None}, "epipolar"),
