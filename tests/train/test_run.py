@@ -5,20 +5,28 @@ from __future__ import annotations
 import multiprocessing
 import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from kornia.feature import DISK
+from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from conftest import one_line_error
 from disk_hloc.cli import app
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.training_set import read_training_set
 from disk_hloc.models.disk import DISK as Extractor
+from disk_hloc.models.peaks import sample_keypoints
 from disk_hloc.train import checkpoints, run
 from disk_hloc.train.auc import _read
+from disk_hloc.train.data import batches, load
+from disk_hloc.train.estimator import backward_pairs
+from disk_hloc.train.network import Network
 from disk_hloc.train.settings import settings
 
 CONF = {
@@ -259,3 +267,34 @@ def test_more_batches_than_tuples_are_no_error_and_devices_that_are_not_there_ar
         train(training_set, tmp_path, device="cuda:7")
     with pytest.raises(DiskHlocError, match="precision"):
         train(training_set, tmp_path, precision="float8")
+
+
+def test_two_devices_average_their_gradients(training_set: Path, tmp_path: Path) -> None:
+    conf = settings("disk", CONF | {"batch_size": 1, "substep": 1, "warmup": 1, "n_epochs": 1})
+    torch.manual_seed(0)
+    network = Network()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    scenes = read_training_set(training_set)
+    single = run.Run(Fabric(accelerator="cpu"), network, optimizer, conf, tmp_path / "one", 0)
+    for rank in range(2):
+        tuples = next(batches(scenes, 1000, 1, 0, rank=rank, world_size=2))
+        batch = load(scenes, tuples, (64, 64), "cv2_linear")
+        torch.manual_seed(run.batch_seed(0, 0, rank))
+        features = network(batch.images, sample_keypoints)
+        surrogate, _ = backward_pairs([features], batch.views, single._reward(0), single._loss(0))
+        (surrogate / 2).backward()
+    optimizer.step()
+
+    command = [sys.executable, "-m", "disk_hloc", "train", str(training_set), str(tmp_path / "two")]
+    options = "--height 64 --width 64 --batch-size 1 --warmup 1 --n-epochs 1 --test-scene-limit 1"
+    command += [*options.split(), "--device", "cpu", "--devices", "2"]
+    command += ["--validation", str(training_set)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    trained = parameters(tmp_path / "two" / "save-0.pth")
+    for name, expected in network.state_dict().items():
+        # Adam's first step is the gradient's sign: where that is all but zero, rounding decides.
+        agree = (trained[name] - expected).abs() < 1e-6
+        assert agree.float().mean() > 0.95 or name.endswith("3.bias"), name
+    # Both judge their share of the pairs.
+    assert _read(tmp_path / "two", ("test/pairs",)) == {"test/pairs": {0: 2.0}}
