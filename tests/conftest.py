@@ -42,6 +42,14 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``dataset.json`` of two drawn scenes: three photos of 64 x 48 and three pairs each."""
+    from drawn_set import write_set
+
+    return write_set(tmp_path_factory.mktemp("training_set"), num_scenes=2)
+
+
+@pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set to train on: one drawn room in train/, 6 photos of 192 x 144."""
     from disk_hloc.dataset import synthetic

@@ -1,20 +1,14 @@
-"""Data sets to train on, in the format of DISK's release: reading them.
+"""Data sets to train on, in the form of DISK's release (:mod:`.training_files`): reading them.
 
-``dataset.json`` maps a scene's name to ``image_path``, ``calib_path`` and ``depth_path`` (folders,
-absolute or relative to the file; the last may be missing), ``images`` (names) and ``tuples`` (of
-indices into ``images``, all of one length). An image ``a.jpg`` has ``calibration_a.jpg.h5`` or
-``calibration_a.h5`` with ``K``, ``R`` and ``T`` (:mod:`.calibration`), and ``a.h5`` with ``depth``
-(H, W), z-depth in the unit of T at the centres of the photo's pixels, 0 where it is not known. The
-map may have another size than the photo.
+Read are also the published files, whose names end otherwise: photos whose names in ``images`` lack
+the suffix, ``calibration_a.h5`` of ``a.jpg``, and depth maps of another size than the photo.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +16,7 @@ from ..errors import DiskHlocError, listing
 from .calibration import read_calibration
 from .images import ImageReadError, read_image, resize_image
 from .store import reading
+from .training_files import Scene, read_dataset, tuple_size
 
 
 @dataclass(frozen=True)
@@ -77,23 +72,14 @@ def read_training_set(path: Path, depth: bool = True) -> list[TrainingScene]:
             exist, or has no tuples.
     """
     path = path / "dataset.json" if path.is_dir() else path
+    content = read_dataset(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DiskHlocError(f"cannot read the data set {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise DiskHlocError(f"{path} is no data set: a mapping of scenes")
-    scenes = [_scene(path, name, entry, depth) for name, entry in content.items()]
-    scenes = [scene for scene in scenes if len(scene.tuples)]
-    lengths = sorted({scene.tuples.shape[1] for scene in scenes})
-    if not scenes:
-        raise DiskHlocError(f"{path} has no tuples of images to train on")
-    if len(lengths) > 1 or lengths[0] < 2:
-        raise DiskHlocError(
-            f"{path} has tuples of {', '.join(map(str, lengths))} images: all must have as many, "
-            "and two at least"
-        )
-    return scenes
+        length = tuple_size(content)
+    except DiskHlocError as error:
+        raise DiskHlocError(f"{path}: {error}") from error
+    if length < 2:
+        raise DiskHlocError(f"{path} has no tuples of two images or more to train on")
+    return [_scene(path, name, entry, depth) for name, entry in content.items() if entry["tuples"]]
 
 
 def read_training_image(
@@ -165,29 +151,18 @@ def _read_depth(path: Path) -> np.ndarray:
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
-def _scene(path: Path, name: str, entry: Any, depth: bool) -> TrainingScene:
-    try:
-        images = tuple(str(image) for image in entry["images"])
-        tuples = np.array(entry["tuples"], dtype=np.int64)
-        folders = {
-            key: str(entry[key])
-            for key in ("image_path", "calib_path", *(["depth_path"] if depth else []))
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        hint = "; --reward epipolar needs no depth" if "depth_path" in str(error) else ""
+def _scene(path: Path, name: str, entry: Scene, depth: bool) -> TrainingScene:
+    if depth and not entry.get("depth_path"):
         raise DiskHlocError(
-            f"{path}: scene {name!r} lacks images, tuples or folders as they should be: "
-            f"{' '.join(str(error).split())}{hint}"
-        ) from error
-    tuples = tuples.reshape(0, 0) if tuples.size == 0 else tuples
-    if tuples.ndim != 2 or (tuples.size and not 0 <= tuples.min() <= tuples.max() < len(images)):
-        raise DiskHlocError(
-            f"{path}: the tuples of scene {name!r} are not lists of indices into its "
-            f"{len(images)} images"
+            f"{path}: scene {name!r} has no depth_path, which --reward epipolar does without"
         )
-    found = {key: _folder(path, name, folder) for key, folder in folders.items()}
     return TrainingScene(
-        name, found["image_path"], found["calib_path"], found.get("depth_path"), images, tuples
+        name,
+        _folder(path, name, entry["image_path"]),
+        _folder(path, name, entry["calib_path"]),
+        _folder(path, name, entry["depth_path"]) if depth else None,
+        tuple(entry["images"]),
+        np.array(entry["tuples"], np.int64),
     )
 
 

@@ -133,7 +133,9 @@ class Network(nn.Module):
         patches = framed.flatten(0, 1).index_select(0, (corner[:, None] + around).flatten())
         weight = last.weight[: self.desc_dim].permute(0, 2, 3, 1).flatten(1)
         raw = F.linear(
-            patches.reshape(len(xy), -1), weight.to(patches.dtype), last.bias[: self.desc_dim]
+            patches.reshape(len(xy), weight.shape[1]),
+            weight.to(patches.dtype),
+            last.bias[: self.desc_dim],
         )
         return F.normalize(_wide(raw), dim=1)
 

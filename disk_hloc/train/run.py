@@ -260,8 +260,7 @@ class Run:
     ) -> list[PairFigures]:
         """Gather the gradient of one batch."""
         fabric = self.fabric
-        seeds = np.random.SeedSequence([self.seed, self.done, fabric.global_rank])
-        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(batch_seed(self.seed, self.done, fabric.global_rank))
         batch = batch.to(fabric.device)
         cell = self.settings["model"]["cell_size"]
         with fabric.no_backward_sync(self.wrapped_network, enabled=not stepping):
@@ -401,6 +400,12 @@ class Run:
             desc=title, total=total, initial=initial, unit="batch",
             disable=not self.fabric.is_global_zero,
         )  # fmt: skip
+
+
+def batch_seed(seed: int, number: int, rank: int) -> int:
+    """What torch's generator starts from in a batch of a run, by its number, on one device."""
+    words = np.random.SeedSequence([seed, number, rank]).generate_state(1, np.uint64)
+    return int(words[0] >> np.uint64(1))
 
 
 def _sets(dataset: Path, validation: Path | None) -> tuple[Path, Path | None]:

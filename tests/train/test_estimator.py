@@ -182,7 +182,7 @@ def test_drawn_keypoints_give_the_gradient_on_average(case: Case, exact: list[Te
     torch.manual_seed(0)
     drawn = []
     rewards = []
-    for _ in range(1500):
+    for _ in range(800):
         gradients, reward = estimate(case, case.drawn(0), case.drawn(1), "exact")
         drawn.append(torch.cat([one.flatten() for one in gradients]))
         rewards.append(reward)
