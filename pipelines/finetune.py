@@ -16,7 +16,7 @@ import yaml
 
 from disk_hloc import confs, draw
 from disk_hloc.dataset import from_colmap
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.eval import epipolar, report, stereo
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.calibration import read_calibrations
@@ -156,9 +156,12 @@ def main(
         )
     weights, seconds = _train(dataset, output, training, seed, device)
     tuned = output / "extractor.yaml"
-    conf["model"]["weights"] = str(weights.absolute())
-    conf["output"] += "-finetuned"
-    replace_text(tuned, yaml.safe_dump(conf, sort_keys=False))
+    new_conf = {
+        **conf,
+        "output": f"{conf['output']}-finetuned",
+        "model": {**conf["model"], "weights": str(weights.absolute())},
+    }
+    replace_text(tuned, yaml.safe_dump(new_conf, sort_keys=False))
     logger.info("The main job, with the new weights")
     sfm.main(image_dir, output / "after", extractor=str(tuned), **shared)
     judged_by = "known poses" if truth else "the poses of the model before"
@@ -329,9 +332,10 @@ def _known(
         texts, truth = read_calibrations(poses, names)
         return truth, {name: camera_object(text, 1, 1) for name, text in texts.items()}
     truth = {name: pose for name, pose in read_poses(poses).items() if name in names}
-    if len(truth) < len(names):
+    if len(truth) < 2:
         raise DiskHlocError(
-            f"{poses} has the poses of {len(truth)} of {len(names)} photos of the model: give all"
+            f"{poses} has the poses of {len(truth)} of the photos of the model, which are called "
+            f"{listing(list(names))}: two are the least"
         )
     return truth, cameras
 

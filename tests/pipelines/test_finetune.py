@@ -77,6 +77,11 @@ def test_photos_that_judge_were_not_trained_on(finished: Path) -> None:
 def test_the_new_weights_are_those_that_were_trained(finished: Path) -> None:
     tuned = confs.find("extractors", str(finished / "extractor.yaml"))
     assert tuned["model"]["max_keypoints"] == 500
+    results = json.loads((finished / "results.json").read_text())
+    assert (
+        results["settings"]["extractor"]
+        == json.loads((finished / "settings.json").read_text())["extractor"]
+    )
     before = weights.load_disk("depth")
     after = weights.load_disk(tuned["model"]["weights"])
     assert set(before) == set(after)
