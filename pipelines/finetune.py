@@ -205,7 +205,7 @@ def held_out_images(names: Sequence[str], share: float, tuple_size: int) -> list
 
 def table(results: Mapping[str, Any]) -> list[list[str]]:
     """Cells of the results, a heading first."""
-    heading = ["pairs", "", "weights", "matches", "verified"]
+    heading = ["pairs", "", "weights", "matches", "verified", "right"]
     heading += [f"within {limit:g} px" for limit in THRESHOLDS] + ["mAA 5/10"]
     lines = [heading]
     for group, found in results["groups"].items():
@@ -218,6 +218,7 @@ def table(results: Mapping[str, Any]) -> list[list[str]]:
                     row,
                     f"{figures['matches']:.1f}",
                     f"{figures['verified']:.1f}",
+                    f"{figures['right']:.1f}",
                     *(_percent(figures["precision"][f"{limit:g}"]) for limit in THRESHOLDS),
                     "/".join(f"{figures['maa'][str(limit)]:.3f}" for limit in (5, 10)),
                 ]
@@ -402,8 +403,9 @@ def _percent(share: float | None) -> str:
 def _note(judged_by: str) -> str:
     groups = "; ".join(f"{name}: {meaning}" for name, meaning in GROUPS.items())
     return (
-        f"Of pairs, {groups}. Matches and verified matches (COLMAP's) are means of a pair. A match "
-        f"is within a distance of its epipolar lines, both of them, by {judged_by}; mAA is of the "
-        "relative poses from the matches, at 5 and 10 degrees. Held-out photos were not trained "
+        f"Of pairs, {groups}. Matches, verified ones (COLMAP's) and right ones, which are within "
+        f"{THRESHOLDS[0]:g} px, are means of a pair. A match is within a distance of its epipolar "
+        f"lines, both of them, by {judged_by}; mAA is of the relative poses from the matches, at 5 "
+        "and 10 degrees. Held-out photos were not trained "
         "on, but the model that was has points of theirs."
     )
