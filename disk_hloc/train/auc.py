@@ -109,6 +109,7 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
         axis.grid(alpha=0.3)
     for axis in (auc, precision):
         axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     if len(curves) > 1:
         auc.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
