@@ -13,6 +13,7 @@ import typer
 from . import __version__
 from .cli_dataset import dataset_app
 from .cli_eval import eval_app
+from .cli_finetune import finetune
 from .cli_localization import (
     Engine,
     EngineOption,
@@ -44,6 +45,7 @@ app.add_typer(dataset_app, name="dataset")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
+app.command()(finetune)
 app.command()(train)
 app.command()(train_auc)
 app.add_typer(release_app, name="release")

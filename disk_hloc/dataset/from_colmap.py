@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ def main(
     output: Path,
     *,
     name: str | None = None,
+    only: Collection[str] | None = None,
     depth: Path | None = None,
     with_depth: bool = True,
     within: tuple[float, float] = covisibility.RANGE,
@@ -61,6 +62,7 @@ def main(
         output: gets ``dataset.json``, ``calibration/``, ``depth/`` and, for photos with distortion,
             ``undistorted/``. Otherwise the photos stay where they are.
         name: of the scene; that of ``output`` unless given.
+        only: images to take; the others of the model are left out. None takes all.
         depth: the folder of COLMAP's ``*.geometric.bin``; by default ``stereo/depth_maps`` of the
             dense workspace that the model or the photos are in.
         with_depth: False leaves depth out, for the epipolar reward.
@@ -79,7 +81,7 @@ def main(
     if target.exists() and not overwrite:
         raise DiskHlocError(f"{target} is there already: --overwrite, or give another folder")
     model = read_model(model_dir)
-    images = _images(model)
+    images = [image for image in _images(model) if only is None or image.name in only]
     names = [image.name for image in images]
     require_distinct_stems(names)
     _require_photos(image_dir, images, model, model_dir)

@@ -92,4 +92,7 @@ def test_two_cameras_before_a_wall_share_what_geometry_says():
     hidden[:, :10] = 1
     ratio = shared_surface([wall, hidden], [matrix] * 2, poses[:1] * 2, step=1)
     assert ratio[0, 1] == pytest.approx(0.9)
+    # All that the longer lens sees is a quarter of what the other one does: the greater counts.
+    longer = np.array([[80, 0, 50], [0, 80, 30], [0, 0, 1.0]])
+    assert shared_surface([wall] * 2, [matrix, longer], poses[:1] * 2, step=1)[0, 1] == 1
     assert shared_surface([wall, 0 * wall], [matrix] * 2, poses[:2])[0, 1] == 0

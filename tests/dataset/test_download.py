@@ -128,9 +128,14 @@ def site(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def server(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+@pytest.fixture(autouse=True)
+def at_once_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "PAUSE", 0.001)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def server(site: Path) -> Iterator[Server]:
     made = Server(("127.0.0.1", 0), partial(Handler, directory=str(site)))
     made.asked = []
     thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
@@ -306,8 +311,7 @@ def test_a_file_that_the_server_lacks_is_named(server: Server, site: Path, tmp_p
     assert one_line_error(error, "1 of 5", "megadepth/scenes/0001.tar", "404", "--url")
 
 
-def test_offline_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSE", 0.001)
+def test_offline_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"

@@ -65,6 +65,11 @@ def test_a_dense_workspace_gives_the_data_set_that_it_was_drawn_from(
     assert "depth_path" not in scene
     assert not (out / "depth").exists()
     assert [len(one) for one in scene["tuples"]] == [2] * 4
+    # What is stopped midway is not taken for whole.
+    (workspace / "stereo" / "depth_maps" / "0005.jpg.geometric.bin").write_bytes(b"192&144&1&")
+    with pytest.raises(DiskHlocError):
+        from_colmap.main(workspace / "sparse", photos, out, within=ALL, overwrite=True)
+    assert not target.exists()
 
 
 def test_tuples_are_those_that_share_points_of_the_model(
