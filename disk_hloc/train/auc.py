@@ -11,9 +11,11 @@ import numpy as np
 from ..errors import DiskHlocError
 from ..eval.stereo import mean_accuracy
 
+# Tags of TensorBoard: those of the release, and how many pairs a validation has.
 ROTATION, TRANSLATION = "test/pose/Δ_θ", "test/pose/Δ_T"
-LIMIT = 10
-_SCALARS = ("test/discrete/precision", "train/reward")
+PRECISION, REWARD = "test/discrete/precision", "train/reward"
+PAIRS = "test/pairs"
+LIMIT = 10  # degrees
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,12 @@ def read_curves(path: Path, validation_length: int | None = None) -> Curves:
     Raises:
         DiskHlocError: no such files, nothing in them, or a validation that is not over.
     """
-    scalars = _read(path, (ROTATION, TRANSLATION, "test/pairs", *_SCALARS))
+    scalars = _read(path, (ROTATION, TRANSLATION, PAIRS, PRECISION, REWARD))
     rotation, translation = scalars[ROTATION], scalars[TRANSLATION]
     steps = sorted(set(rotation) & set(translation))
     if not steps:
         raise DiskHlocError(f"{path} has no pose errors: no epoch of it was validated")
-    said = set(scalars["test/pairs"].values())
+    said = set(scalars[PAIRS].values())
     length = validation_length or (int(said.pop()) if len(said) == 1 else 750)
     errors: dict[int, list[float]] = {}
     for step in steps:
@@ -65,8 +67,8 @@ def read_curves(path: Path, validation_length: int | None = None) -> Curves:
             f"{path} has {len(steps)} pose errors, fewer than the {length} of an epoch: wait for "
             "the end of its validation, or give --validation-length"
         )
-    precision = scalars["test/discrete/precision"] if scalars["test/pairs"] else {}
-    reward = np.array(sorted(scalars["train/reward"].items()), float).reshape(-1, 2)
+    precision = scalars[PRECISION] if scalars[PAIRS] else {}
+    reward = np.array(sorted(scalars[REWARD].items()), float).reshape(-1, 2)
     return Curves(
         path.name,
         {epoch: mean_accuracy(np.array(found), LIMIT) for epoch, found in sorted(whole.items())},
@@ -109,6 +111,7 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
         axis.grid(alpha=0.3)
     for axis in (auc, precision):
         axis.set_ylim(bottom=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     if len(curves) > 1:
         auc.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)

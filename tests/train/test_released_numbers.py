@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,17 @@ def test_rewards_by_depth(views: tuple[View, View]) -> None:
     good = {(0, 0): 1.0, (1, 1): 1.0, (2, 2): 1.0}
     unknown = {(3, 3): 0.0, (4, 5): 0.0, (5, 3): 0.0}
     assert torch.equal(depth_reward(XY1, XY2, *views, **REWARDS), table(BAD, good | unknown))
+
+
+def test_a_point_that_is_hidden_in_one_image_is_unknown(views: tuple[View, View]) -> None:
+    # Seen in the first image, while something else on the same epipolar line hides it in the
+    # second; and the other way around.
+    for which, (x, y) in enumerate((XY1[0].long().tolist(), XY2[0].long().tolist())):
+        depths = [view.depth.clone() for view in views]
+        depths[which][y, x] /= 2
+        hidden = [replace(view, depth=depth) for view, depth in zip(views, depths, strict=True)]
+        assert float(depth_reward(XY1[:1], XY2[:1], *views, **REWARDS)) == 1
+        assert float(depth_reward(XY1[:1], XY2[:1], *hidden, **REWARDS)) == 0
 
 
 def test_rewards_by_epipolar_geometry(views: tuple[View, View]) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 from kornia.feature import DISK
-from lightning_fabric import Fabric
 from typer.testing import CliRunner
 
 from conftest import one_line_error
@@ -22,11 +21,12 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.training_set import read_training_set
 from disk_hloc.models.disk import DISK as Extractor
 from disk_hloc.models.peaks import sample_keypoints
-from disk_hloc.train import checkpoints, run
+from disk_hloc.train import checkpoints, run, training_epoch
 from disk_hloc.train.auc import _read
 from disk_hloc.train.data import batches, load
 from disk_hloc.train.estimator import backward_pairs
 from disk_hloc.train.network import Network
+from disk_hloc.train.session import Session
 from disk_hloc.train.settings import settings
 
 CONF = {
@@ -147,17 +147,17 @@ def test_a_run_that_is_killed_again_and_again_takes_the_same_course(
 def test_ctrl_c_ends_between_two_steps_and_loses_none(
     training_set: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backward = run.Run._backward
+    backward = training_epoch._backward
     pressed = []
 
-    def press_once(self: run.Run, *args: Any) -> Any:
-        figures = backward(self, *args)
-        if self.done == 4 and not pressed:
+    def press_once(session: Session, *args: Any) -> Any:
+        figures = backward(session, *args)
+        if session.done == 4 and not pressed:
             pressed.append(True)
             signal.raise_signal(signal.SIGINT)
         return figures
 
-    monkeypatch.setattr(run.Run, "_backward", press_once)
+    monkeypatch.setattr(training_epoch, "_backward", press_once)
     with pytest.raises(KeyboardInterrupt):
         train(training_set, tmp_path, save_every=100)
     state = checkpoints.load_state(tmp_path)
@@ -275,13 +275,13 @@ def test_two_devices_average_their_gradients(training_set: Path, tmp_path: Path)
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     scenes = read_training_set(training_set)
-    single = run.Run(Fabric(accelerator="cpu"), network, optimizer, conf, tmp_path / "one", 0)
+    reward, loss = training_epoch.reward_of(conf, 0), training_epoch.loss_of(conf, 0)
     for rank in range(2):
         tuples = next(batches(scenes, 1000, 1, 0, rank=rank, world_size=2))
         batch = load(scenes, tuples, (64, 64), "cv2_linear")
-        torch.manual_seed(run.batch_seed(0, 0, rank))
+        torch.manual_seed(training_epoch.batch_seed(0, 0, rank))
         features = network(batch.images, sample_keypoints)
-        surrogate, _ = backward_pairs([features], batch.views, single._reward(0), single._loss(0))
+        surrogate, _ = backward_pairs([features], batch.views, reward, loss)
         (surrogate / 2).backward()
     optimizer.step()
 
