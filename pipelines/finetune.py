@@ -21,6 +21,7 @@ from disk_hloc.eval import epipolar, report, stereo
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.calibration import read_calibrations
 from disk_hloc.io.colmap import camera_object, read_model, read_verified
+from disk_hloc.io.images import list_images
 from disk_hloc.io.pairs import Pair
 from disk_hloc.io.poses import Pose, read_poses
 from disk_hloc.io.replace import replace_text, replaced
@@ -117,6 +118,7 @@ def main(
     }
     training = training_settings("disk", options)
     settings = {
+        "images": list_images(image_dir),
         "extractor": conf,
         "matcher": matcher,
         "camera": camera,
@@ -135,8 +137,7 @@ def main(
         "device": device,
         "engine": engine,
     }
-    logger.info("The main job, with the first weights")
-    sfm.main(image_dir, output / "before", extractor=extractor, **shared)
+    _reconstruct(image_dir, output / "before", extractor, shared)
     model = read_model(output / "before" / "sfm")
     model_cameras, model_poses = epipolar.of_model(model)
     names = sorted(model_poses)
@@ -162,8 +163,7 @@ def main(
         "model": {**conf["model"], "weights": str(weights.absolute())},
     }
     replace_text(tuned, yaml.safe_dump(new_conf, sort_keys=False))
-    logger.info("The main job, with the new weights")
-    sfm.main(image_dir, output / "after", extractor=str(tuned), **shared)
+    _reconstruct(image_dir, output / "after", str(tuned), shared)
     judged_by = "known poses" if truth else "the poses of the model before"
     results: dict[str, Any] = {
         "settings": {**settings, "judged_by": judged_by, "seconds": seconds},
@@ -341,6 +341,15 @@ def _known(
     return truth, cameras
 
 
+def _reconstruct(image_dir: Path, folder: Path, extractor: str, options: Mapping[str, Any]) -> None:
+    """The main job, once: another model may have other photos, and others would be held out."""
+    if (folder / "summary.json").exists():
+        logger.info("The model of %s is there already", folder)
+        return
+    logger.info("The main job in %s", folder)
+    sfm.main(image_dir, folder, extractor=extractor, **options)
+
+
 def _train(
     dataset: Path, output: Path, conf: Mapping[str, Any], seed: int, device: str
 ) -> tuple[Path, float | None]:
@@ -383,7 +392,7 @@ def _claim(output: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
         except (OSError, ValueError, TypeError) as error:
             raise DiskHlocError(f"{path} cannot be read ({error}): use --overwrite") from error
         differing = [
-            f"{key} ({theirs.get(key)}, now {value})"
+            f"{key} ({_shown(theirs.get(key))}, now {_shown(value)})"
             for key, value in mine.items()
             if theirs.get(key) != value
         ]
@@ -394,6 +403,10 @@ def _claim(output: Path, settings: Mapping[str, Any], overwrite: bool) -> None:
             )
     output.mkdir(parents=True, exist_ok=True)
     replace_text(path, json.dumps(mine, indent=2) + "\n")
+
+
+def _shown(value: Any) -> Any:
+    return f"{len(value)} of them" if isinstance(value, list) and len(value) > 2 else value
 
 
 def _percent(share: float | None) -> str:
