@@ -12,7 +12,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from . import __version__
+from .cli_dataset import dataset_app
 from .cli_eval import eval_app
+from .cli_finetune import finetune
 from .cli_localization import (
     Dask,
     Engine,
@@ -23,6 +25,7 @@ from .cli_localization import (
     pipeline_app,
     triangulate,
 )
+from .cli_train import train, train_auc
 from .errors import (
     DESCRIPTIONS,
     DiskHlocError,
@@ -52,9 +55,13 @@ app = typer.Typer(
 app.add_typer(pairs_app, name="pairs")
 app.add_typer(pipeline_app, name="pipeline")
 app.add_typer(eval_app, name="eval")
+app.add_typer(dataset_app, name="dataset")
 app.command()(describe)
 app.command()(triangulate)
 app.command()(localize)
+app.command()(finetune)
+app.command()(train)
+app.command()(train_auc)
 app.add_typer(release_app, name="release")
 
 

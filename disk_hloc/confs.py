@@ -29,12 +29,14 @@ _REQUIRED = {
     "matchers": ("output", "model"),
     "global": ("output", "model"),
     "dense": ("output", "model", "preprocessing", "cell_size"),
+    "train": ("model",),
 }
 _NOUNS = {
     "extractors": "extractor",
     "matchers": "matcher",
     "global": "global descriptor",
     "dense": "dense matcher",
+    "train": "training",
 }
 
 
@@ -57,8 +59,8 @@ def find(kind: str, name: str) -> Conf:
     """The conf of one name: ours, else hloc's where hloc is found, else from a yaml file.
 
     Args:
-        kind: ``extractors``, ``matchers``, ``dense`` (configs/dense.yaml) or ``global``; hloc's own
-            global descriptors are extractors.
+        kind: ``extractors``, ``matchers``, ``dense`` (configs/dense.yaml), ``train``
+            (configs/train.yaml) or ``global``; hloc's own global descriptors are extractors.
         name: a conf's name, or the path of a yaml file that holds one conf.
 
     Raises:

@@ -47,6 +47,25 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
 
 
+@pytest.fixture(scope="session")
+def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ``dataset.json`` of two drawn scenes: three photos of 64 x 48 and three pairs each."""
+    from drawn_set import write_set
+
+    return write_set(tmp_path_factory.mktemp("training_set"), num_scenes=2)
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set to train on: one drawn room in train/, 6 photos of 192 x 144."""
+    from disk_hloc.dataset import synthetic
+
+    folder = tmp_path_factory.mktemp("drawn")
+    return synthetic.main(
+        folder, scenes=1, validation_scenes=0, photos=6, image_size=(192, 144), within=(0.4, 0.9)
+    )
+
+
 def one_line_error(error: pytest.ExceptionInfo[Exception], *parts: object) -> bool:
     """Whether an error is one line that holds all ``parts``; it fails with what it holds."""
     message = str(error.value)

@@ -1,0 +1,124 @@
+"""How much memory a step of training needs at its peak, counted in tensors.
+
+    python benchmarks/train_memory.py [--size 768] [--images 3] [--json OUT]
+
+Every storage that torch allocates is counted from when it is made until it is freed, through one
+step: forward, the pairs one after the other, backward, Adam. It is what a GPU's allocator would
+hold; what its convolutions take beside (workspaces) and what lies idle between blocks is not in it.
+All keypoints are accepted, so that the match matrices are as large as they can be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import weakref
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import report
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.train.estimator import backward_pairs, pair_loss
+from disk_hloc.train.geometry import View
+from disk_hloc.train.network import Network
+from disk_hloc.train.rewards import depth_reward
+
+GB = 1e9
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of the storages that are alive.
+
+    Attributes:
+        now, most: bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves(result):
+            if isinstance(value, torch.Tensor):
+                self.count(value)
+        return result
+
+    def count(self, tensor: torch.Tensor) -> None:
+        """Count a tensor's storage, if it is new."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self.known:
+            return
+        self.known.add(key)
+        size = storage.nbytes()
+        self.now += size
+        self.most = max(self.most, self.now)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=768)
+    parser.add_argument("--images", type=int, default=3, help="of the one tuple in the batch")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    figures = {}
+    for recompute in (False, True):
+        forward, peak, keypoints = step(args.size, args.images, recompute)
+        name = "recompute" if recompute else "plain"
+        figures[f"{name}: held after the forward pass, GB"] = forward / GB
+        figures[f"{name}: peak of the step, GB"] = peak / GB
+    figures["keypoints of an image"] = keypoints
+    report.write(args.json, figures)
+
+
+def step(size: int, images: int, recompute: bool) -> tuple[int, int, int]:
+    """Bytes held after the forward pass, at the peak of a second step, and keypoints an image.
+
+    The first step makes gradients and Adam's moments.
+    """
+    torch.manual_seed(0)
+    network = Network(recompute=recompute)
+    with torch.no_grad():
+        network._last.bias[-1] = 50.0
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    photos = torch.rand(images, 3, size, size)
+    matrix = torch.tensor(
+        [[size, 0, size / 2], [0, size, size / 2], [0, 0, 1]], dtype=torch.float64
+    )
+    views = [
+        View(matrix, torch.eye(3).double(), torch.tensor([0.1 * i, 0, 0]), torch.ones(size, size))
+        for i in range(images)
+    ]
+    reward = partial(depth_reward, threshold=1.5, true_positive=1.0, false_positive=-0.25)
+    loss = partial(pair_loss, inverse_temperature=50.0, keypoint_penalty=-0.001)
+    with Held() as held:
+        state = [value for one in optimizer.state.values() for value in one.values()]
+        for tensor in (photos, *network.parameters(), *state):
+            held.count(tensor.detach())
+        for view in views:
+            held.count(view.depth)
+        features = network(photos, sample_keypoints)
+        forward, keypoints = held.now, len(features[0].xy)
+        surrogate, _ = backward_pairs([features], [views], reward, loss)
+        surrogate.backward()
+        optimizer.step()
+    return forward, held.most, keypoints
+
+
+if __name__ == "__main__":
+    main()

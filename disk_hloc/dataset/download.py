@@ -1,0 +1,246 @@
+"""The data that DISK was trained on and validated with, from where EPFL publishes them.
+
+MegaDepth's scenes with depth to train on, three of the Image Matching Challenge 2020 to validate
+with: archives of a scene each, a ``dataset.json`` for each of the two, and ``md5sum.txt``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import DiskHlocError, listing
+from ..io.replace import replace_text
+from ..io.training_files import FOLDERS, read_dataset
+from ..log import logger
+from .fetch import Stopped, fetch, part_of, read_text, size_of
+from .unpack import unpack
+
+URL = "https://datasets.epfl.ch/disk-data"
+# What the release's training calls the folders.
+PARTS = {"train": "megadepth", "test": "imw2020-val"}
+# Folders that the names in the archives begin with; the release leaves them out likewise.
+STRIPPED = 3
+
+_ARCHIVES = (".tar", ".tar.gz", ".tgz")
+_RECORD = "downloaded.json"
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A file of the server: its path there, its MD5 sum if it is known, its bytes if it tells."""
+
+    name: str
+    md5: str | None
+    size: int | None
+
+    @property
+    def is_archive(self) -> bool:
+        return self.name.endswith(_ARCHIVES)
+
+
+def main(
+    output: Path,
+    *,
+    split: str = "both",
+    url: str = URL,
+    keep_archives: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Download, check and unpack the data.
+
+    Whatever stops it, the same call goes on from there. A ``dataset.json`` comes after all scenes
+    of its part, so where it is, they are.
+
+    Args:
+        output: gets ``megadepth/`` and ``imw2020-val/``, ``train`` and ``test`` that point at them,
+            and ``downloaded.json``, which remembers what is done.
+        split: ``train``, ``test`` or ``both``.
+        url: the folder of ``md5sum.txt``.
+        keep_archives: leave archives beside what came out of them.
+        overwrite: begin anew.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        DiskHlocError: the server cannot be reached, the disk has too little room, or files are
+            missing or broken, and then all others are done.
+    """
+    url = url.rstrip("/")
+    splits = tuple(PARTS) if split == "both" else (split,)
+    listed = _listed(read_text(f"{url}/md5sum.txt"), f"{url}/md5sum.txt")
+    if overwrite:
+        _forget(output, splits)
+    done = _done(output)
+    names = [name for one in splits for name in _names_of(listed, PARTS[one])]
+    todo = [name for name in names if not _is_done(output, done.get(name), listed.get(name))]
+    if len(todo) < len(names):
+        logger.info("%d of %d files are done already", len(names) - len(todo), len(names))
+    items = [
+        _Item(name, listed.get(name), size_of(f"{url}/{name}"))
+        for name in tqdm(todo, desc="Ask for sizes", unit="file", disable=not todo)
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    _require_room(output, items, keep_archives)
+    failures: dict[str, str] = {}
+    known = [item.size or 0 for item in items]
+    with tqdm(
+        total=sum(known), desc="Download", unit="B", unit_scale=True, disable=not items
+    ) as bar:
+        for item in items:
+            part = PurePosixPath(item.name).parts[0]
+            broken = [name for name in failures if name.startswith(f"{part}/")]
+            if item.name.endswith("dataset.json") and broken:
+                continue
+            bar.set_postfix_str(item.name)
+            try:
+                done[item.name] = _get(url, item, output, bar, keep_archives)
+            except Stopped:
+                raise
+            except DiskHlocError as error:
+                logger.warning("%s", error)
+                failures[item.name] = str(error)
+                continue
+            replace_text(output / _RECORD, json.dumps(done, indent=1) + "\n")
+    if failures:
+        first = next(iter(failures.values()))
+        raise DiskHlocError(
+            f"{len(failures)} of {len(names)} files are missing, all others are done: "
+            f"{listing(list(failures))}; {first}"
+        )
+    for one in splits:
+        _require_scenes(output / PARTS[one] / "dataset.json")
+        _link(output, one)
+    return output
+
+
+def _listed(text: str, url: str) -> dict[str, str]:
+    """File -> MD5 sum, of what ``md5sum`` wrote."""
+    sums = {}
+    for line in text.splitlines():
+        found = re.fullmatch(r"([0-9a-fA-F]{32}) [ *](.+?)\s*", line)
+        if found is None:
+            continue
+        path = PurePosixPath(found[2])
+        if path.is_absolute() or ".." in path.parts:
+            raise DiskHlocError(f"{url} names {found[2]!r}, which leads out of its folder")
+        sums[str(path)] = found[1].lower()
+    if not sums:
+        raise DiskHlocError(f"{url} holds no MD5 sums: it is not that of the data set")
+    return sums
+
+
+def _names_of(listed: Mapping[str, str], part: str) -> list[str]:
+    """The files of one part, ``dataset.json`` last, of which there may be no sum."""
+    last = f"{part}/dataset.json"
+    names = sorted(name for name in listed if name.startswith(f"{part}/") and name != last)
+    if not names:
+        raise DiskHlocError(
+            f"md5sum.txt of the server names no file of {part}/: give another --url"
+        )
+    return [*names, last]
+
+
+def _get(url: str, item: _Item, output: Path, bar: Any, keep_archives: bool) -> dict[str, Any]:
+    """Download one file and unpack it; what is remembered of it."""
+    path = output / item.name
+    if path.is_file():
+        # Only what was checked has its name.
+        bar.update(item.size or 0)
+    else:
+        part = part_of(path)
+        if part.is_file():
+            bar.update(part.stat().st_size)
+        fetch(f"{url}/{item.name}", path, md5=item.md5, progress=bar.update)
+    if not item.is_archive:
+        return {"md5": item.md5, "made": [item.name]}
+    names = unpack(path, path.parent, STRIPPED)
+    if not keep_archives:
+        path.unlink()
+    folder = PurePosixPath(item.name).parent
+    return {"md5": item.md5, "made": [str(folder / name) for name in names]}
+
+
+def _done(output: Path) -> dict[str, Any]:
+    path = output / _RECORD
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DiskHlocError(
+            f"{path} cannot be read ({error}): remove it, or --overwrite"
+        ) from error
+
+
+def _is_done(output: Path, record: Any, md5: str | None) -> bool:
+    return (
+        isinstance(record, dict)
+        and record.get("md5") == md5
+        and all((output / made).exists() for made in record.get("made", [""]))
+    )
+
+
+def _forget(output: Path, splits: Sequence[str]) -> None:
+    done = _done(output)
+    for one in splits:
+        shutil.rmtree(output / PARTS[one], ignore_errors=True)
+        done = {name: made for name, made in done.items() if not name.startswith(PARTS[one] + "/")}
+    if done:
+        replace_text(output / _RECORD, json.dumps(done, indent=1) + "\n")
+    else:
+        (output / _RECORD).unlink(missing_ok=True)
+
+
+def _require_room(output: Path, items: Sequence[_Item], keep_archives: bool) -> None:
+    """Check that the files fit, with what comes out of the greatest archive beside it."""
+    missing = 0
+    for item in items:
+        path = output / item.name
+        there = path if path.is_file() else part_of(path)
+        have = there.stat().st_size if there.is_file() else 0
+        missing += max(0, (item.size or 0) - have)
+    archives = [item.size or 0 for item in items if item.is_archive]
+    unpacked = sum(archives) if keep_archives else max(archives, default=0)
+    free = shutil.disk_usage(output).free
+    if free < missing + unpacked:
+        raise DiskHlocError(
+            f"the disk of {output} has {free / 1e9:.1f} GB free, and "
+            f"{(missing + unpacked) / 1e9:.1f} GB are needed: make room, give another folder, or "
+            "--split test alone"
+        )
+
+
+def _require_scenes(path: Path) -> None:
+    """Check that the folders of a data set have come."""
+    missing = [
+        name
+        for name, scene in read_dataset(path).items()
+        if not all((path.parent / scene[key]).is_dir() for key in FOLDERS if scene.get(key))
+    ]
+    if missing:
+        raise DiskHlocError(
+            f"{path} has scenes whose folders did not come with the archives: {listing(missing)}; "
+            "they cannot be trained on"
+        )
+
+
+def _link(output: Path, split: str) -> None:
+    """Let the release's name of a part point at it."""
+    link = output / split
+    if link.is_symlink() or link.exists():
+        if link.resolve() != (output / PARTS[split]).resolve():
+            logger.warning("%s is there and left alone: the data are in %s", link, PARTS[split])
+        return
+    try:
+        link.symlink_to(PARTS[split], target_is_directory=True)
+    except OSError as error:
+        logger.warning("%s cannot be made (%s): the data are in %s", link, error, PARTS[split])

@@ -1,0 +1,280 @@
+"""A data set from a COLMAP model: DISK's ``colmap2dataset``, for any camera model."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import pycolmap
+from tqdm import tqdm
+
+from ..errors import DiskHlocError, listing
+from ..io.colmap import cam_from_world, log_to, read_model
+from ..io.depth_maps import read_depth_map
+from ..io.training_files import (
+    Scene,
+    require_distinct_stems,
+    write_calibration,
+    write_dataset,
+    write_depth,
+)
+from ..log import logger
+from . import covisibility
+
+_PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
+# Models that are a pinhole's where their extra parameters are zero.
+_POLYNOMIAL = ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+
+# By how much the sides of a depth map may differ from those of the photo, shrunk, in pixels.
+_ROUNDING = 1.0
+
+
+def main(
+    model_dir: Path,
+    image_dir: Path,
+    output: Path,
+    *,
+    name: str | None = None,
+    only: Collection[str] | None = None,
+    depth: Path | None = None,
+    with_depth: bool = True,
+    within: tuple[float, float] = covisibility.RANGE,
+    size: int = covisibility.TUPLE_SIZE,
+    limit: int | None = covisibility.MAX_TUPLES,
+    seed: int = 0,
+    undistort: bool = True,
+    overwrite: bool = False,
+) -> Path:
+    """Make a data set of one scene from a model, its photos and their depth maps.
+
+    ``dataset.json`` is written last, so where it is, the data set is whole.
+
+    Args:
+        model_dir: the folder of a COLMAP model.
+        image_dir: its photos.
+        output: gets ``dataset.json``, ``calibration/``, ``depth/`` and, for photos with distortion,
+            ``undistorted/``. Otherwise the photos stay where they are.
+        name: of the scene; that of ``output`` unless given.
+        only: images to take; the others of the model are left out. None takes all.
+        depth: the folder of COLMAP's ``*.geometric.bin``; by default ``stereo/depth_maps`` of the
+            dense workspace that the model or the photos are in.
+        with_depth: False leaves depth out, for the epipolar reward.
+        within, size, limit, seed: of :func:`disk_hloc.dataset.covisibility.choose_tuples`.
+        undistort: False refuses photos with distortion instead of undistorting them.
+        overwrite: replace a data set in ``output``.
+
+    Returns:
+        The path of ``dataset.json``.
+
+    Raises:
+        DiskHlocError: no model, photos that are missing or of another size, no depth maps or ones
+            that do not fit, no tuples, or a data set is there already.
+    """
+    target = output / "dataset.json"
+    if target.exists() and not overwrite:
+        raise DiskHlocError(f"{target} is there already: --overwrite, or give another folder")
+    model = read_model(model_dir)
+    images = [image for image in _images(model) if only is None or image.name in only]
+    names = [image.name for image in images]
+    require_distinct_stems(names)
+    _require_photos(image_dir, images, model, model_dir)
+    depth_dir = _depth_dir(model_dir, image_dir, depth) if with_depth else None
+    distorted = sorted({camera.model.name for camera in _cameras(model, images) if _bends(camera)})
+    if distorted and depth_dir is not None:
+        raise DiskHlocError(
+            f"the cameras of {model_dir} have distortion ({', '.join(distorted)}), and depth maps "
+            "belong to undistorted photos: give sparse/ and images/ of the dense workspace that "
+            "they were made in, or --no-depth"
+        )
+    if distorted and not undistort:
+        raise DiskHlocError(
+            f"the cameras of {model_dir} have distortion ({', '.join(distorted)}): give a model of "
+            "undistorted photos (colmap image_undistorter), or let them be undistorted"
+        )
+    if depth_dir is not None:
+        images = _with_depth(images, depth_dir)
+    # All that a choice of options can make impossible comes before hours of work.
+    observed = [
+        np.array([p.point3D_id for p in image.points2D if p.has_point3D()], np.int64)
+        for image in tqdm(images, desc="Points", unit="image")
+    ]
+    tuples = covisibility.choose_tuples(
+        covisibility.shared_points(observed), within=within, size=size, limit=limit, seed=seed
+    )
+    used = sorted({i for one in tuples for i in one})
+    chosen = [images[i].name for i in used]
+    output.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    for folder in ("calibration", "depth", "undistorted"):
+        shutil.rmtree(output / folder, ignore_errors=True)
+    photos = str(image_dir.absolute())
+    if distorted:
+        logger.info("Undistorting the photos, which %s bends", " and ".join(distorted))
+        model = _undistorted(model_dir, image_dir, output, chosen)
+        photos = "undistorted/images"
+    by_name = {model.images[i].name: model.images[i] for i in model.reg_image_ids()}
+    for one in tqdm(chosen, desc="Write", unit="image"):
+        image = by_name[one]
+        camera = model.cameras[image.camera_id]
+        pose = cam_from_world(image)
+        write_calibration(
+            output / "calibration",
+            one,
+            camera.calibration_matrix(),
+            pose.rotation.matrix(),
+            pose.translation,
+        )
+        if depth_dir is not None:
+            path = _depth_file(depth_dir, one)
+            fitted = _fit(read_depth_map(path), (camera.width, camera.height), path)
+            write_depth(output / "depth", one, fitted)
+    place = {i: k for k, i in enumerate(used)}
+    scene: Scene = {"image_path": photos, "calib_path": "calibration"}
+    if depth_dir is not None:
+        scene["depth_path"] = "depth"
+    scene |= {"images": chosen, "tuples": [[place[i] for i in one] for one in tuples]}
+    write_dataset(target, {name or output.resolve().name: scene})
+    logger.info("%s: %d tuples of %d images", target, len(tuples), len(chosen))
+    return target
+
+
+def _images(model: pycolmap.Reconstruction) -> list[Any]:
+    images = [model.images[image_id] for image_id in model.reg_image_ids()]
+    return sorted(images, key=lambda image: image.name)
+
+
+def _cameras(model: pycolmap.Reconstruction, images: Sequence[Any]) -> list[pycolmap.Camera]:
+    return [model.cameras[camera_id] for camera_id in {image.camera_id for image in images}]
+
+
+def _bends(camera: pycolmap.Camera) -> bool:
+    """Whether a camera is other than a pinhole; distortion that is zero is none."""
+    if camera.model.name in _POLYNOMIAL:
+        return bool(np.any(camera.params[camera.extra_params_idxs()]))
+    return camera.model.name not in _PINHOLE
+
+
+def _require_photos(
+    image_dir: Path, images: Sequence[Any], model: pycolmap.Reconstruction, model_dir: Path
+) -> None:
+    missing = [image.name for image in images if not (image_dir / image.name).is_file()]
+    if missing:
+        raise DiskHlocError(
+            f"{image_dir} lacks {len(missing)} of {len(images)} photos that {model_dir} has: "
+            f"{listing(missing)}; give the folder that the names of the model begin in"
+        )
+    for image in tqdm(images, desc="Check", unit="image"):
+        path, camera = image_dir / image.name, model.cameras[image.camera_id]
+        try:
+            with warnings.catch_warnings(), PIL.Image.open(path) as photo:
+                warnings.simplefilter("ignore")
+                size = photo.size
+        except (OSError, PIL.Image.DecompressionBombError) as error:
+            raise DiskHlocError(f"{path} cannot be read as an image: {error}") from error
+        if size != (camera.width, camera.height):
+            raise DiskHlocError(
+                f"{path} has {size[0]} x {size[1]} pixels, its camera in {model_dir} "
+                f"{camera.width} x {camera.height}: give the photos that the model was made of"
+            )
+
+
+def _depth_dir(model_dir: Path, image_dir: Path, given: Path | None) -> Path:
+    if given is not None:
+        if not given.is_dir():
+            raise DiskHlocError(f"there is no folder {given} of depth maps")
+        return given
+    model_dir, image_dir = model_dir.resolve(), image_dir.resolve()
+    # Of a workspace, the model is in sparse/ or sparse/0/, the photos in images/.
+    for workspace in (model_dir, model_dir.parent, model_dir.parent.parent, image_dir.parent):
+        folder = workspace / "stereo" / "depth_maps"
+        if any(folder.rglob("*.geometric.bin")):
+            return folder
+    raise DiskHlocError(
+        f"no depth maps are beside {model_dir} (stereo/depth_maps of a dense workspace): give "
+        "--depth, or --no-depth to train by epipolar geometry alone"
+    )
+
+
+def _depth_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.geometric.bin"
+
+
+def _with_depth(images: Sequence[Any], depth_dir: Path) -> list[Any]:
+    """The images that have a depth map."""
+    found = [image for image in images if _depth_file(depth_dir, image.name).is_file()]
+    without = [image.name for image in images if not _depth_file(depth_dir, image.name).is_file()]
+    if not found:
+        raise DiskHlocError(
+            f"{depth_dir} has no depth map of the model's images, such as {without[0]}"
+            ".geometric.bin: run COLMAP's patch_match_stereo with geometric consistency, or give "
+            "--no-depth"
+        )
+    if without:
+        logger.warning(
+            "%d of %d images have no depth map in %s and are left out: %s",
+            len(without), len(images), depth_dir, listing(without),
+        )  # fmt: skip
+    return found
+
+
+def _fit(depth: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
+    """A depth map at the size (width, height) of its photo, which stereo may have shrunk.
+
+    Raises:
+        DiskHlocError: it has other proportions.
+    """
+    width, height = size
+    scale = max(depth.shape[1] / width, depth.shape[0] / height)
+    off = max(abs(depth.shape[1] - scale * width), abs(depth.shape[0] - scale * height))
+    if off > _ROUNDING:
+        raise DiskHlocError(
+            f"{path} has {depth.shape[1]} x {depth.shape[0]} pixels, its photo {width} x {height}: "
+            "these are not the photos that the depth maps were made of"
+        )
+    if depth.shape == (height, width):
+        return depth
+    # The nearest value: between two surfaces there is none.
+    return cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def _undistorted(
+    model_dir: Path, image_dir: Path, output: Path, names: Sequence[str]
+) -> pycolmap.Reconstruction:
+    """Undistort photos into ``output/undistorted``, and return the model of what came of it."""
+    folder, partial = output / "undistorted", output / ".undistorted"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            pycolmap.undistort_images(partial, model_dir, image_dir, image_names=list(names))
+        except Exception as error:  # noqa: BLE001 - whatever COLMAP raises is handed over
+            errors.append(error)
+
+    # COLMAP tells nothing of its progress: the files that it has written are counted.
+    with log_to(partial, verbose=False), tqdm(total=len(names), desc="Undistort") as progress:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.5)
+            progress.update(sum((partial / "images" / n).exists() for n in names) - progress.n)
+    missing = [name for name in names if not (partial / "images" / name).is_file()]
+    if errors or missing:
+        reason = " ".join(str(errors[0]).split())[:200] if errors else listing(missing)
+        shutil.rmtree(partial, ignore_errors=True)
+        raise DiskHlocError(f"COLMAP could not undistort the photos of {image_dir}: {reason}")
+    model = read_model(partial / "sparse")
+    # What else is there serves COLMAP's stereo alone.
+    for path in partial.iterdir():
+        if path.name not in ("images", "sparse"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    partial.replace(folder)
+    return model

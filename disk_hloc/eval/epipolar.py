@@ -1,0 +1,113 @@
+"""How many matches lie on the epipolar lines of known poses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from ..io.colmap import cam_from_world
+from ..io.features import read_keypoints
+from ..io.matches import read_matches
+from ..io.pairs import Pair
+from ..io.poses import Pose
+from ..io.store import reading
+from .stereo import true_relative_pose
+
+
+def match_errors(
+    feature_path: Path,
+    match_path: Path,
+    pairs: Sequence[Pair],
+    cameras: Mapping[str, pycolmap.Camera],
+    poses: Mapping[str, Pose],
+) -> list[np.ndarray]:
+    """Distances of matches from the epipolar lines that known poses give.
+
+    Args:
+        feature_path: the features file.
+        match_path: the matches file.
+        pairs: the pairs, whose images all have a camera and a pose.
+        cameras: image name -> camera.
+        poses: image name -> pose.
+
+    Returns:
+        For each pair (K,) pixels, the greater of the distances in the two photos, as of
+        :func:`epipolar_errors`; of no match where the pair is not matched.
+    """
+    errors = []
+    with reading(feature_path) as features, reading(match_path) as matches:
+        for name0, name1 in pairs:
+            matched = read_matches(matches, name0, name1)
+            if matched is None:
+                errors.append(np.zeros(0))
+                continue
+            # To COLMAP's pixels, in which the cameras are.
+            points0 = read_keypoints(features, name0)[matched[:, 0]] + 0.5
+            points1 = read_keypoints(features, name1)[matched[:, 1]] + 0.5
+            relative = true_relative_pose(poses[name0], poses[name1])
+            errors.append(
+                epipolar_errors(points0, points1, cameras[name0], cameras[name1], *relative)
+            )
+    return errors
+
+
+def epipolar_errors(
+    points0: np.ndarray,
+    points1: np.ndarray,
+    camera0: pycolmap.Camera,
+    camera1: pycolmap.Camera,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+) -> np.ndarray:
+    """Distances of matched points from each other's epipolar lines.
+
+    They are measured on the plane at distance 1, without distortion, and given in pixels by the
+    mean focal length of the photo.
+
+    Args:
+        points0: (K, 2) pixels, COLMAP's: (0, 0) at the corner of the image.
+        points1: (K, 2), likewise, of the same matches.
+        camera0, camera1: the cameras.
+        rotation: (3, 3) of cam1_from_cam0.
+        translation: (3,) of cam1_from_cam0, of any length but 0.
+
+    Returns:
+        (K,) pixels, the greater of the two distances of a match.
+    """
+    rays0, rays1 = _rays(camera0, points0), _rays(camera1, points1)
+    x, y, z = translation
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    lines1, lines0 = rays0 @ essential.T, rays1 @ essential
+    residuals = np.abs((rays1 * lines1).sum(axis=1))
+    # A point at the epipole lies on every line.
+    distances = [
+        residuals / np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12) * focal
+        for lines, focal in (
+            (lines0, camera0.mean_focal_length()),
+            (lines1, camera1.mean_focal_length()),
+        )
+    ]
+    return np.maximum(*distances)
+
+
+def _rays(camera: pycolmap.Camera, points: np.ndarray) -> np.ndarray:
+    """(K, 3) directions whose third coordinate is 1."""
+    flat = np.asarray(camera.cam_from_img(points)).reshape(-1, 2)
+    return np.column_stack([flat, np.ones(len(flat))])
+
+
+def of_model(
+    model: pycolmap.Reconstruction,
+) -> tuple[dict[str, pycolmap.Camera], dict[str, Pose]]:
+    """Image name -> camera, and image name -> pose, of the registered images."""
+    cameras, poses = {}, {}
+    for image_id in model.reg_image_ids():
+        image = model.images[image_id]
+        pose = cam_from_world(image)
+        x, y, z, w = pose.rotation.quat
+        cameras[image.name] = model.cameras[image.camera_id]
+        poses[image.name] = Pose(np.array([w, x, y, z]), np.asarray(pose.translation))
+    return cameras, poses

@@ -1,0 +1,117 @@
+"""What cameras say of two images' keypoints, on tensors.
+
+Pixels have (0, 0) at the centre of the top-left one, for keypoints and for cameras alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class View:
+    """The camera of an image, and its depth.
+
+    Attributes:
+        matrix: (3, 3) intrinsics in pixels.
+        rotation, translation: (3, 3) and (3,) of cam_from_world.
+        depth: (H, W) z-depth at the pixels, NaN where it is not known; None if no image has any.
+    """
+
+    matrix: Tensor
+    rotation: Tensor
+    translation: Tensor
+    depth: Tensor | None = None
+
+    def to(self, device: torch.device) -> View:
+        """The same on a device."""
+        return View(
+            self.matrix.to(device, non_blocking=True),
+            self.rotation.to(device, non_blocking=True),
+            self.translation.to(device, non_blocking=True),
+            None if self.depth is None else self.depth.to(device, non_blocking=True),
+        )
+
+
+def relative_pose(view1: View, view2: View) -> tuple[Tensor, Tensor]:
+    """(3, 3) rotation and (3,) translation of cam2_from_cam1, float64."""
+    rotation = view2.rotation.double() @ view1.rotation.double().T
+    return rotation, view2.translation.double() - rotation @ view1.translation.double()
+
+
+def fundamental_matrix(view1: View, view2: View) -> Tensor:
+    """(3, 3) float64: x2 F x1 = 0 for the pixels of one point."""
+    rotation, translation = relative_pose(view1, view2)
+    # In float64, where the differences of camera positions far from the origin keep their digits.
+    essential = torch.linalg.cross(translation[:, None], rotation, dim=0)
+    inverse1, inverse2 = (torch.linalg.inv(view.matrix.double()) for view in (view1, view2))
+    return inverse2.T @ essential @ inverse1
+
+
+def epipolar_distances(xy1: Tensor, xy2: Tensor, view1: View, view2: View) -> tuple[Tensor, Tensor]:
+    """How far all pairs of keypoints are from their epipolar lines.
+
+    Args:
+        xy1: (N, 2) float, pixels of the first image.
+        xy2: (M, 2) float, of the second.
+
+    Returns:
+        (N, M) pixels in the first image, and (N, M) in the second.
+    """
+    lines1, points2, lines2 = _points_and_lines(xy1, xy2, view1, view2)
+    product = (lines2 @ points2.T).abs()
+    return product / _length(lines1)[None, :], product / _length(lines2)[:, None]
+
+
+def matched_epipolar_distances(
+    xy1: Tensor, xy2: Tensor, view1: View, view2: View
+) -> tuple[Tensor, Tensor]:
+    """As :func:`epipolar_distances` of K matched keypoints: (K,) and (K,) pixels."""
+    lines1, points2, lines2 = _points_and_lines(xy1, xy2, view1, view2)
+    product = (lines2 * points2).sum(dim=1).abs()
+    return product / _length(lines1), product / _length(lines2)
+
+
+def transfer(xy: Tensor, view1: View, view2: View) -> Tensor:
+    """Where the points seen at keypoints of the first image lie in the second.
+
+    Args:
+        xy: (N, 2) float x and y of pixels of the first image.
+        view1: with depth.
+
+    Returns:
+        (N, 2) pixels of the second image, at any distance outside it; NaN where the depth is not
+        known or the point lies behind the second camera.
+    """
+    if view1.depth is None:
+        raise ValueError("the view has no depth")
+    column, row = xy.long().unbind(dim=1)
+    depth = view1.depth[row, column].to(xy.dtype)
+    rotation, translation = relative_pose(view1, view2)
+    to_second = view2.matrix.double() @ rotation @ torch.linalg.inv(view1.matrix.double())
+    offset = view2.matrix.double() @ translation
+    projected = _homogeneous(xy) @ to_second.to(xy.dtype).T * depth[:, None] + offset.to(xy.dtype)
+    in_front = projected[:, 2:] > 0
+    nowhere = torch.full_like(projected[:, :2], torch.nan)
+    return torch.where(in_front, projected[:, :2] / projected[:, 2:], nowhere)
+
+
+def _points_and_lines(
+    xy1: Tensor, xy2: Tensor, view1: View, view2: View
+) -> tuple[Tensor, Tensor, Tensor]:
+    fundamental = fundamental_matrix(view1, view2)
+    # Of unit size: its scale is that of the scene, and cancels.
+    fundamental = (fundamental / fundamental.norm().clamp(min=1e-300)).to(xy1.dtype)
+    points1, points2 = _homogeneous(xy1), _homogeneous(xy2)
+    return points2 @ fundamental, points2, points1 @ fundamental.T
+
+
+def _homogeneous(xy: Tensor) -> Tensor:
+    return torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
+
+
+def _length(lines: Tensor) -> Tensor:
+    return lines[:, :2].norm(dim=1)

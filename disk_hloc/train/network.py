@@ -1,0 +1,180 @@
+"""DISK's network with gradients: kornia's U-Net, descriptors computed at keypoints only.
+
+The parameters have the names of the released weights. The numbers are those of kornia's dense
+maps; but the last convolution's 128 descriptor channels, four fifths of the arithmetic, are
+evaluated where a keypoint was drawn, which is at most once a cell of 8 x 8 pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from kornia.feature import DISK
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import DiskHlocError
+from ..weights import load_disk
+
+# The U-Net halves its input four times.
+STRIDE = 16
+
+# What finds the keypoints of a heatmap: (H, W) -> (N, 2) int64 x and y, (N,) their log-probability
+# or score.
+Detector = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class Features(NamedTuple):
+    """The features of one image.
+
+    Attributes:
+        xy: (N, 2) int64 x and y in pixels, (0, 0) at the centre of the top-left pixel.
+        score: (N,) log-probability with which each was drawn, or its logit.
+        descriptors: (N, D) of unit length.
+    """
+
+    xy: Tensor
+    score: Tensor
+    descriptors: Tensor
+
+    def detached(self) -> Features:
+        """The same, as leaves that gather gradients of their own."""
+        return Features(
+            self.xy,
+            self.score.detach().requires_grad_(),
+            self.descriptors.detach().requires_grad_(),
+        )
+
+
+class Network(nn.Module):
+    """DISK, to be trained.
+
+    Args:
+        desc_dim: channels of a descriptor. The extractors of this package take 128.
+        weights: initial parameters: ``depth``, ``epipolar`` or a path; None starts from torch's
+            own initialisation, as the release does.
+        recompute: keep the inputs of the U-Net's blocks alone and compute the rest again for the
+            gradient: less memory, a third more time.
+
+    Raises:
+        DiskHlocError: the weights are missing or of another network.
+    """
+
+    def __init__(
+        self,
+        desc_dim: int = 128,
+        weights: str | os.PathLike[str] | None = None,
+        recompute: bool = False,
+    ) -> None:
+        super().__init__()
+        self.desc_dim = desc_dim
+        self.recompute = recompute
+        self.unet: Any = DISK(desc_dim=desc_dim).unet
+        if weights is not None:
+            try:
+                self.load_state_dict(load_disk(weights))
+            except RuntimeError as error:
+                raise DiskHlocError(
+                    f"weights {os.fspath(weights)!r} are of another network than DISK with "
+                    f"{desc_dim} channels: {' '.join(str(error).split())[:200]}"
+                ) from error
+
+    def forward(self, images: Tensor, detect: Detector) -> list[Features]:
+        """Features of a batch of images.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1]; H and W are multiples of 16.
+            detect: finds keypoints in each heatmap.
+        """
+        gated = self.gated(images)
+        found = []
+        for heatmap, one in zip(self.heatmap(gated), gated, strict=True):
+            xy, score = detect(heatmap)
+            found.append(Features(xy, score, self.describe(one, xy)))
+        return found
+
+    def gated(self, images: Tensor) -> Tensor:
+        """(B, 80, H, W), which the last convolution takes."""
+        maps = [images]
+        for block in self.unet.path_down:
+            maps.append(self._run(block, maps[-1]))
+        bottom = maps.pop()
+        for block in self.unet.path_up[:-1]:
+            bottom = self._run(block, bottom, maps.pop())
+        return self._run(self._last_input, bottom, maps.pop())
+
+    def heatmap(self, gated: Tensor) -> Tensor:
+        """(B, H, W) logits."""
+        last = self._last
+        heatmap = F.conv2d(
+            gated, last.weight[self.desc_dim :], last.bias[self.desc_dim :], padding="same"
+        )
+        return _wide(heatmap[:, 0])
+
+    def describe(self, gated: Tensor, xy: Tensor) -> Tensor:
+        """(N, D) descriptors of one image, of unit length.
+
+        Args:
+            gated: (80, H, W).
+            xy: (N, 2) int64 x and y in pixels.
+        """
+        last = self._last
+        size = last.kernel_size[0]
+        border = size // 2
+        framed = F.pad(gated, (border,) * 4).permute(1, 2, 0)
+        width = framed.shape[1]
+        steps = torch.arange(size, device=xy.device)
+        around = (steps[:, None] * width + steps).flatten()
+        corner = xy[:, 1] * width + xy[:, 0]
+        patches = framed.flatten(0, 1).index_select(0, (corner[:, None] + around).flatten())
+        weight = last.weight[: self.desc_dim].permute(0, 2, 3, 1).flatten(1)
+        raw = F.linear(
+            patches.reshape(len(xy), weight.shape[1]),
+            weight.to(patches.dtype),
+            last.bias[: self.desc_dim],
+        )
+        return F.normalize(_wide(raw), dim=1)
+
+    @property
+    def _last(self) -> Any:
+        return self.unet.path_up[-1].conv[-1]
+
+    def _last_input(self, bottom: Tensor, horizontal: Tensor) -> Tensor:
+        block = self.unet.path_up[-1]
+        norm, gate = block.conv[0], block.conv[1]
+        return gate(norm(torch.cat([block.upsample(bottom), horizontal], dim=1)))
+
+    def _run(self, block: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+
+def require_divisible(height: int, width: int, cell: int) -> None:
+    """Check that images of a size can be halved four times and cut into cells.
+
+    Raises:
+        DiskHlocError: they cannot, or are too small for the network's statistics.
+    """
+    for name, side in (("height", height), ("width", width)):
+        if side % STRIDE or side % cell:
+            raise DiskHlocError(
+                f"the {name} is {side} px, but must be a multiple of {STRIDE} and of the cell's "
+                f"{cell}"
+            )
+    if min(height, width) < 2 * STRIDE:
+        raise DiskHlocError(f"images of {width}x{height} px are too small: {2 * STRIDE} at least")
+
+
+def split(features: Sequence[Features], per_tuple: int) -> list[list[Features]]:
+    """Features of a batch's images, image after image, tuple by tuple."""
+    return [list(features[i : i + per_tuple]) for i in range(0, len(features), per_tuple)]
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least: probabilities and unit lengths need its digits."""
+    return values if values.dtype == torch.float64 else values.float()

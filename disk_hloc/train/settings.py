@@ -1,0 +1,113 @@
+"""The settings of a training: a conf of configs/train.yaml, a user's own, and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .. import confs
+from ..confs import Conf
+from ..errors import DiskHlocError
+from .estimator import CREDITS
+from .network import require_divisible
+
+# Where the command's options go.
+OPTIONS = {
+    "reward": ("reward", "name"),
+    "height": ("preprocessing", "height"),
+    "width": ("preprocessing", "width"),
+    "batch_size": ("schedule", "batch_size"),
+    "substep": ("schedule", "substep"),
+    "chunk_size": ("schedule", "chunk_size"),
+    "warmup": ("schedule", "warmup"),
+    "n_epochs": ("schedule", "n_epochs"),
+    "epoch_offset": ("schedule", "epoch_offset"),
+    "train_scene_limit": ("data", "train_scene_limit"),
+    "test_scene_limit": ("data", "test_scene_limit"),
+    "desc_dim": ("model", "desc_dim"),
+    "load": ("model", "weights"),
+    "recompute": ("model", "recompute"),
+    "credit": ("estimator", "credit"),
+    "learning_rate": ("optimizer", "learning_rate"),
+}
+_CHOICES = {
+    ("reward", "name"): ("depth", "epipolar"),
+    ("estimator", "credit"): CREDITS,
+    ("model", "name"): ("disk",),
+}
+_AT_LEAST_ONE = [
+    *((section, key) for section, key in OPTIONS.values() if section in ("schedule", "data")),
+    ("model", "desc_dim"),
+    ("model", "cell_size"),
+    ("validation", "max_iterations"),
+]
+# What may change when a run goes on: nothing that its course so far depends on.
+_FREE = (("schedule", "n_epochs"), ("model", "recompute"), ("validation", "pictures"))
+
+
+def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Conf:
+    """A whole conf.
+
+    Args:
+        name: of configs/train.yaml, or a yaml file that changes parts of ``disk``.
+        options: by the keys of :data:`OPTIONS`; None changes nothing.
+
+    Raises:
+        DiskHlocError: no such conf, an unknown key, or a value that is none.
+    """
+    conf = _merged(confs.find("train", "disk"), confs.find("train", name), name)
+    for option, value in (options or {}).items():
+        if value is not None:
+            section, key = OPTIONS[option]
+            conf[section][key] = value
+    for (section, key), choices in _CHOICES.items():
+        if conf[section][key] not in choices:
+            raise DiskHlocError(
+                f"{section}: {key} is {conf[section][key]!r}, but must be one of "
+                f"{', '.join(choices)}"
+            )
+    for section, key in _AT_LEAST_ONE:
+        least = 0 if key in ("warmup", "epoch_offset") else 1
+        value = conf[section][key]
+        if not isinstance(value, int) or value < least:
+            raise DiskHlocError(
+                f"{section}: {key} is {value!r}, but must be a whole number, {least} at least"
+            )
+    size = conf["preprocessing"]
+    require_divisible(size["height"], size["width"], conf["model"]["cell_size"])
+    return conf
+
+
+def require_same_course(before: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:
+    """Check that a run goes on with the settings that it began with.
+
+    Raises:
+        DiskHlocError: it would not; the message names what differs.
+    """
+    changed = [
+        f"{section}: {key} was {before.get(section, {}).get(key)!r} and is {value!r}"
+        for section, values in now.items()
+        for key, value in values.items()
+        if before.get(section, {}).get(key) != value and (section, key) not in _FREE
+    ]
+    if changed:
+        raise DiskHlocError(
+            f"{place} holds a run of other settings ({'; '.join(changed)}): go on with those, "
+            "start anew with --overwrite, or choose another folder"
+        )
+
+
+def _merged(base: Conf, changes: Mapping[str, Any], name: str) -> Conf:
+    conf = {section: dict(values) for section, values in base.items()}
+    for section, values in changes.items():
+        if section not in conf or not isinstance(values, Mapping):
+            raise DiskHlocError(
+                f"the conf {name} has a section {section!r}; known: {', '.join(base)}"
+            )
+        for key, value in values.items():
+            if key not in conf[section]:
+                raise DiskHlocError(
+                    f"the conf {name} has {section}: {key}; known: {', '.join(base[section])}"
+                )
+            conf[section][key] = value
+    return conf

@@ -1,0 +1,138 @@
+"""The validation after an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from ..eval.stereo import mean_accuracy
+from ..io.training_set import TrainingScene
+from ..log import logger
+from . import pictures
+from .auc import LIMIT, PAIRS, PRECISION, ROTATION, TRANSLATION
+from .data import Batch, load, read_ahead, tuple_order
+from .network import Features, split
+from .session import Session
+from .validation import Figures, Match, detector, validate
+
+# The figures' tags in TensorBoard, which are the release's.
+TAGS = {
+    "n_kps": "test/discrete/n_kps",
+    "n_pairs": "test/discrete/n_pairs",
+    "tp": "test/discrete/tp",
+    "fp": "test/discrete/fp",
+    "reward": "test/discrete/reward",
+    "precision": PRECISION,
+    "rotation_error": ROTATION,
+    "translation_error": TRANSLATION,
+    "n_inliers": "test/pose/n_inliers",
+    "success": "test/pose/success",
+}
+_LOGGED_EVERY_PAIR = ("rotation_error", "translation_error")
+
+
+@torch.no_grad()
+def validate_epoch(
+    session: Session,
+    number: int,
+    scenes: Sequence[TrainingScene],
+    workers: int,
+    interrupted: Callable[[], bool],
+) -> None:
+    """Validate the network on a fixed random choice of tuples.
+
+    Raises:
+        KeyboardInterrupt: the epoch is then validated by the next call.
+    """
+    conf, fabric = session.settings, session.fabric
+    size, at_once = conf["preprocessing"], conf["schedule"]["batch_size"]
+    order = tuple_order(scenes, conf["data"]["test_scene_limit"], session.seed, 0)
+    parts = [order[i : i + at_once] for i in range(0, len(order), at_once)]
+    mine = parts[fabric.global_rank :: fabric.world_size]
+    read = partial(
+        load, scenes, size=(size["width"], size["height"]), interpolation=size["interpolation"]
+    )
+    detect = detector(conf["validation"])
+    session.wrapped_network.eval()
+    figures, drawn = [], 0
+    with session.progress(f"Validation {session.epoch(number)}", len(mine)) as progress:
+        for batch in read_ahead(mine, read, workers):
+            batch = batch.to(fabric.device)
+            features = session.wrapped_network(batch.images, detect)
+            of_pairs, matches = validate(features, batch, conf)
+            figures += of_pairs
+            for i, of_tuple in enumerate(split(features, len(batch.views[0]))):
+                if fabric.is_global_zero and drawn < conf["validation"]["pictures"]:
+                    _draw(session, number, drawn, batch, i, of_tuple, matches[i])
+                    drawn += 1
+            progress.update()
+            if interrupted():
+                raise KeyboardInterrupt
+    _log(session, number, _gathered(session.fabric, figures))
+
+
+def _draw(
+    session: Session,
+    number: int,
+    name: int,
+    batch: Batch,
+    index: int,
+    features: Sequence[Features],
+    matches: Sequence[Match],
+) -> None:
+    per_tuple = len(batch.views[0])
+    images = batch.images[index * per_tuple :][:per_tuple]
+    heatmaps = torch.cat(
+        [session.network.heatmap(session.network.gated(one[None])) for one in images]
+    )
+    threshold = session.settings["reward"]["threshold"]
+    picture = pictures.tuple_picture(batch, index, heatmaps, features, matches, threshold)
+    epoch = session.epoch(number)
+    folder = session.out / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.save(folder / f"{epoch:03d}-{name}.jpg", quality=90)
+    if session.writer is not None:
+        values = np.asarray(picture)
+        session.writer.add_image(f"test/tuple-{name}", values, epoch, dataformats="HWC")
+
+
+def _gathered(fabric: Fabric, figures: list[Figures]) -> np.ndarray:
+    """(P, F) figures of all devices' pairs."""
+    own = torch.tensor(figures, dtype=torch.float64).reshape(-1, len(Figures._fields))
+    if fabric.world_size == 1:
+        return own.numpy()
+    # Devices may have different numbers of pairs, and gather arrays of one shape alone.
+    count = torch.tensor(len(own), device=fabric.device)
+    most = int(torch.as_tensor(fabric.all_gather(count)).max())
+    padded = torch.full((most, own.shape[1]), torch.nan, dtype=torch.float64)
+    padded[: len(own)] = own
+    gathered = torch.as_tensor(fabric.all_gather(padded.to(fabric.device)))
+    flat = gathered.flatten(0, 1).cpu()
+    return flat[flat.isfinite().all(dim=1)].numpy()
+
+
+def _log(session: Session, number: int, figures: np.ndarray) -> None:
+    if session.writer is None:
+        return
+    epoch, columns = session.epoch(number), dict(zip(Figures._fields, figures.T, strict=True))
+    # Each pair's, as the release has them: an epoch's follow the one's before.
+    for name in _LOGGED_EVERY_PAIR:
+        for i, value in enumerate(columns[name]):
+            session.writer.add_scalar(TAGS[name], value, epoch * len(figures) + i)
+    session.writer.add_scalar(PAIRS, len(figures), epoch)
+    for name, values in columns.items():
+        if name not in _LOGGED_EVERY_PAIR:
+            session.writer.add_scalar(TAGS[name], values.mean(), epoch)
+    errors = np.maximum(columns["rotation_error"], columns["translation_error"])
+    auc = mean_accuracy(errors, LIMIT)
+    session.writer.add_scalar(f"test/auc{LIMIT}", auc, epoch)
+    logger.info(
+        "Epoch %d: validation precision %.3f, reward %.2f, %.0f keypoints and %.0f matches of "
+        "a pair, AUC at %d degrees %.3f",
+        epoch, columns["precision"].mean(), columns["reward"].mean(), columns["n_kps"].mean(),
+        columns["n_pairs"].mean(), LIMIT, auc,
+    )  # fmt: skip

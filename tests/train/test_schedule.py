@@ -1,0 +1,17 @@
+"""The schedules against those of DISK's release."""
+
+from __future__ import annotations
+
+import pytest
+
+from disk_hloc.train.schedule import inverse_temperature, penalty_ramp
+
+
+def test_penalties_come_in_as_in_the_release() -> None:
+    ramps = [penalty_ramp(epoch) for epoch in range(8)]
+    assert ramps == pytest.approx([0, 0.1, 0.5, 0.7, 0.9, 1, 1, 1])
+
+
+def test_the_temperature_is_annealed_over_twenty_epochs() -> None:
+    assert [inverse_temperature(epoch) for epoch in (0, 1, 10, 20, 49)] == [15, 16.75, 32.5, 50, 50]
+    assert inverse_temperature(1, (15, 25), 10) == 16
