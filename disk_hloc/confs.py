@@ -104,9 +104,10 @@ def read(kind: str, path: Path) -> Conf:
         raise DiskHlocError(f"preprocessing of the conf {path} is no mapping")
     if not isinstance(conf["model"], Mapping) or "name" not in conf["model"]:
         raise DiskHlocError(f"the conf {path} lacks model: name")
-    if not isinstance(conf["output"], str):
-        raise DiskHlocError(f"output of the conf {path} is no text: a name for its files")
-    require_relative(conf["output"], f"output of the conf {path}")
+    if "output" in conf:
+        if not isinstance(conf["output"], str):
+            raise DiskHlocError(f"output of the conf {path} is no text: a name for its files")
+        require_relative(conf["output"], f"output of the conf {path}")
     return dict(conf)
 
 
