@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import lru_cache
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
 
 # Of features that stay in memory.
 CACHE_BYTES = 1 << 30
+# How many pairs are matched together by nearest neighbours, by the kind of device. A CPU would have
+# their products leave its caches.
+PAIRS_AT_ONCE = {"cuda": 16}
+
+# What a matcher asks for, as batches.
+Data = dict[str, Tensor]
 
 
 def main(
@@ -133,21 +140,46 @@ def match_pairs(
     at_once = _images_at_once(files, pairs)
 
     @lru_cache(maxsize=at_once)
-    def read(file: h5py.File, name: str) -> dict[str, Tensor]:
+    def read(file: h5py.File, name: str) -> Data:
         return {
             key: torch.from_numpy(values)[None].to(device).float()
             for key, values in read_features(file, name).items()
         }
 
-    for name0, name1 in tqdm(nearby_order(pairs, at_once), desc="Match", unit="pair"):
-        data = {f"{key}0": value for key, value in read(files[0], name0).items()}
-        data |= {f"{key}1": value for key, value in read(files[1], name1).items()}
-        _require_one_length(files, (name0, name1), data)
-        prediction = model(data)
-        matches0, scores0 = (
-            prediction[key][0].cpu().numpy() for key in ("matches0", "matching_scores0")
-        )
-        store.add(*match_entry((name0, name1), matches0, scores0))
+    def loaded() -> Iterator[tuple[Pair, Data]]:
+        for pair in nearby_order(pairs, at_once):
+            data = {f"{key}0": value for key, value in read(files[0], pair[0]).items()}
+            data |= {f"{key}1": value for key, value in read(files[1], pair[1]).items()}
+            _require_one_length(files, pair, data)
+            yield pair, data
+
+    together = PAIRS_AT_ONCE.get(device.type, 1) if isinstance(model, NearestNeighbors) else 1
+    with tqdm(total=len(pairs), desc="Match", unit="pair") as progress:
+        for batch in of_one_shape(loaded(), together):
+            prediction = model(_stacked([data for _, data in batch]))
+            matches0, scores0 = (
+                prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0")
+            )
+            for (pair, _), *found in zip(batch, matches0, scores0, strict=True):
+                store.add(*match_entry(pair, *found))
+            progress.update(len(batch))
+
+
+def of_one_shape(
+    pairs: Iterable[tuple[Pair, Data]], at_once: int
+) -> Iterator[list[tuple[Pair, Data]]]:
+    """Pairs in order, in runs whose images have as many keypoints, of at most ``at_once``."""
+    sides = ("descriptors0", "descriptors1")
+    for _, run in groupby(pairs, key=lambda pair: [pair[1][side].shape for side in sides]):
+        while batch := list(islice(run, at_once)):
+            yield batch
+
+
+def _stacked(batch: list[Data]) -> Data:
+    """One batch of batches of one."""
+    if len(batch) == 1:
+        return batch[0]
+    return {key: torch.cat([data[key] for data in batch]) for key in batch[0]}
 
 
 def _require_one_length(

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from disk_hloc.models import nearest
-from disk_hloc.models.nearest import NearestNeighbors, match
+from disk_hloc.models.nearest import NearestNeighbors, match, match_together
 
 
 def descriptors(count: int, seed: int, dim: int = 128) -> torch.Tensor:
@@ -110,3 +110,42 @@ def test_module_takes_a_batch_and_its_conf() -> None:
     assert prediction["matches0"][0, 3] == 7
     assert (prediction["matches0"] >= 0).sum() == 1
     assert prediction["matching_scores0"][0, 3] == pytest.approx(1, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.integers(1, 5),
+    count0=st.integers(0, 40),
+    count1=st.integers(0, 40),
+    ratio=st.sampled_from([None, 0.8, 0.95, 1.0]),
+    limit=st.sampled_from([None, 0.7, 1.2]),
+    block=st.sampled_from([1, 2000, 1 << 26]),
+    repeated=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_pairs_at_once_are_matched_as_each_alone(
+    pairs, count0, count1, ratio, limit, block, repeated, seed
+) -> None:
+    # Of few numbers, so that a product is the same whatever the order of its sums, and ties abound.
+    generator = torch.Generator().manual_seed(seed)
+    d0, d1 = (
+        torch.randint(-1, 2, (pairs, 8, count), generator=generator) / 4
+        if repeated
+        else torch.nn.functional.normalize(torch.randn(pairs, 8, count, generator=generator), dim=1)
+        for count in (count0, count1)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(nearest.BLOCK_ELEMENTS, "cuda", block)
+        matches, scores = match_together(d0, d1, ratio, limit)
+    for i in range(pairs):
+        expected, expected_scores = match(d0[i], d1[i], ratio, limit)
+        if not repeated:
+            assert torch.equal(matches[i], expected)
+            torch.testing.assert_close(scores[i], expected_scores)
+            continue
+        # Which of equal neighbours is taken is nobody's business, as long as they are equal.
+        kept = torch.arange(count0)[matches[i] >= 0]
+        assert matches[i][kept].unique().numel() == len(kept)
+        both = kept[expected[kept] >= 0]
+        cosines = d0[i].T @ d1[i]
+        assert torch.equal(cosines[both, matches[i][both]], cosines[both, expected[both]])

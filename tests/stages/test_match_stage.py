@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -114,3 +115,28 @@ def test_second_images_may_be_in_another_file(extracted: Path, tmp_path: Path) -
             assert len(expected) > 50
     with pytest.raises(DiskHlocError, match=r"query\.h5 lacks 2"):
         match.main(conf, *paths, overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["disk", "disk-ratio", "disk+lightglue"])
+def test_pairs_that_go_together_are_matched_as_each_alone(
+    extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    # One image has fewer keypoints than the others, and cannot go with their pairs.
+    shutil.copy(extracted / "features.h5", tmp_path / "features.h5")
+    with h5py.File(tmp_path / "features.h5", "a") as file:
+        for key in ("keypoints", "keypoint_scores", "scores", "descriptors"):
+            values = file["0004.jpg"][key][()]
+            del file["0004.jpg"][key]
+            file["0004.jpg"][key] = values[:, :250] if key == "descriptors" else values[:250]
+    files = extracted / "pairs.txt", tmp_path / "features.h5"
+    one = match.main(confs.matchers()[name], *files, tmp_path / "one.h5")
+    calls = []
+    monkeypatch.setitem(match.PAIRS_AT_ONCE, "cpu", 3)
+    stacked = match._stacked
+    monkeypatch.setattr(
+        match, "_stacked", lambda batch: [calls.append(len(batch)), stacked(batch)][1]
+    )
+    several = match.main(confs.matchers()[name], *files, tmp_path / "several.h5")
+    assert one.read_bytes() == several.read_bytes()
+    assert sum(calls) == 10
+    assert max(calls) == (1 if "lightglue" in name else 3)
