@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from .. import device as devices
 from .. import plugin
-from ..errors import DiskHlocError, UnreadableImages, is_out_of_memory, listing, require_on_error
+from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from ..io.features import feature_entry, list_features
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
@@ -165,11 +166,17 @@ def extract_images(
                 if on_error == "stop":
                     return  # what was read before is extracted first
 
-        for name, found in extract_batches(model, readable(), at_once):
-            if not isinstance(found, str):
-                store.add(*feature_entry(name, *found))
+        batches = of_one_size(readable(), at_once)
+        extracted = devices.within_memory(batches, partial(extract_photos, model), model.device)
+        for photo, features in extracted:
+            if features is not None:
+                store.add(*feature_entry(photo.name, *features))
                 continue
-            result.unreadable[name] = found
+            height, width = photo.image.shape[1:]
+            result.unreadable[photo.name] = (
+                f"{width}x{height} px need more memory than {model.device} has: give the conf a "
+                "smaller resize_max"
+            )
             if on_error == "stop":
                 break
         if result.unreadable and on_error == "stop":
@@ -200,60 +207,6 @@ def report(extracted: Extracted, names: Sequence[str], image_dir: Path, feature_
         raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")
     if failures:
         raise UnreadableImages(failures, feature_path)
-
-
-def extract_batches(
-    model: DISK | ALIKED | SIFT, photos: Iterable[Photo], at_once: int
-) -> Iterator[tuple[str, Features | str]]:
-    """Features of photos, those of one size together, as many as the device has memory for.
-
-    Args:
-        model: the extractor.
-        photos: in any order.
-        at_once: how many are tried first; where that is too many, half of them are from then on.
-
-    Yields:
-        A photo's name, and what :func:`extract_photos` finds; or the reason, where not even this
-        one photo goes into the memory.
-    """
-    for batch in of_one_size(photos, at_once):
-        waiting = batch
-        while waiting:
-            part = waiting[:at_once]
-            try:
-                found = extract_photos(model, part)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                found = None
-            # Not before the error is gone, and with it all that the network had computed.
-            if found is not None:
-                yield from zip((photo.name for photo in part), found, strict=True)
-                waiting = waiting[len(part) :]
-            elif len(part) > 1:
-                _forget(model.device)
-                at_once = len(part) // 2
-                logger.warning(
-                    "%s has no memory for %d photos at once: %d from now on",
-                    model.device,
-                    len(part),
-                    at_once,
-                )
-            else:
-                _forget(model.device)
-                height, width = part[0].image.shape[1:]
-                yield (
-                    part[0].name,
-                    f"{width}x{height} px need more memory than {model.device} has: give the conf "
-                    "a smaller resize_max",
-                )
-                waiting = waiting[1:]
-
-
-def _forget(device: torch.device) -> None:
-    """Give back the memory that torch keeps for later."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 @torch.inference_mode()

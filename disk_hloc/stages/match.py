@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -154,15 +155,23 @@ def match_pairs(
             yield pair, data
 
     together = PAIRS_AT_ONCE.get(device.type, 1) if isinstance(model, NearestNeighbors) else 1
-    with tqdm(total=len(pairs), desc="Match", unit="pair") as progress:
-        for batch in of_one_shape(loaded(), together):
-            prediction = model(_stacked([data for _, data in batch]))
-            matches0, scores0 = (
-                prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0")
+    matched = devices.within_memory(
+        of_one_shape(loaded(), together), partial(_match, model), device
+    )
+    for (pair, _), found in tqdm(matched, total=len(pairs), desc="Match", unit="pair"):
+        if found is None:
+            raise DiskHlocError(
+                f"{pair[0]} and {pair[1]} need more memory than {device} has: extract fewer "
+                "keypoints (max_keypoints of the conf), or take --device cpu"
             )
-            for (pair, _), *found in zip(batch, matches0, scores0, strict=True):
-                store.add(*match_entry(pair, *found))
-            progress.update(len(batch))
+        store.add(*match_entry(pair, *found))
+
+
+def _match(model: nn.Module, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Matches and scores of pairs of one shape."""
+    prediction = model(_stacked([data for _, data in batch]))
+    found = (prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0"))
+    return list(zip(*found, strict=True))
 
 
 def of_one_shape(

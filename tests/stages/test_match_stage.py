@@ -13,6 +13,7 @@ import torch
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.matches import read_matches
+from disk_hloc.models.nearest import NearestNeighbors
 from disk_hloc.models.nearest import match as nearest
 from disk_hloc.stages import extract, match, pairs
 
@@ -140,3 +141,29 @@ def test_pairs_that_go_together_are_matched_as_each_alone(
     assert one.read_bytes() == several.read_bytes()
     assert sum(calls) == 10
     assert max(calls) == (1 if "lightglue" in name else 3)
+
+
+class SmallDevice(NearestNeighbors):
+    """Out of memory from some pairs on, as torch says it."""
+
+    most = 1
+
+    def forward(self, data):
+        if len(data["descriptors0"]) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return super().forward(data)
+
+
+def test_where_memory_ends_fewer_pairs_go_together(
+    extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf, files = confs.matchers()["disk"], (extracted / "pairs.txt", extracted / "features.h5")
+    one = match.main(conf, *files, tmp_path / "one.h5")
+    monkeypatch.setitem(match.MATCHERS, "disk", SmallDevice)
+    monkeypatch.setattr(match, "NearestNeighbors", SmallDevice)
+    monkeypatch.setitem(match.PAIRS_AT_ONCE, "cpu", 4)
+    several = match.main(conf, *files, tmp_path / "several.h5")
+    assert one.read_bytes() == several.read_bytes()
+    monkeypatch.setattr(SmallDevice, "most", 0)
+    with pytest.raises(DiskHlocError, match=r"0000.jpg and 0001.jpg need more memory than cpu has"):
+        match.main(conf, *files, tmp_path / "none.h5")
