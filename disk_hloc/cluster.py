@@ -146,6 +146,11 @@ def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
                 "The worker at %s has %s, and here is %s: results may differ",
                 address, about["versions"], _about()["versions"],
             )  # fmt: skip
+    if max(client.nthreads().values(), default=1) > 1:
+        logger.warning(
+            "Workers of several threads run so many tasks at once in one process: --nthreads 1 is "
+            "faster, with a part of the cores for each in OMP_NUM_THREADS"
+        )
     if device == "auto":
         kinds = Counter(about["device"] for about in found.values())
         if len(kinds) > 1:
@@ -194,21 +199,23 @@ def _local(count: int, device: torch.device) -> Cluster:
             f"one: local:{len(gpus)}, or --device cpu"
         )
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // count))
-    environment = {
+    environment: dict[str, str | None] = {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         # The progress of all is shown here.
         "TQDM_DISABLE": "1",
+        # Dask's 64 kB would have torch ask the system for the memory of each image anew.
+        "MALLOC_TRIM_THRESHOLD_": None,
     }
     options = {
         # From outside of the machine nobody can reach them.
         "host": "127.0.0.1",
+        "dashboard_address": "127.0.0.1:0",
         "nthreads": 1,
         # Dask would stop or kill a worker at its part of the memory; a run without it has no limit.
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
-        "dashboard": False,
     }
     own: list[dict[str, Any]] = [{} for _ in range(count)]
     if gpus:
@@ -216,7 +223,11 @@ def _local(count: int, device: torch.device) -> Cluster:
     workers = {i: {"cls": Nanny, "options": options | own[i]} for i in range(count)}
     scheduler = {
         "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "dashboard": False, "allowed_failures": DEATHS},
+        "options": {
+            "host": "127.0.0.1",
+            "dashboard_address": "127.0.0.1:0",
+            "allowed_failures": DEATHS,
+        },
     }
     before_spawn = "distributed.nanny.pre-spawn-environ"
     with dask.config.set({f"{before_spawn}.{key}": value for key, value in environment.items()}):

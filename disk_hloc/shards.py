@@ -239,7 +239,7 @@ def _make(
             finished, unfinished, uncut = _former(work, missing)
             if unfinished or uncut:
                 _note(work, anew)
-                with cluster.connected(dask, device) as client:
+                with _left_if_used(work.folder), cluster.connected(dask, device) as client:
                     device, resources = cluster.agreed_device(client, device)
                     shards = unfinished + _cut(work, uncut, cluster.num_workers(client, dask))
                     logger.info(
@@ -271,6 +271,17 @@ def _holding(path: Path, conf: Mapping[str, Any], overwrite: bool) -> Iterator[S
     with suppress(_Left), writing(path, conf, overwrite=overwrite) as store:
         yield store
         raise _Left
+
+
+@contextmanager
+def _left_if_used(folder: Path) -> Iterator[None]:
+    """After an error, leave the folder only if there is work in it."""
+    try:
+        yield
+    except BaseException:
+        if not any(folder.glob("*.h5*")):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _is_anew(work: _Work, overwrite: bool) -> bool:
