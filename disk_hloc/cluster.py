@@ -216,6 +216,8 @@ def _local(count: int, device: torch.device) -> Cluster:
         # Dask would stop or kill a worker at its part of the memory; a run without it has no limit.
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
+        # Ctrl-C goes to all processes of a terminal; it is the driver that ends its workers.
+        "preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     }
     own: list[dict[str, Any]] = [{} for _ in range(count)]
     if gpus:
@@ -229,6 +231,8 @@ def _local(count: int, device: torch.device) -> Cluster:
             "allowed_failures": DEATHS,
         },
     }
+    # A worker that was killed leaves a semaphore, which is taken away and not worth a word.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     before_spawn = "distributed.nanny.pre-spawn-environ"
     with dask.config.set({f"{before_spawn}.{key}": value for key, value in environment.items()}):
         return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=logging.CRITICAL)
