@@ -163,18 +163,25 @@ def test_a_killed_run_is_gone_on_with_and_no_finished_shard_is_done_again(
     before = finished(folder)
     assert not path.exists()
     joined = {}
-    join = shards.join
+    computed = set()
+    join, compute = shards.join, shards._compute
+
+    def note_shards(client: Any, work: Any, listed: list[Any], *args: Any) -> Any:
+        computed.update(shard.file.name for shard in listed)
+        return compute(client, work, listed, *args)
 
     def note(*args: Any, **kwargs: Any) -> Path:
         joined.update(finished(folder))
         return join(*args, **kwargs)
 
     monkeypatch.setattr(shards, "join", note)
+    monkeypatch.setattr(shards, "_compute", note_shards)
     monkeypatch.setattr(shards, "BUSY_SECONDS", 0.2)
     shards.extract(CONF, photos, path, dask=workers.scheduler_address)
     assert len(before) >= 3
     assert before.items() <= joined.items()
-    assert len(joined) > len(before)
+    assert computed
+    assert not computed & set(before)
     assert filecmp.cmp(path, features, shallow=False)
 
 
@@ -245,13 +252,22 @@ def test_a_shard_that_a_lost_worker_still_writes_is_waited_for(
     name = extract.chosen_images(photos)[0]
     (folder / "former.txt").write_text(f"{name}\n")
     held = Journal(journal_path(folder / "former.h5"))
-    release = threading.Timer(2, held.close)
-    release.start()
-    start = time.monotonic()
+    busy: list[Busy] = []
+    result = shards._result
+
+    def note(*args: Any) -> Any:
+        try:
+            return result(*args)
+        except Busy as error:
+            if not busy:
+                held.close()
+            busy.append(error)
+            raise
+
+    monkeypatch.setattr(shards, "_result", note)
     monkeypatch.setattr(shards, "BUSY_SECONDS", 0.2)
     shards.extract(CONF, photos, path, dask=workers.scheduler_address)
-    release.join()
-    assert time.monotonic() - start > 1
+    assert busy
     assert filecmp.cmp(path, features, shallow=False)
 
 
@@ -273,7 +289,7 @@ def test_a_shard_that_kills_every_worker_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "DEATHS", 1)
+    monkeypatch.setattr(cluster, "DEATHS", 0)
     work = shards._Work(
         tmp_path / "x.h5", {}, die, {}, "keypoints", "image", 4, shards._not_in, lambda x, _: x
     )
@@ -377,8 +393,8 @@ def test_a_worker_that_does_not_see_the_files_says_so(tmp_path: Path) -> None:
     assert one_line_error(error, "does not see", tmp_path / "elsewhere.txt")
 
 
-@given(num_images=st.integers(2, 40), size=st.integers(1, 200))
-@settings(max_examples=50, deadline=None)
+@given(num_images=st.integers(2, 150), size=st.integers(1, 200))
+@settings(max_examples=30, deadline=None)
 def test_blocks_of_pairs_touch_few_images(num_images: int, size: int) -> None:
     lines = [f"{a:03d} {b:03d}" for a, b in combinations(range(num_images), 2)]
     ordered = shards.in_blocks(lines, size)
@@ -386,7 +402,7 @@ def test_blocks_of_pairs_touch_few_images(num_images: int, size: int) -> None:
     for start in range(0, len(ordered), size):
         touched = {name for line in ordered[start : start + size] for name in line.split()}
         # A square of so many pairs has 2 sides; a block reaches over several squares at most.
-        assert len(touched) <= 6 * size**0.5 + 3
+        assert len(touched) <= 5 * size**0.5 + 3
 
 
 @given(st.data())
