@@ -75,7 +75,8 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
     cluster: Cluster | None = None
     seconds: float = WAIT_SECONDS
     # Workers that are lost are what this is made for; the log of it would bury the progress.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         # Dask sets the variables of the workers that it starts in this process, too.
         stack.callback(_restore, dict(os.environ))
@@ -193,6 +194,11 @@ def _local(count: int, device: torch.device) -> Cluster:
     from distributed.deploy.spec import SpecCluster
 
     gpus = _visible_gpus() if device.type == "cuda" else []
+    if device.type == "cuda" and device.index is not None:
+        raise DiskHlocError(
+            f"--device {device} with --dask local:{count}: each worker has a GPU of its own, so "
+            "give --device cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES"
+        )
     if device.type == "cuda" and count > len(gpus):
         raise DiskHlocError(
             f"--dask local:{count}: this machine shows {len(gpus)} GPUs, and each worker takes "

@@ -327,6 +327,9 @@ def test_tasks_on_cuda_take_a_gpu_each(
     with pytest.raises(DiskHlocError) as error:
         cluster._local(3, torch.device("cuda"))
     assert one_line_error(error, "shows 2 GPUs", "local:2")
+    with pytest.raises(DiskHlocError) as error:
+        cluster._local(1, torch.device("cuda:1"))
+    assert one_line_error(error, "cuda:1", "CUDA_VISIBLE_DEVICES")
 
 
 @pytest.mark.parametrize(
