@@ -71,6 +71,7 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
     """
     check(spec)
     from distributed import Client
+    from distributed import TimeoutError as DaskTimeoutError
 
     cluster: Cluster | None = None
     seconds: float = WAIT_SECONDS
@@ -98,7 +99,7 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
             logger.info("Waiting for a worker of %s", spec)
         try:
             client.wait_for_workers(1, timeout=seconds)
-        except TimeoutError as error:
+        except (TimeoutError, DaskTimeoutError) as error:
             raise DiskHlocError(
                 f"no worker of {spec} came within {seconds:.0f} seconds: see its log, and "
                 "docs/clusters.md for how workers are started"
