@@ -21,9 +21,11 @@ from ..io.pairs import Pair, require_plain_names, write_pairs
 from ..io.store import reading
 from ..log import logger
 
-# Of the descriptors of queries, and of database images, that are in memory at a time.
+# Of the descriptors of queries, of database images, and of the cosines of both, that are in memory
+# at a time.
 QUERY_BYTES = 1 << 29
 DATABASE_BYTES = 1 << 26
+COSINE_BYTES = 1 << 27
 
 
 def main(
@@ -144,7 +146,8 @@ def nearest(
     barren = np.array([name in zero for name in names])
     start = 0
     with tqdm(total=len(database), desc="Retrieve", unit="image") as progress:
-        for others, block in _blocks(database, DATABASE_BYTES):
+        most = COSINE_BYTES // len(names) * descriptors.shape[1]
+        for others, block in _blocks(database, min(DATABASE_BYTES, most)):
             cosines = queries @ torch.from_numpy(block).to(device).T
             cosines.masked_fill_(cosines < min_score, -torch.inf)
             without = _zeros(others, block)

@@ -254,3 +254,22 @@ def test_photos_of_three_places_find_their_own(data: Path, tmp_path: Path) -> No
     assert len(pairs) == 31 * 4
     same = [a.split("/")[0] == b.split("/")[0] for a, b in pairs]
     assert np.mean(same) >= 0.98
+
+
+def test_memory_does_not_grow_with_the_square_of_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    path = tmp_path / "global.h5"
+    for i, vector in enumerate(vectors):
+        write_global(path, f"{i:02}.jpg", vector)
+    retrieve.main(path, tmp_path / "whole.txt", 5)
+    shapes = []
+    merge = retrieve._merge
+    monkeypatch.setattr(retrieve, "_merge", lambda *of: [shapes.append(of[2].shape), merge(*of)][1])
+    monkeypatch.setattr(retrieve, "COSINE_BYTES", 4 * 50 * 7)
+    retrieve.main(path, tmp_path / "parts.txt", 5)
+    assert shapes == [(50, 7)] * 7 + [(50, 1)]
+    assert (tmp_path / "parts.txt").read_text() == (tmp_path / "whole.txt").read_text()
