@@ -79,7 +79,7 @@ def train(
     ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's. [conf: 0.0001]")] = None,
     recompute: Annotated[
-        bool | None, typer.Option("--recompute", help="Less memory, a third more time.")
+        bool | None, typer.Option("--recompute", help="Less memory, a tenth more time.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",

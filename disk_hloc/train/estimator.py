@@ -12,7 +12,7 @@ with the log-probability p(k) of each keypoint drawn. There are two choices of t
   drawn in k's cell, so the estimate is unbiased; it is a baseline of k's own, and a cell that drew
   nothing adds nothing.
 * ``own``: the keypoint's own matches, sum_j P(k, j) r(k, j) + penalty. This is the paper's (section
-  3, eq. 5) and the release's. It leaves out that a keypoint also takes matches from the others of
+  3) and the release's. It leaves out that a keypoint also takes matches from the others of
   its image, and so is biased wherever they compete.
 
 Both need nothing but the matrices of one pair at a time.

@@ -1,4 +1,4 @@
-"""The distribution of matches between two images' features (section 3 of DISK's paper, eq. 3).
+"""The distribution of matches between two images' features (section 3 of DISK's paper).
 
 A feature of the first image picks one of the second with the softmax of -theta times the distance
 of their descriptors, and each of the second picks one of the first. A match is a pair that picked

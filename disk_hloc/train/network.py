@@ -58,7 +58,7 @@ class Network(nn.Module):
         weights: initial parameters: ``depth``, ``epipolar`` or a path; None starts from torch's
             own initialisation, as the release does.
         recompute: keep the inputs of the U-Net's blocks alone and compute the rest again for the
-            gradient: less memory, a third more time.
+            gradient: less memory, a tenth more time on a CPU.
 
     Raises:
         DiskHlocError: the weights are missing or of another network.

@@ -136,6 +136,8 @@ def _fabric(device: str, precision: str, devices: int) -> Fabric:
         raise DiskHlocError(
             f"--devices is {devices}, but this machine has {torch.cuda.device_count()}"
         )
+    if resolved.index is not None and devices > 1:
+        raise DiskHlocError(f"--device {device} is one device, and --devices is {devices}")
     chosen: Any = devices if resolved.index is None else [resolved.index]
     return Fabric(accelerator=resolved.type, devices=chosen, precision=PRECISIONS[precision])  # type: ignore[arg-type]
 

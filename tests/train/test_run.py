@@ -260,9 +260,9 @@ def test_what_is_wrong_with_a_conf_is_said(tmp_path: Path, content: str, said: s
     assert one_line_error(error, said)
 
 
-def test_more_batches_than_tuples_are_no_error_and_devices_that_are_not_there_are(
-    training_set: Path, tmp_path: Path
-) -> None:
+def test_devices_that_are_not_there_are_errors(training_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskHlocError, match="one device"):
+        train(training_set, tmp_path, device="cpu:0", devices=2)
     with pytest.raises(DiskHlocError):
         train(training_set, tmp_path, device="cuda:7")
     with pytest.raises(DiskHlocError, match="precision"):
