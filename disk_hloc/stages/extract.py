@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -85,9 +86,19 @@ def main(
                 "then run `disk-hloc mask` on the features"
             )
         hloc = plugin.hloc_module("extract_features", needed_for=model_name)
-        return hloc.main(
-            conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
-        )
+        try:
+            return hloc.main(
+                conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
+            )
+        except ValueError as error:
+            # hloc's words, at the end of a worker's traceback.
+            unreadable = re.findall(r"Cannot read image (.+)\.", str(error))
+            if not unreadable:
+                raise
+            raise DiskHlocError(
+                f"{unreadable[-1]} cannot be read, and hloc ends there: mend or remove it, then "
+                "run the same command again"
+            ) from error
     done = extract_images(
         conf,
         image_dir,

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 import disk_hloc
+from conftest import one_line_error
 from disk_hloc import weights
+from disk_hloc.errors import DiskHlocError
 from disk_hloc.plugin import find_provider, hloc_module
+from disk_hloc.stages import extract
 
 pytestmark = pytest.mark.skipif(find_provider() is None, reason="needs hloc")
 
@@ -189,3 +192,17 @@ def test_hlocs_command_lines_have_our_confs(scene: Path, tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     with h5py.File(tmp_path / "out" / "feats-disk-n2048-r1024.h5") as file:
         assert len(file) == 5
+
+
+def test_a_photo_that_hloc_cannot_read_is_an_error_of_one_line(scene: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(scene / "images", images)
+    (images / "0001b.jpg").write_bytes(b"no image")
+    conf = {
+        "output": "feats-dog",
+        "model": {"name": "dog"},
+        "preprocessing": {"grayscale": True, "resize_max": 200},
+    }
+    with pytest.raises(DiskHlocError) as error:
+        extract.main(conf, images, tmp_path / "features.h5")
+    assert one_line_error(error, images / "0001b.jpg", "cannot be read", "hloc")
