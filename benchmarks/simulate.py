@@ -1,13 +1,13 @@
 """Thousands of images that do not exist: what retrieval, matching and the files cost then.
 
     python benchmarks/simulate.py [--images 1000 10000 20000 100000] [--keypoints 256]
-                                  [--folder DIR] [--json OUT]
+                                  [--most-pairs 400000] [--folder DIR] [--json OUT]
 
 Each image has synthetic descriptors, local and global ones; an image shares some with its
-neighbours. Retrieval chooses 20 images for each, these pairs are matched, and all goes through the
-files that real photos would go through, but for extraction. Each step is a process of its own;
-memory is in MB above what it held before, with caches of 64 MB (they are of up to 1 GB else), so
-that what grows is seen.
+neighbours. Retrieval chooses 20 images for each, these pairs are matched (of more than
+``--most-pairs`` an even choice), and all goes through the files that real photos would go through,
+but for extraction. Each step is a process of its own; memory is in MB above what it held before,
+with caches of 64 MB (they are of up to 1 GB else), so that what grows is seen.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from disk_hloc import confs
 from disk_hloc.io import store
 from disk_hloc.io.features import feature_entry
 from disk_hloc.io.global_features import global_entry
+from disk_hloc.io.matches import list_pairs
 from disk_hloc.io.pairs import read_pairs
 from disk_hloc.stages import match, retrieve
 
@@ -40,6 +41,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 20_000, 100_000])
     parser.add_argument("--keypoints", type=int, default=256, help="of an image (default 256)")
     parser.add_argument(
+        "--most-pairs", type=int, default=400_000, help="lines of the pairs file (default 400000)"
+    )
+    parser.add_argument(
         "--folder", type=Path, help="for the files: 300 KB an image (default: /tmp)"
     )
     parser.add_argument("--json", type=Path)
@@ -47,21 +51,24 @@ def main() -> None:
     figures: dict[str, Any] = {"keypoints": args.keypoints}
     for count in args.images:
         with tempfile.TemporaryDirectory(dir=args.folder) as name:
-            simulate(figures, count, args.keypoints, Path(name))
+            simulate(figures, count, args.keypoints, args.most_pairs, Path(name))
         report.write(args.json, figures)
 
 
-def simulate(figures: dict[str, Any], count: int, keypoints: int, folder: Path) -> None:
+def simulate(
+    figures: dict[str, Any], count: int, keypoints: int, most_pairs: int, folder: Path
+) -> None:
     title = f"{count} images"
     for step, (prepare, arguments, made) in {
         "write features": (features, (count, keypoints), "features.h5"),
         "write global descriptors": (global_features, (count,), "global.h5"),
         "retrieve": (retrieval, (), "pairs.txt"),
-        "match": (matching, (), "matches.h5"),
+        "match": (matching, (most_pairs,), "matches.h5"),
     }.items():
         memory, seconds = alone(timed, prepare, folder, *arguments)
         if step == "match":
-            count = figures[f"{title}: pairs"] = len(read_pairs(folder / "pairs.txt"))
+            figures[f"{title}: pairs"] = len(read_pairs(folder / "pairs.txt"))
+            count = figures[f"{title}: pairs matched"] = len(list_pairs(folder / "matches.h5"))
         joined = float((folder / "joined.txt").read_text())
         figures[f"{title}, {step}: ms each"] = 1000 * (seconds - joined) / count
         figures[f"{title}, {step}: ms each to make the file of the journal"] = 1000 * joined / count
@@ -129,10 +136,13 @@ def retrieval(folder: Path) -> Callable[[], object]:
     return lambda: retrieve.main(folder / "global.h5", folder / "pairs.txt", PAIRS_PER_IMAGE)
 
 
-def matching(folder: Path) -> Callable[[], object]:
+def matching(folder: Path, most_pairs: int) -> Callable[[], object]:
+    lines = (folder / "pairs.txt").read_text().splitlines()
+    chosen = lines[:: -(-len(lines) // most_pairs)]
+    (folder / "chosen.txt").write_text("\n".join(chosen))
     conf = confs.find("matchers", "disk")
     match.CACHE_BYTES = CACHE_BYTES
-    files = (folder / name for name in ("pairs.txt", "features.h5", "matches.h5"))
+    files = (folder / name for name in ("chosen.txt", "features.h5", "matches.h5"))
     return lambda: match.main(conf, *files)
 
 
