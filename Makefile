@@ -22,7 +22,7 @@ lint: env
 	$(BIN)/mypy
 
 bench: env  ## speed and memory against kornia and SIFT; and against hloc where it is installed
-	for name in extract match memory end_to_end scaling; do \
+	for name in extract match memory store end_to_end scaling train_memory; do \
 		$(BIN)/python benchmarks/$$name.py --json outputs/$$name.json || exit 1; done
 
 env: .venv/.complete

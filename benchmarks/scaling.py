@@ -1,11 +1,12 @@
 """How time and memory grow with the size of a photo, keypoints, photos and pairs.
 
-    python benchmarks/scaling.py [--photos DIR] [--largest 8] [--json OUT]
-    python benchmarks/simulate.py    # of up to 100,000 images that do not exist
+    python benchmarks/scaling.py [--photos DIR] [--largest 8] [--images 1000 10000 100000]
+                                 [--json OUT]
 
 Extraction is compared with kornia's DISK and matching with one product of all descriptors, as hloc
 does it; times alternate in one process. Memory, and all of the steps from file to file, is that of
-a process of its own, in MB above what it held before.
+a process of its own, in MB above what it held before. More images than one has photos are simulated
+(simulate.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 import report
 import torch
 from memory import alone, extraction, matching
+from simulate import simulate
 
 from disk_hloc import confs
 from disk_hloc.io.images import list_images
@@ -29,6 +31,8 @@ from disk_hloc.stages import extract, match
 MEGAPIXELS = (0.5, 1, 2, 4, 8)
 KEYPOINTS = (1_000, 3_000, 10_000, 30_000)
 COPIES = (1, 2, 4)  # of each photo
+SIMULATED_KEYPOINTS = 256
+SIMULATED_PAIRS = 400_000
 
 
 @torch.inference_mode()
@@ -37,6 +41,9 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=report.PHOTOS)
     parser.add_argument(
         "--largest", type=float, default=8, help="Mpx; kornia needs 2 GB for each (default 8)"
+    )
+    parser.add_argument(
+        "--images", type=int, nargs="*", default=[1_000], help="simulated (see simulate.py)"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -56,6 +63,9 @@ def main() -> None:
             file_to_file(figures, f"{count} photos", extracting, count, folder)
             pairs = count * (count - 1) // 2
             file_to_file(figures, f"{pairs} pairs", pairing, pairs, folder)
+    for count in args.images:
+        with tempfile.TemporaryDirectory() as name:
+            simulate(figures, count, SIMULATED_KEYPOINTS, SIMULATED_PAIRS, Path(name))
     report.write(args.json, figures)
 
 
