@@ -15,6 +15,7 @@ import sys
 import zlib
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Journal:
         try:
             self._scan()
         except BaseException:
-            os.close(self._file)
+            self._file.close()
             raise
 
     @property
@@ -89,7 +90,7 @@ class Journal:
 
     def restart(self, header: Mapping[str, Any]) -> None:
         """Drop all records, and note something about those to come."""
-        os.ftruncate(self._file, 0)
+        self._file.truncate(0)
         self._end = 0
         self._places.clear()
         self.header = {}
@@ -148,51 +149,57 @@ class Journal:
         """Wait until the disk has all records, so that they survive a power failure, too."""
         if self._unsynced:
             try:
-                os.fsync(self._file)
+                os.fsync(self._file.fileno())
             except OSError as error:
                 raise self._cannot_write(error) from error
             self._unsynced = False
 
     def close(self) -> None:
         """Let others open the file."""
-        os.close(self._file)
+        self._file.close()
 
     def remove(self) -> None:
         """Delete the file, which others then can make anew."""
-        self.path.unlink()
-        self.close()
+        if sys.platform == "win32":  # where an open file cannot be deleted
+            self.close()
+            self.path.unlink()
+        else:
+            self.path.unlink()
+            self.close()
 
     def _append(self, payload: bytes) -> int:
         """Where the record begins in the file."""
         start = self._end
         record = memoryview(_FRAME.pack(_MAGIC, len(payload), _checksum(payload)) + payload)
-        written = 0
         try:
-            while written < len(record):
-                written += os.pwrite(self._file, record[written:], self._end + written)
+            self._file.seek(start)
+            while record:
+                record = record[self._file.write(record) :]
         except OSError as error:
-            os.ftruncate(self._file, self._end)
+            self._file.truncate(start)
             raise self._cannot_write(error) from error
-        self._end += len(record)
+        self._end = self._file.tell()
         self._unsynced = True
         return start
 
     def _read(self, start: int) -> bytes | None:
         """The payload of a record; None if it is not what was written."""
-        _, length, checksum = _FRAME.unpack(os.pread(self._file, _FRAME.size, start))
-        payload = os.pread(self._file, length, start + _FRAME.size)
+        self._file.seek(start)
+        _, length, checksum = _FRAME.unpack(self._file.read(_FRAME.size))
+        payload = self._file.read(length)
         return payload if _checksum(payload) == checksum else None
 
     def _scan(self) -> None:
         """Find the records, and cut off what is not whole."""
-        size = os.fstat(self._file).st_size
+        size = self._file.seek(0, os.SEEK_END)
         progress = tqdm(
             total=size, desc=f"Check {self.path.name}", unit="B", unit_scale=True, delay=2
         )
         offset = 0
         with progress:
             while offset + _FRAME.size <= size:
-                magic, length, _ = _FRAME.unpack(os.pread(self._file, _FRAME.size, offset))
+                self._file.seek(offset)
+                magic, length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
                 following = offset + _FRAME.size + length
                 if magic != _MAGIC or following > size:
                     break
@@ -202,7 +209,8 @@ class Journal:
                     self._end = following
                 progress.update(following - offset)
                 offset = following
-        start_of_file = os.pread(self._file, len(_MAGIC), 0)
+        self._file.seek(0)
+        start_of_file = self._file.read(len(_MAGIC))
         # A power failure may leave zeros.
         if not self._end and start_of_file.strip(b"\0") not in (b"", _MAGIC[: len(start_of_file)]):
             raise DiskHlocError(
@@ -210,7 +218,7 @@ class Journal:
             )
         self.dropped = size - self._end
         if self.dropped:
-            os.ftruncate(self._file, self._end)
+            self._file.truncate(self._end)
             logger.info(
                 "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
             )
@@ -239,21 +247,25 @@ def _checksum(payload: bytes) -> int:
     return zlib.crc32(payload, zlib.crc32(struct.pack("<Q", len(payload))))
 
 
-def _open_alone(path: Path) -> int:
-    """A file descriptor of a file that no other process has opened so."""
+def _open_alone(path: Path) -> FileIO:
+    """A file that no other process has opened so, created if need be."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        file = FileIO(path, "r+", opener=_open_or_create)
         try:
-            _lock(file, path)
+            _lock(file.fileno(), path)
             # It may have been removed by the process that had it, just before it was locked.
-            if os.path.samestat(os.fstat(file), os.stat(path)):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
             pass
         except BaseException:
-            os.close(file)
+            file.close()
             raise
-        os.close(file)
+        file.close()
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def _lock(file: int, path: Path) -> None:
