@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from ..errors import DiskHlocError
 from .names import require_relative
@@ -97,7 +98,8 @@ def names_with(group: h5py.Group, key: str, *others: str) -> Iterator[str]:
     filename = _filename(group)
     with clear_errors(group):
         above = (h5py.h5o.get_info(group.id).addr,)
-        for name, has_others in _names_with(group.id, key.encode(), others, b"", above, filename):
+        found = _names_with(group.id, key.encode(), others, b"", above, filename)
+        for name, has_others in tqdm(found, desc=f"List {filename}", unit="name", delay=2):
             if has_others:
                 yield name
 
