@@ -1,6 +1,7 @@
 """What it costs that nothing is lost: the store against plain h5py appends.
 
-    python benchmarks/store.py [--photos DIR] [--rounds 5] [--pairs 2000] [--json OUT]
+    python benchmarks/store.py [--photos DIR] [--rounds 5] [--pairs 2000]
+                               [--folder DIR] [--json OUT]
 
 The same stages write through the store, through h5py as hloc does (the file is opened, added to and
 closed for each entry), and nowhere at all; then entries alone are written, without computing them.
@@ -88,10 +89,11 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=report.PHOTOS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--folder", type=Path, help="on the disk to measure (default: /tmp)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     figures: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(dir=".") as name:
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         names = list_images(args.photos)
         pairs = list(combinations(names, 2))
