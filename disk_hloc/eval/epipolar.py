@@ -9,12 +9,10 @@ import numpy as np
 import pycolmap
 
 from ..io.colmap import cam_from_world
-from ..io.features import read_keypoints
-from ..io.matches import read_matches
 from ..io.pairs import Pair
 from ..io.poses import Pose
 from ..io.store import reading
-from .stereo import true_relative_pose
+from .stereo import matched_points, true_relative_pose
 
 
 def match_errors(
@@ -40,17 +38,12 @@ def match_errors(
     errors = []
     with reading(feature_path) as features, reading(match_path) as matches:
         for name0, name1 in pairs:
-            matched = read_matches(matches, name0, name1)
-            if matched is None:
+            points = matched_points(features, matches, (name0, name1))
+            if points is None:
                 errors.append(np.zeros(0))
                 continue
-            # To COLMAP's pixels, in which the cameras are.
-            points0 = read_keypoints(features, name0)[matched[:, 0]] + 0.5
-            points1 = read_keypoints(features, name1)[matched[:, 1]] + 0.5
             relative = true_relative_pose(poses[name0], poses[name1])
-            errors.append(
-                epipolar_errors(points0, points1, cameras[name0], cameras[name1], *relative)
-            )
+            errors.append(epipolar_errors(*points, cameras[name0], cameras[name1], *relative))
     return errors
 
 

@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from ..errors import DiskHlocError, listing
 from ..io.features import read_image_size, read_keypoints, require_features
-from ..io.matches import read_matches
+from ..io.matches import find_pair, read_matches
 from ..io.pairs import Pair
 from ..io.store import reading
 from ..io.text import read_text
@@ -140,7 +140,7 @@ def evaluate(
     require_features(feature_path, names, because="are in the data set")
     accuracies, corners, repeated, num_matches = [], [], [], []
     with reading(feature_path) as features, reading(match_path) as file:
-        unmatched = [" ".join(pair) for pair in homographies if read_matches(file, *pair) is None]
+        unmatched = [" ".join(pair) for pair in homographies if find_pair(file, *pair) is None]
         if unmatched:
             raise DiskHlocError(
                 f"{match_path} lacks {len(unmatched)} pairs of the data set: {listing(unmatched)}; "

@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pycolmap
 from tqdm import tqdm
@@ -69,6 +70,24 @@ def pair_errors(
     return calibrated_pair_errors(feature_path, match_path, known)
 
 
+def matched_points(
+    features: h5py.File, matches: h5py.File, pair: Pair
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The matched keypoints of a pair, in COLMAP's pixels, in which cameras are.
+
+    Returns:
+        (K, 2) and (K, 2), (0, 0) at the corner of the image; None without matches of the pair.
+
+    Raises:
+        DiskHlocError: the matches were made from other features, or a file is broken.
+    """
+    keypoints0, keypoints1 = (read_keypoints(features, name) for name in pair)
+    matched = read_matches(matches, *pair, (len(keypoints0), len(keypoints1)))
+    if matched is None:
+        return None
+    return keypoints0[matched[:, 0]] + 0.5, keypoints1[matched[:, 1]] + 0.5
+
+
 def calibrated_pair_errors(
     feature_path: Path,
     match_path: Path,
@@ -91,13 +110,10 @@ def calibrated_pair_errors(
     errors = np.full(len(pairs), np.inf)
     with reading(feature_path) as features, reading(match_path) as matches:
         for i, pair in enumerate(tqdm(pairs, desc="Stereo", unit="pair")):
-            all0, all1 = (read_keypoints(features, name) for name in pair.names)
-            matched = read_matches(matches, *pair.names, (len(all0), len(all1)))
-            if matched is None or len(matched) < LEAST_MATCHES:
+            points = matched_points(features, matches, pair.names)
+            if points is None or len(points[0]) < LEAST_MATCHES:
                 continue
-            # To COLMAP's pixels, in which the cameras are.
-            points0, points1 = all0[matched[:, 0]] + 0.5, all1[matched[:, 1]] + 0.5
-            found = relative_pose(points0, points1, pair.camera0, pair.camera1, threshold, library)
+            found = relative_pose(*points, pair.camera0, pair.camera1, threshold, library)
             if found is not None:
                 errors[i] = pose_error(*found, pair.rotation, pair.translation)
     return errors

@@ -12,7 +12,7 @@ from ..io.calibrated_pairs import CalibratedPair, read_calibrated_pairs
 from ..io.calibration import read_calibrations
 from ..io.colmap import camera_object
 from ..io.features import list_keypoints
-from ..io.matches import read_matches
+from ..io.matches import find_pair
 from ..io.pairs import read_pairs
 from ..io.store import reading
 from ..log import logger
@@ -143,9 +143,7 @@ def _require_matched(feature_path: Path, match_path: Path, known: list[Calibrate
             "extract them first, or take them out of the pairs"
         )
     with reading(match_path) as file:
-        unmatched = [
-            " ".join(pair.names) for pair in known if read_matches(file, *pair.names) is None
-        ]
+        unmatched = [" ".join(pair.names) for pair in known if find_pair(file, *pair.names) is None]
     if len(unmatched) == len(known):
         raise DiskHlocError(f"{match_path} has none of the pairs: match them first")
     if unmatched:
