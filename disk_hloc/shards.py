@@ -32,7 +32,7 @@ from .io.hdf5 import names_with
 from .io.matches import unmatched
 from .io.pairs import Pair, nearby_order
 from .io.replace import replace_text
-from .io.store import Store, join, reading, writing
+from .io.store import Store, conf_text, join, reading, writing
 from .log import logger
 from .stages import extract as extraction
 from .stages import match as matching
@@ -229,7 +229,7 @@ def _make(
     finished: list[_Shard] = []
     results = []
     with _holding(work.path, work.made_with, anew) as store:
-        present = store.names.union(_groups(store.base, work.key) if store.base else ())
+        present = store.done(work.key)
         missing = work.lacking(lines, present)
         if len(missing) < len(lines):
             logger.info(
@@ -294,7 +294,7 @@ def _is_anew(work: _Work, overwrite: bool) -> bool:
     if not note.exists():
         return overwrite
     former = json.loads(note.read_text(encoding="utf-8"))
-    if former["conf"] != json.loads(_text(work.made_with)):
+    if former["conf"] != json.loads(conf_text(work.made_with)):
         raise DiskHlocError(
             f"{work.folder} holds the unfinished work of another conf "
             f"({json.dumps(former['conf'], sort_keys=True)}): use --overwrite or another file"
@@ -303,12 +303,8 @@ def _is_anew(work: _Work, overwrite: bool) -> bool:
 
 
 def _note(work: _Work, anew: bool) -> None:
-    note = {"conf": json.loads(_text(work.made_with)), "anew": anew}
+    note = {"conf": json.loads(conf_text(work.made_with)), "anew": anew}
     replace_text(work.folder / "run.json", json.dumps(note))
-
-
-def _text(conf: Mapping[str, Any]) -> str:
-    return json.dumps(conf, sort_keys=True, default=str)
 
 
 def _former(work: _Work, missing: Sequence[str]) -> tuple[list[_Shard], list[_Shard], list[str]]:
@@ -348,7 +344,7 @@ def _cut(work: _Work, lines: list[str], num_workers: int) -> list[_Shard]:
     for start in range(0, len(lines), size):
         chunk = lines[start : start + size]
         text = "".join(f"{line}\n" for line in chunk)
-        digest = hashlib.sha256(f"{_text(work.made_with)}\n{text}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{conf_text(work.made_with)}\n{text}".encode()).hexdigest()[:16]
         shards.append(_Shard(work.folder / f"{digest}.txt", chunk))
         replace_text(shards[-1].listed, text)
     return shards

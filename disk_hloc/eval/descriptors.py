@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .. import device as devices
 from ..errors import DiskHlocError
-from ..io.features import feature_entry, list_features, read_keypoints
+from ..io.features import feature_entry, read_keypoints
 from ..io.images import ImageReadError
 from ..io.journal import Dataset
 from ..io.loader import Photo, load_photo
@@ -67,7 +67,7 @@ def describe(
         "positions": [num_positions, seed],
     }
     with writing(path, made_with) as store:
-        done = store.names.union(list_features(store.base) if store.base else ())
+        done = store.done("keypoints", "image_size")
         todo = [pair for pair in homographies if not done.issuperset(pair)]
         model = DISK(conf["model"]).to(devices.resolve(device))
         first, positions = "", np.empty((0, 2))

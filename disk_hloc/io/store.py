@@ -105,6 +105,11 @@ def journal_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.journal")
 
 
+def conf_text(conf: Mapping[str, Any]) -> str:
+    """A conf as a file remembers it: one text for equal confs."""
+    return json.dumps(conf, sort_keys=True, default=str)
+
+
 class Store:
     """An HDF5 file in the making. :func:`writing` makes it.
 
@@ -137,6 +142,20 @@ class Store:
         if self._error is not None:
             raise self._error
         self._queue.put((name, datasets))
+
+    def done(self, key: str, *others: str) -> set[str]:
+        """The entries that need not be made: of ``names``, and those of ``base`` that are whole.
+
+        Args:
+            key, others: arrays that a whole entry has (:func:`disk_hloc.io.hdf5.names_with`).
+
+        Raises:
+            DiskHlocError: ``base`` is broken.
+        """
+        if self.base is None:
+            return set(self.names)
+        with reading(self.base) as file:
+            return self.names.union(names_with(file, key, *others))
 
     def finish(self) -> None:
         """Wait until the disk has all entries.
@@ -191,7 +210,7 @@ def writing(
         DiskHlocError: the file or its journal hold entries made with another conf; the disk is
             full or fails; or the file is no HDF5 file.
     """
-    mine = json.dumps(conf, sort_keys=True, default=str)
+    mine = conf_text(conf)
     with _alone(path) as journal:
         base = _begin(journal, path, mine, overwrite)
         store = Store(path, base, journal)

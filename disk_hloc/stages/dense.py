@@ -17,7 +17,6 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError
 from ..io.features import feature_entry, list_keypoints
-from ..io.hdf5 import names_with
 from ..io.images import ImageReadError, read_image, resize_image
 from ..io.journal import Dataset
 from ..io.loader import Photo, in_original, load_photo
@@ -71,10 +70,7 @@ def main(
     made_with = {**conf["model"], "max_keypoints": None}
     ends_conf = {"model": made_with, "preprocessing": conf["preprocessing"]}
     with writing(ends, ends_conf, overwrite=overwrite) as store:
-        done = set(store.names)
-        if store.base:
-            with reading(store.base) as file:
-                done.update(names_with(file, "keypoints0"))
+        done = store.done("keypoints0")
         todo = [pair for pair in pairs if names_to_pair(*pair) not in done]
         if len(todo) < len(pairs):
             logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))

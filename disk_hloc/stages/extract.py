@@ -16,7 +16,7 @@ from tqdm import tqdm
 from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
-from ..io.features import feature_entry, list_features
+from ..io.features import feature_entry
 from ..io.images import ImageReadError, list_images, read_image_list
 from ..io.loader import Photo, in_original, of_one_size, read_ahead
 from ..io.masks import Masks, keep_keypoints, log_missing, to_json
@@ -159,7 +159,7 @@ def extract_images(
     model = EXTRACTORS[conf["model"]["name"]](conf["model"]).to(devices.resolve(device))
     result = Extracted()
     with writing(feature_path, made_with(conf, masks), overwrite=overwrite) as store:
-        done = store.names.union(list_features(store.base) if store.base else ())
+        done = store.done("keypoints", "image_size")
         todo = [name for name in names if name not in done]
         if len(todo) < len(names):
             logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))

@@ -20,7 +20,7 @@ from .. import device as devices
 from .. import plugin
 from ..errors import DiskHlocError
 from ..io.features import descriptors_shape, read_features, require_features
-from ..io.matches import list_pairs, match_entry, require_distinct_groups, unmatched
+from ..io.matches import match_entry, require_distinct_groups, unmatched
 from ..io.pairs import Pair, nearby_order, read_pairs
 from ..io.store import Store, reading, writing
 from ..log import logger
@@ -91,7 +91,7 @@ def main(
     model = MATCHERS[model_name](conf["model"]).to(resolved)
     with ExitStack() as stack:
         store = stack.enter_context(writing(match_path, made_with(conf), overwrite=overwrite))
-        todo = unmatched(pairs, store.names.union(list_pairs(store.base) if store.base else ()))
+        todo = unmatched(pairs, store.done("matches0"))
         if len(todo) < len(pairs):
             logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
         opened = {path: stack.enter_context(reading(path)) for path in set(paths)}
