@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BIN_HLOC := .venv-hloc/bin
 
-.PHONY: demo test test-default test-hloc lint bench env env-hloc clean
+.PHONY: demo test test-default test-hloc lint .lint bench env env-hloc clean
 
 demo: env  ## a synthetic room from photos to a COLMAP model, compared with the truth
 	$(BIN)/disk-hloc demo demo
@@ -16,10 +16,16 @@ test-default: env
 test-hloc: env-hloc  ## the tests that run hloc's own code
 	OMP_NUM_THREADS=1 $(BIN_HLOC)/python -m pytest -n auto --dist loadfile tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py
 
-lint: env
+lint: env .lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The package as it is installed: configs/ and pipelines/ lie in it.
+.lint:
+	mkdir -p .lint/disk_hloc
+	find .lint/disk_hloc -type l -delete
+	for source in disk_hloc/* pipelines configs; do ln -s ../../$$source .lint/disk_hloc/; done
 
 bench: env  ## speed and memory against kornia and SIFT; and against hloc where it is installed
 	for name in extract match memory store end_to_end scaling train_memory; do \
@@ -44,4 +50,4 @@ env-hloc: .venv-hloc/.complete
 	touch $@
 
 clean:
-	rm -rf .venv .venv-hloc demo build dist *.egg-info
+	rm -rf .venv .venv-hloc .lint demo build dist *.egg-info

@@ -18,11 +18,12 @@ from pathlib import Path
 import report
 import yaml
 
-from disk_hloc import confs, plugin
+from disk_hloc import plugin
 from disk_hloc.eval.model import summarize
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
-from disk_hloc.io.pairs import write_pairs
 from disk_hloc.pipelines import sfm
+from disk_hloc.plugin import find_conf
 
 import pycolmap  # isort: skip  (after disk_hloc, as the README says)
 
@@ -65,7 +66,7 @@ def main() -> None:
 
 def ours(precision: str, folder: Path):
     """Our pipeline with a precision of the network."""
-    conf = confs.find("extractors", "disk")
+    conf = find_conf("extractors", "disk")
     conf["model"]["precision"] = precision
     extractor = folder / f"{precision}.yaml"
     extractor.write_text(yaml.safe_dump(conf))

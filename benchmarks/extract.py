@@ -19,7 +19,7 @@ import report
 import torch
 
 from disk_hloc.io.images import list_images, read_image
-from disk_hloc.models.disk import DISK
+from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.weights import load_disk
 
 WIDTH, HEIGHT, KEYPOINTS = 1024, 768, 2048

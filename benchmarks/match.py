@@ -19,9 +19,10 @@ import numpy as np
 import report
 import torch
 
-from disk_hloc import confs, plugin
-from disk_hloc.io.matches import read_matches
-from disk_hloc.io.pairs import write_pairs
+from disk_hloc import plugin
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import write_pairs
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match
 
 
@@ -35,14 +36,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         features, pairs = folder / "features.h5", folder / "pairs.txt"
-        extract.main(confs.find("extractors", "disk"), args.photos, features)
+        extract.main(find_conf("extractors", "disk"), args.photos, features)
         with h5py.File(features) as file:
             descriptors = [
                 torch.from_numpy(file[image]["descriptors"][()]).float() for image in sorted(file)
             ]
             listed = list(combinations(sorted(file), 2))
         write_pairs(pairs, listed)
-        conf = confs.find("matchers", "disk")
+        conf = find_conf("matchers", "disk")
         runs = {
             "ours": lambda: match.main(conf, pairs, features, folder / "ours.h5", overwrite=True),
             "product": lambda: [a.T @ b for a, b in combinations(descriptors, 2)],

@@ -23,7 +23,7 @@ import report
 import torch
 
 from disk_hloc.io.images import list_images, read_image
-from disk_hloc.models.disk import DISK
+from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.nearest import NearestNeighbors
 from disk_hloc.weights import load_disk
 

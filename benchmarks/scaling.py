@@ -23,9 +23,9 @@ import torch
 from memory import alone, extraction, matching
 from simulate import simulate
 
-from disk_hloc import confs
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
-from disk_hloc.io.pairs import write_pairs
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match
 
 MEGAPIXELS = (0.5, 1, 2, 4, 8)
@@ -105,13 +105,13 @@ def copy_photos(photos: Path, folder: Path, copies: int) -> int:
 
 def extracting(folder: Path) -> Callable[[], object]:
     """All photos of a folder, 2,048 keypoints."""
-    conf = confs.find("extractors", "disk-2k")
+    conf = find_conf("extractors", "disk-2k")
     return lambda: extract.main(conf, folder / "photos", folder / "features.h5")
 
 
 def pairing(folder: Path) -> Callable[[], object]:
     """All pairs of the photos."""
-    conf, pairs = confs.find("matchers", "disk"), folder / "pairs.txt"
+    conf, pairs = find_conf("matchers", "disk"), folder / "pairs.txt"
     write_pairs(pairs, list(combinations(list_images(folder / "photos"), 2)))
     return lambda: match.main(conf, pairs, folder / "features.h5", folder / "matches.h5")
 

@@ -23,12 +23,12 @@ import numpy as np
 import report
 from memory import alone
 
-from disk_hloc import confs
-from disk_hloc.io import store
-from disk_hloc.io.features import feature_entry
-from disk_hloc.io.global_features import global_entry
-from disk_hloc.io.matches import list_pairs
-from disk_hloc.io.pairs import read_pairs
+from disk_hloc.io.hloc.features import feature_entry
+from disk_hloc.io.hloc.global_features import global_entry
+from disk_hloc.io.hloc.matches import list_pairs
+from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.io.store import store
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import match, retrieve
 
 PAIRS_PER_IMAGE = 20
@@ -140,7 +140,7 @@ def matching(folder: Path, most_pairs: int) -> Callable[[], object]:
     lines = (folder / "pairs.txt").read_text().splitlines()
     chosen = lines[:: -(-len(lines) // most_pairs)]
     (folder / "chosen.txt").write_text("\n".join(chosen))
-    conf = confs.find("matchers", "disk")
+    conf = find_conf("matchers", "disk")
     match.CACHE_BYTES = CACHE_BYTES
     files = (folder / name for name in ("chosen.txt", "features.h5", "matches.h5"))
     return lambda: match.main(conf, *files)

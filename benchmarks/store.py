@@ -21,13 +21,13 @@ import h5py
 import numpy as np
 import report
 
-from disk_hloc import confs
-from disk_hloc.io.features import feature_entry
+from disk_hloc.io.hloc.features import feature_entry
+from disk_hloc.io.hloc.matches import match_entry
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
-from disk_hloc.io.journal import Dataset
-from disk_hloc.io.matches import match_entry
-from disk_hloc.io.pairs import write_pairs
 from disk_hloc.io.store import writing
+from disk_hloc.io.store.journal import Dataset
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match
 
 Add = Callable[[str, Sequence[Dataset]], None]
@@ -98,7 +98,7 @@ def main() -> None:
         names = list_images(args.photos)
         pairs = list(combinations(names, 2))
         write_pairs(folder / "pairs.txt", pairs)
-        extractor, matcher = confs.find("extractors", "disk-2k"), confs.find("matchers", "disk")
+        extractor, matcher = find_conf("extractors", "disk-2k"), find_conf("matchers", "disk")
 
         def extracting(way: Any) -> Callable[[], object]:
             def run() -> None:

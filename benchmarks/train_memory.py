@@ -21,7 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import backward_pairs, pair_loss
 from disk_hloc.train.geometry import View
 from disk_hloc.train.network import Network

@@ -25,6 +25,6 @@ def register() -> ModuleType:
     Raises:
         DiskHlocError: no hloc was found (see :mod:`disk_hloc.plugin`).
     """
-    from .plugin import register
+    from disk_hloc.plugin import register
 
     return register()

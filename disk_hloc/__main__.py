@@ -1,5 +1,5 @@
 """``python -m disk_hloc`` is the command ``disk-hloc``."""
 
-from .cli import main
+from disk_hloc.cli.main import main
 
 main()

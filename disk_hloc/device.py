@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import torch
 
-from .errors import DiskHlocError, is_out_of_memory
-from .log import logger
+from disk_hloc.errors import DiskHlocError, is_out_of_memory
+from disk_hloc.log import logger
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import DiskHlocError
-from .log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import logger
 
 if TYPE_CHECKING:
     from torch import Tensor

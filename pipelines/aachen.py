@@ -14,22 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import confs, shards
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.eval import localization
-from disk_hloc.io.colmap import read_model
+from disk_hloc.io.benchmarks.nvm import read_nvm
+from disk_hloc.io.colmap.colmap import read_model
+from disk_hloc.io.conf_files import read_yaml
+from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.names import require_relative
-from disk_hloc.io.nvm import read_nvm
-from disk_hloc.io.poses import read_poses
 from disk_hloc.log import logger
-from disk_hloc.stages import (
-    describe,
-    localize,
-    mask,
-    pairs,
-    retrieve,
-    triangulate,
-)
+from disk_hloc.parallel import shards
+from disk_hloc.plugin import find_conf
+from disk_hloc.stages import describe, localize, mask, pairs, retrieve, triangulate
 
 # Retrieval that needs no conf of an extractor.
 VLAD = "disk-vlad"
@@ -72,7 +67,8 @@ def main(
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
-        dask: who extracts and matches (:func:`disk_hloc.cluster.connected`); None is this process.
+        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this
+            process.
 
     Returns:
         ``results`` (the file of poses), ``queries``, ``localized``, ``points3D``, ``unreadable``
@@ -89,8 +85,8 @@ def main(
     conf_ = read_conf(conf) | {key: value for key, value in given.items() if value is not None}
     require_dataset(dataset, conf_)
     # What does not exist is said before hours are spent.
-    matcher_conf = confs.find("matchers", conf_["matcher"])
-    confs.find("extractors", conf_["extractor"])
+    matcher_conf = find_conf("matchers", conf_["matcher"])
+    find_conf("extractors", conf_["extractor"])
     _retrieval_conf(conf_["retrieval"])
     truth = read_poses(ground_truth) if ground_truth else None
     outputs.mkdir(parents=True, exist_ok=True)
@@ -149,10 +145,10 @@ def read_conf(name: str) -> dict[str, Any]:
         DiskHlocError: there is none, or it lacks a key.
     """
     if name.endswith((".yaml", ".yml")):
-        conf = confs.read_yaml(Path(name))
+        conf = read_yaml(Path(name))
     else:
         with resources.as_file(resources.files("disk_hloc.configs") / f"{name}.yaml") as path:
-            conf = confs.read_yaml(path)
+            conf = read_yaml(path)
     needed = ["name", "images", "queries", "extractor", "matcher", "retrieval", "query_prefix"]
     missing = [key for key in needed if not isinstance(conf, dict) or key not in conf]
     if missing or not ("model" in conf or {"nvm", "intrinsics"} <= set(conf)):
@@ -192,7 +188,7 @@ def _extract(
     options: dict[str, Any],
 ) -> tuple[Path, dict[str, str]]:
     """The features, and the images that are not among them: name -> reason."""
-    conf = confs.find("extractors", name)
+    conf = find_conf("extractors", name)
     features = outputs / f"{conf['output']}.h5"
     afterwards = masks is not None and conf["model"]["name"] != "disk"
     extracted = outputs / f"{conf['output']}_unmasked.h5" if afterwards else features
@@ -248,7 +244,7 @@ def _retrieval_conf(retrieval: str) -> dict[str, Any]:
         return {}
     if retrieval.endswith(".txt"):
         raise DiskHlocError(f"there is no pairs file {retrieval}")
-    return confs.find("global" if retrieval == VLAD else "extractors", retrieval)
+    return find_conf("global" if retrieval == VLAD else "extractors", retrieval)
 
 
 def _short(conf: str) -> str:
@@ -259,7 +255,7 @@ def _short(conf: str) -> str:
 if __name__ == "__main__":
     import sys
 
-    from disk_hloc.cli import main as command
+    from disk_hloc.cli.main import main as command
 
     sys.argv[1:1] = ["pipeline", "aachen"]
     command()

@@ -19,7 +19,7 @@ def main(dataset: Path, outputs: Path, **options: Any) -> dict[str, Any]:
 if __name__ == "__main__":
     import sys
 
-    from disk_hloc.cli import main as command
+    from disk_hloc.cli.main import main as command
 
     sys.argv[1:1] = ["pipeline", "aachen_v1_1"]
     command()

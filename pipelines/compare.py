@@ -19,17 +19,19 @@ import torch
 import yaml
 
 import disk_hloc
-from disk_hloc import confs, draw, plugin
+from disk_hloc import confs, plugin
 from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.eval import comparison, stereo
-from disk_hloc.io import colmap
-from disk_hloc.io.calibration import read_calibrations
+from disk_hloc.io.benchmarks.calibration import read_calibrations
+from disk_hloc.io.colmap import colmap
+from disk_hloc.io.hloc.matches import require_distinct_groups
+from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.hloc.poses import Pose, read_poses
 from disk_hloc.io.images import ImageReadError, list_images, read_image
-from disk_hloc.io.matches import require_distinct_groups
-from disk_hloc.io.pairs import read_pairs, require_plain_names
-from disk_hloc.io.poses import Pose, read_poses
 from disk_hloc.io.replace import replace_text
 from disk_hloc.log import logger
+from disk_hloc.plugin import find_conf
+from disk_hloc.report import pictures as draw
 from disk_hloc.stages import dense, extract, match, pairs, reconstruct
 
 
@@ -83,7 +85,7 @@ def main(
         rows: names of configs/compare.yaml, or ``extractor/matcher``.
         pairs_from: ``exhaustive``, or a pairs file.
         max_keypoints: of an image, for every row; None leaves it to each extractor's conf.
-        poses: known poses: a poses file (:mod:`disk_hloc.io.poses`), or a folder of the Image
+        poses: known poses: a poses file (:mod:`disk_hloc.io.hloc.poses`), or a folder of the Image
             Matching Challenge's calibration files, which give each image its camera too.
         camera: of all images, ``"PINHOLE fx,fy,cx,cy"``. Known cameras are kept as they are.
         overwrite: run the rows anew.
@@ -187,7 +189,7 @@ def _run(name: str, row: Mapping[str, str], shared: Shared) -> dict[str, Any]:
         # Ahead of the confs, whose error would list names but not say how to get hloc.
         plugin.import_provider(needed_for=name)
     if "dense" in row:
-        used = {"dense": budgeted(confs.find("dense", row["dense"]), shared.max_keypoints)}
+        used = {"dense": budgeted(find_conf("dense", row["dense"]), shared.max_keypoints)}
         with _timed(matches, used["dense"]) as timed:
             if not timed.done:
                 dense.main(
@@ -201,8 +203,8 @@ def _run(name: str, row: Mapping[str, str], shared: Shared) -> dict[str, Any]:
         seconds = {"match": timed.seconds}
     else:
         used = {
-            "extractor": budgeted(confs.find("extractors", row["extractor"]), shared.max_keypoints),
-            "matcher": confs.find("matchers", row["matcher"]),
+            "extractor": budgeted(find_conf("extractors", row["extractor"]), shared.max_keypoints),
+            "matcher": find_conf("matchers", row["matcher"]),
         }
         with _timed(features, used["extractor"]) as timed:
             if not timed.done:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from disk_hloc import draw
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.log import logger
-from disk_hloc.pipelines import sfm
-from disk_hloc.scene import billboard, write_scene
+from disk_hloc.report import pictures as draw
+from disk_hloc.synthetic_room import billboard, write_scene
+
+from . import sfm
 
 # Half the default's keypoints: the room is small, and two models are built.
 EXTRACTOR = "disk-2k"

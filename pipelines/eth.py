@@ -10,12 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import confs
-from disk_hloc.eval import known_poses, report
+from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap import read_cameras
+from disk_hloc.io.colmap.colmap import read_cameras
+from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
-from disk_hloc.io.pairs import require_plain_names
+from disk_hloc.plugin import find_conf
+from disk_hloc.report import tables as report
 from disk_hloc.stages import extract, match, pairs, reconstruct
 
 
@@ -48,8 +49,8 @@ def main(
     Raises:
         DiskHlocError: whatever a stage says, or a database that is broken or lacks an image.
     """
-    extractor_conf = confs.find("extractors", extractor)
-    matcher_conf = confs.find("matchers", matcher)
+    extractor_conf = find_conf("extractors", extractor)
+    matcher_conf = find_conf("matchers", matcher)
     image_dir, database = folder / "images", folder / "database.db"
     names = list_images(image_dir)
     require_plain_names(names)

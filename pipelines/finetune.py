@@ -14,20 +14,23 @@ import numpy as np
 import pycolmap
 import yaml
 
-from disk_hloc import confs, draw
 from disk_hloc.dataset import from_colmap
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.eval import epipolar, report, stereo
+from disk_hloc.eval import epipolar, stereo
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.calibration import read_calibrations
-from disk_hloc.io.colmap import camera_object, read_model, read_verified
+from disk_hloc.io.benchmarks.calibration import read_calibrations
+from disk_hloc.io.colmap.colmap import camera_object, read_model, read_verified
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.hloc.poses import Pose, read_poses
 from disk_hloc.io.images import list_images
-from disk_hloc.io.pairs import Pair
-from disk_hloc.io.poses import Pose, read_poses
 from disk_hloc.io.replace import replace_text, replaced
 from disk_hloc.log import logger
-from disk_hloc.pipelines import sfm
+from disk_hloc.plugin import find_conf
+from disk_hloc.report import pictures as draw
+from disk_hloc.report import tables as report
 from disk_hloc.train.settings import settings as training_settings
+
+from . import sfm
 
 # Where the annealing of DISK's training is, by epochs: penalties at their full height, and an
 # inverse temperature of 46.5; the paper's last fine-tuning ended best at 45.
@@ -100,7 +103,7 @@ def main(
         DiskHlocError: too few photos, an extractor that is none of ours, a folder with a run of
             other settings, or whatever a stage says.
     """
-    conf = confs.find("extractors", extractor)
+    conf = find_conf("extractors", extractor)
     if conf["model"]["name"] != "disk":
         raise DiskHlocError(
             f"{extractor} runs {conf['model']['name']}: only the network of disk can be trained"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval import descriptors, hpatches, published, report
-from disk_hloc.io.pairs import write_pairs
+from disk_hloc.eval import descriptors, hpatches, published
+from disk_hloc.io.hloc.pairs import write_pairs
+from disk_hloc.plugin import find_conf
+from disk_hloc.report import tables as report
 from disk_hloc.stages import extract, match
 
 NOTE = (
@@ -125,7 +126,7 @@ def _evaluate(
     kept = output / "predictions"
     extractor_conf: dict[str, Any] | None = None
     if features is None:
-        extractor_conf = confs.find("extractors", extractor)
+        extractor_conf = find_conf("extractors", extractor)
         features = kept / f"{_stem(extractor)}.h5"
         # Named one by one, since folders of photos are not searched for .ppm.
         names = kept / "images.txt"
@@ -139,7 +140,7 @@ def _evaluate(
         pairs_path = kept / "pairs.txt"
         write_pairs(pairs_path, homographies)
         matches = kept / f"{features.stem}+{_stem(matcher)}.h5"
-        matcher_conf = confs.find("matchers", matcher)
+        matcher_conf = find_conf("matchers", matcher)
         match.main(matcher_conf, pairs_path, features, matches, device=device)
     figures = hpatches.evaluate(features, matches, homographies)
     if extractor_conf is not None and extractor_conf["model"]["name"] == "disk":

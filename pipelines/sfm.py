@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import confs, shards
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap import read_images_and_pairs
+from disk_hloc.io.colmap.colmap import read_images_and_pairs
+from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
-from disk_hloc.io.pairs import require_plain_names
+from disk_hloc.parallel import shards
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, mask, pairs, reconstruct
 
 
@@ -53,7 +54,8 @@ def main(
         overwrite: start features and matches anew.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
-        dask: who extracts and matches (:func:`disk_hloc.cluster.connected`); None is this process.
+        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this
+            process.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
 
@@ -65,8 +67,8 @@ def main(
     Raises:
         DiskHlocError: whatever a stage says.
     """
-    extractor_conf = confs.find("extractors", extractor)
-    matcher_conf = confs.find("matchers", matcher)
+    extractor_conf = find_conf("extractors", extractor)
+    matcher_conf = find_conf("matchers", matcher)
     names = list_images(image_dir)
     require_plain_names(names)
     engine = reconstruct.check_options(engine, camera_mode, camera, mapper)

@@ -22,8 +22,9 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-from ..errors import DiskHlocError, listing
-from ..io.store import require_space
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.store import require_space
+
 from . import hloc, released
 
 FORMATS = ("release", "imc", "hloc")

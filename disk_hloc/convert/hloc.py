@@ -11,10 +11,15 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io import release
-from ..io.features import list_keypoints
-from ..io.hdf5 import (
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io import release
+from disk_hloc.io.hloc.features import list_keypoints
+from disk_hloc.io.hloc.matches import names_to_pair, require_distinct_groups
+from disk_hloc.io.hloc.pairs import require_plain_names, write_pairs
+from disk_hloc.io.images import SUFFIXES, ImageReadError, image_size
+from disk_hloc.io.names import require_relative
+from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import (
     arrays_of,
     attribute,
     find,
@@ -24,12 +29,8 @@ from ..io.hdf5 import (
     read_values,
     require_array,
 )
-from ..io.hdf5 import attributes as attributes_of
-from ..io.images import SUFFIXES, ImageReadError, image_size
-from ..io.matches import names_to_pair, require_distinct_groups
-from ..io.names import require_relative
-from ..io.pairs import require_plain_names, write_pairs
-from ..io.store import reading
+from disk_hloc.io.store.hdf5 import attributes as attributes_of
+
 from .records import (
     MADE_UP_ATTRIBUTE,
     NAME_ATTRIBUTE,

@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..errors import DiskHlocError
-from ..io.store import CONF_ATTRIBUTE
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.store import CONF_ATTRIBUTE
 
 NAME_ATTRIBUTE = "image_name"
 SIZE_ATTRIBUTE = "image_size"

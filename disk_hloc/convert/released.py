@@ -10,19 +10,13 @@ from typing import Any
 import h5py
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io import release
-from ..io.hdf5 import attributes as attributes_of
-from ..io.hdf5 import find, members, read, read_values, require_array, text_attribute
-from ..io.store import reading
-from .records import (
-    FIRST_ATTRIBUTE,
-    KEY_ATTRIBUTE,
-    Features,
-    Matches,
-    Source,
-    set_attributes,
-)
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io import release
+from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import attributes as attributes_of
+from disk_hloc.io.store.hdf5 import find, members, read, read_values, require_array, text_attribute
+
+from .records import FIRST_ATTRIBUTE, KEY_ATTRIBUTE, Features, Matches, Source, set_attributes
 
 
 def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
 
 RANGE = (0.5, 0.8)
 TUPLE_SIZE = 3

@@ -16,10 +16,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io.replace import replace_text
-from ..io.training_files import FOLDERS, read_dataset
-from ..log import logger
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.replace import replace_text
+from disk_hloc.io.training.files import FOLDERS, read_dataset
+from disk_hloc.log import logger
+
 from .fetch import Stopped, fetch, part_of, read_text, size_of
 from .unpack import unpack
 

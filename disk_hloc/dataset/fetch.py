@@ -12,8 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import DiskHlocError
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import logger
 
 RETRIES = 6
 # Seconds: before the first retry (twice as long before each further one), and of silence.

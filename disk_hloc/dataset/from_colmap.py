@@ -15,17 +15,18 @@ import PIL.Image
 import pycolmap
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io.colmap import cam_from_world, log_to, read_model
-from ..io.depth_maps import read_depth_map
-from ..io.training_files import (
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.colmap.colmap import cam_from_world, log_to, read_model
+from disk_hloc.io.training.depth_maps import read_depth_map
+from disk_hloc.io.training.files import (
     Scene,
     require_distinct_stems,
     write_calibration,
     write_dataset,
     write_depth,
 )
-from ..log import logger
+from disk_hloc.log import logger
+
 from . import covisibility
 
 _PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")

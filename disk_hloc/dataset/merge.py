@@ -6,9 +6,9 @@ import os
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from ..errors import DiskHlocError, listing
-from ..io.training_files import FOLDERS, Scene, read_dataset, tuple_size, write_dataset
-from ..log import logger
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.training.files import FOLDERS, Scene, read_dataset, tuple_size, write_dataset
+from disk_hloc.log import logger
 
 
 def main(sources: Sequence[Path], output: Path, *, overwrite: bool = False) -> Path:

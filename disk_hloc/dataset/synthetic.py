@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DiskHlocError
-from ..io.poses import read_camera, read_poses
-from ..io.replace import replace_text
-from ..io.training_files import Scene, write_calibration, write_dataset, write_depth
-from ..log import logger
-from ..scene import camera_path, look_at, make_room, write_scene
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.poses import read_camera, read_poses
+from disk_hloc.io.replace import replace_text
+from disk_hloc.io.training.files import Scene, write_calibration, write_dataset, write_depth
+from disk_hloc.log import logger
+from disk_hloc.synthetic_room import camera_path, look_at, make_room, write_scene
+
 from . import covisibility
 
 # The folders that the release's training looks in: to train on, and to validate with.
@@ -99,7 +100,7 @@ def main(
 
 
 def camera_poses(num_views: int, rng: np.random.Generator) -> np.ndarray:
-    """Poses in the room, scattered about :func:`disk_hloc.scene.camera_path`.
+    """Poses in the room, scattered about :func:`disk_hloc.synthetic_room.camera_path`.
 
     Args:
         num_views: how many.

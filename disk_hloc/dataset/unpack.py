@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
+
 from .fetch import Stopped
 
 

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from ..errors import DiskHlocError
-from ..io.colmap import read_verified
-from ..io.features import read_keypoints
-from ..io.matches import read_matches
-from ..io.pairs import Pair
-from ..io.poses import Pose
-from ..io.store import reading
-from . import report, stereo
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.colmap.colmap import read_verified
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.io.store import reading
+from disk_hloc.report import tables as report
+
+from . import stereo
 from .model import pose_errors, summarize
 
 DIGITS = 4

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import device as devices
-from ..errors import DiskHlocError
-from ..io.features import feature_entry, read_keypoints
-from ..io.images import ImageReadError
-from ..io.journal import Dataset
-from ..io.loader import Photo, load_photo
-from ..io.pairs import Pair
-from ..io.store import reading, writing
-from ..models.disk import DISK
+from disk_hloc import device as devices
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.features import feature_entry, read_keypoints
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.images import ImageReadError
+from disk_hloc.io.loader import Photo, load_photo
+from disk_hloc.io.store import reading, writing
+from disk_hloc.io.store.journal import Dataset
+from disk_hloc.models.extractors.disk import DISK
+
 from .hpatches import by_kind, inside, kind_of, mean_of_known, transfer
 
 NUM_POSITIONS = 1000

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from ..io.colmap import cam_from_world
-from ..io.pairs import Pair
-from ..io.poses import Pose
-from ..io.store import reading
+from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.io.store import reading
+
 from .stereo import matched_points, true_relative_pose
 
 

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
-from ..io.images import ImageReadError, list_images, read_image, resize_image
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.images import ImageReadError, list_images, read_image, resize_image
+
 from .hpatches import NUMBERS
 
 # Of a photo's sides, in the middle, the first photo of a scene shows; the others see beyond it.

@@ -28,12 +28,13 @@ import numpy as np
 from scipy.spatial import KDTree
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, listing
-from ..io.features import read_image_size, read_keypoints, require_features
-from ..io.matches import find_pair, read_matches
-from ..io.pairs import Pair
-from ..io.store import reading
-from ..io.text import read_text
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.hloc.features import read_image_size, read_keypoints, require_features
+from disk_hloc.io.hloc.matches import find_pair, read_matches
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.store import reading
+from disk_hloc.io.text import read_text
+
 from . import stereo
 
 Figures = dict[str, Any]

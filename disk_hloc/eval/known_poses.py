@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DiskHlocError, listing
-from ..io.colmap import read_model
-from ..io.poses import read_poses
-from . import report
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.colmap.colmap import read_model
+from disk_hloc.io.hloc.poses import read_poses
+from disk_hloc.report import tables as report
+
 from .model import pose_errors, summarize
 
 NOTE = (
@@ -29,7 +30,7 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
         model_dir: the folder of a COLMAP model.
         output: gets ``results.json``, ``results.md`` and, with poses, ``results.png`` and
             ``results.svg``.
-        poses: a poses file (:mod:`disk_hloc.io.poses`).
+        poses: a poses file (:mod:`disk_hloc.io.hloc.poses`).
 
     Returns:
         What ``results.json`` holds: ``figures`` of :func:`disk_hloc.eval.model.summarize`, where

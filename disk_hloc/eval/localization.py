@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DiskHlocError
-from ..io.poses import Pose
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.poses import Pose
+
 from .model import angle
 
 # Metres and degrees.

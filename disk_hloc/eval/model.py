@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pycolmap
 
-from ..errors import DiskHlocError
-from ..io.colmap import cam_from_world
-from ..io.poses import Pose
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.hloc.poses import Pose
 
 
 @dataclass(frozen=True)

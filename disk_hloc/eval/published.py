@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
+
 from .hpatches import KINDS, THRESHOLDS, Figures, rounded
 
 

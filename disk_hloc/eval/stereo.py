@@ -15,14 +15,15 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
-from ..io.calibrated_pairs import CalibratedPair
-from ..io.colmap import cam_from_world
-from ..io.features import read_keypoints
-from ..io.matches import read_matches
-from ..io.pairs import Pair
-from ..io.poses import Pose
-from ..io.store import reading
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair
+from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.io.store import reading
+
 from .model import angle
 
 # In degrees.

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DiskHlocError, listing
-from ..io.calibrated_pairs import CalibratedPair, read_calibrated_pairs
-from ..io.calibration import read_calibrations
-from ..io.colmap import camera_object
-from ..io.features import list_keypoints
-from ..io.matches import find_pair
-from ..io.pairs import read_pairs
-from ..io.store import reading
-from ..log import logger
-from . import report, stereo
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs
+from disk_hloc.io.benchmarks.calibration import read_calibrations
+from disk_hloc.io.colmap.colmap import camera_object
+from disk_hloc.io.hloc.features import list_keypoints
+from disk_hloc.io.hloc.matches import find_pair
+from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
+from disk_hloc.report import tables as report
+
+from . import stereo
 
 # SuperGlue's, in degrees.
 AUC_LIMITS = (5, 10, 20)

@@ -18,7 +18,8 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
+
 from .text import read_text
 
 Size = tuple[int, int]

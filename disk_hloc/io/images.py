@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from ..errors import DiskHlocError, listing
+from disk_hloc.errors import DiskHlocError, listing
+
 from .names import is_relative, require_relative
 from .text import read_lines
 

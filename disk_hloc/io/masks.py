@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import DiskHlocError
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import logger
+
 from .coco import read_coco
 from .images import SUFFIXES, ImageReadError, opened
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import PurePath, PurePosixPath
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
 
 
 def require_relative(name: str, where: object) -> str:

@@ -20,11 +20,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import DiskHlocError, listing
-from .hdf5 import attribute, find, members, number_attribute, read, read_values
-from .journal import Dataset
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.store import CONF_ATTRIBUTE, reading
+from disk_hloc.io.store.hdf5 import attribute, find, members, number_attribute, read, read_values
+from disk_hloc.io.store.journal import Dataset
+
 from .names import require_relative
-from .store import CONF_ATTRIBUTE, reading
 
 # On the keypoints of an image: s.
 PIXEL_SIZE_ATTRIBUTE = "pixel_size"
@@ -70,7 +71,7 @@ def reading_arrays(path: Path) -> Iterator[h5py.File]:
 def array_entry(
     kind: str, name: str, array: np.ndarray, pixel_size: float
 ) -> tuple[str, list[Dataset]]:
-    """An image in the file of a kind, as :meth:`disk_hloc.io.store.Store.add` takes it.
+    """An image in the file of a kind, as :meth:`disk_hloc.io.store.store.Store.add` takes it.
 
     Args:
         kind: of the file.

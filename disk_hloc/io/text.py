@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
 
 
 def read_text(path: Path, what: str) -> str:

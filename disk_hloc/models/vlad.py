@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
 
 
 def learn_codebook(descriptors: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:

@@ -22,8 +22,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .. import confs
-from ..errors import DiskHlocError
+from disk_hloc import confs
+from disk_hloc.confs import Conf
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.conf_files import read_conf
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_PROVIDER"
 PROVIDERS = ("hloc", "imcui.hloc")
@@ -35,7 +37,47 @@ _MODULES = {
     "matchers": "match_features",
     "dense": "match_dense",
 }
+_NOUNS = {
+    "extractors": "extractor",
+    "matchers": "matcher",
+    "global": "global descriptor",
+    "dense": "dense matcher",
+    "train": "training",
+}
 _MODELS = {"extractors": ("disk",), "matchers": ("disk", "disk_lightglue")}
+
+
+def find_conf(kind: str, name: str) -> Conf:
+    """The conf of one name: ours, else hloc's where hloc is found, else from a yaml file.
+
+    Args:
+        kind: ``extractors``, ``matchers``, ``dense`` (configs/dense.yaml), ``train``
+            (configs/train.yaml) or ``global``; hloc's own global descriptors are extractors.
+        name: a conf's name, or the path of a yaml file that holds one conf.
+
+    Raises:
+        DiskHlocError: no conf of that name (the message lists the known ones), or the file is
+            no conf.
+    """
+    ours = confs.packaged(kind)
+    if name in ours:
+        return ours[name]
+    if name.endswith((".yaml", ".yml")):
+        return read_conf(kind, Path(name))
+    from disk_hloc.plugin import find_provider, hloc_confs
+
+    others = hloc_confs(kind)
+    if name in others:
+        return others[name]
+    noun = _NOUNS[kind]
+    known = f"known {noun}s: {', '.join(ours)}"
+    if kind == "global":
+        known += "; hloc's own (netvlad, ...) are extractors"
+    elif find_provider():
+        known += f"; through hloc: {', '.join(sorted(set(others) - set(ours)))}"
+    else:
+        known += "; more through hloc, which is not installed"
+    raise DiskHlocError(f"no {noun} is called {name!r}; {known}; or give a .yaml file")
 
 
 def find_provider() -> str | None:

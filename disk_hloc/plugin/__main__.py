@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import DiskHlocError
-from ..log import show_logs
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import show_logs
+
 from . import hloc_module, register
 
 USAGE = """\

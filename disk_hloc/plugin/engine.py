@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pycolmap
 from packaging.version import InvalidVersion, Version
 
-from ..errors import DiskHlocError
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import logger
+
 from . import find_provider, import_provider
 
 ENGINES = ("auto", "hloc", "native")

@@ -11,15 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import device as devices
-from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
-from ..io import release as files
-from ..io.images import ImageReadError, read_image
-from ..io.store import writing
-from ..log import logger
-from ..models.disk import DISK
-from ..models.peaks import find_released_keypoints, sample_keypoints
-from ..models.unet import DESCRIPTOR_DIM, STRIDE
+from disk_hloc import device as devices
+from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
+from disk_hloc.io import release as files
+from disk_hloc.io.images import ImageReadError, read_image
+from disk_hloc.io.store import writing
+from disk_hloc.log import logger
+from disk_hloc.models.disk_network.keypoints import find_released_keypoints, sample_keypoints
+from disk_hloc.models.disk_network.unet import DESCRIPTOR_DIM, STRIDE
+from disk_hloc.models.extractors.disk import DISK
 
 MODES = ("nms", "rng")
 
@@ -56,7 +56,8 @@ def main(
         image_extension: of the photos to take, as it is written (``jpg`` is not ``JPG``).
         f16: store descriptors as float16.
         window: odd side of the NMS window in pixels.
-        n: the most keypoints of a photo (:func:`disk_hloc.models.peaks.find_released_keypoints`);
+        n: the most keypoints of a photo
+            (:func:`disk_hloc.models.disk_network.keypoints.find_released_keypoints`);
             None keeps all. Those in the padding count, and are dropped after.
         desc_dim: the checkpoint's, 128.
         mode: ``nms``, or ``rng``: drawn at random as in training, whatever ``window`` and ``n``.

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import device as devices
-from ..errors import DiskHlocError
-from ..io import release as files
-from ..io.hdf5 import read
-from ..io.journal import Dataset
-from ..io.store import CONF_ATTRIBUTE, reading, writing
-from ..models import nearest
+from disk_hloc import device as devices
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import release as files
+from disk_hloc.io.store import CONF_ATTRIBUTE, reading, writing
+from disk_hloc.io.store.hdf5 import read
+from disk_hloc.io.store.journal import Dataset
+from disk_hloc.models import nearest
 
 MAX_FULL_MATRIX = 10000**2
 

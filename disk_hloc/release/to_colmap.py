@@ -13,13 +13,13 @@ import pycolmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
-from ..io import release as files
-from ..io.colmap import create_database
-from ..io.images import ImageReadError, image_size
-from ..io.masks import Masks, keep_keypoints
-from ..io.store import reading, require_space
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import release as files
+from disk_hloc.io.colmap.colmap import create_database
+from disk_hloc.io.images import ImageReadError, image_size
+from disk_hloc.io.masks import Masks, keep_keypoints
+from disk_hloc.io.store import reading, require_space
+from disk_hloc.log import logger
 
 CAMERA_MODELS = ("simple-pinhole", "pinhole", "simple-radial", "opencv")
 

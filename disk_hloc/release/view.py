@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageShow
 
-from ..errors import DiskHlocError
-from ..io import release as files
-from ..io.images import ImageReadError, read_image
-from ..io.store import reading
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import release as files
+from disk_hloc.io.images import ImageReadError, read_image
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
 
 MODES = ("keypoints", "matches")
 MARK_COLOR = (255, 255, 255)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pycolmap
 
-from ..log import logger
+from disk_hloc.log import logger
 
 # Triggs, McLauchlan, Hartley, Fitzgibbon, "Bundle adjustment - a modern synthesis", 1999; Zhang,
 # "Parameter estimation techniques", 1997, table 1: with this many standard deviations Cauchy's loss

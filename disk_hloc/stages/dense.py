@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import device as devices
-from .. import plugin
-from ..errors import DiskHlocError
-from ..io.features import feature_entry, list_keypoints
-from ..io.images import ImageReadError, read_image, resize_image
-from ..io.journal import Dataset
-from ..io.loader import Photo, in_original, load_photo
-from ..io.matches import match_entry, names_to_pair, require_distinct_groups
-from ..io.pairs import Pair, nearby_order, read_pairs
-from ..io.replace import replaced
-from ..io.store import Store, reading, writing
-from ..log import logger
-from ..models.loftr import STRIDE, LoFTR
+from disk_hloc import device as devices
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.features import feature_entry, list_keypoints
+from disk_hloc.io.hloc.matches import match_entry, names_to_pair, require_distinct_groups
+from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
+from disk_hloc.io.images import ImageReadError, read_image, resize_image
+from disk_hloc.io.loader import Photo, in_original, load_photo
+from disk_hloc.io.replace import replaced
+from disk_hloc.io.store import Store, reading, writing
+from disk_hloc.io.store.journal import Dataset
+from disk_hloc.log import logger
+from disk_hloc.models.matchers.kornia_loftr import STRIDE, LoFTR
 
 PHOTOS_AT_ONCE = 16
 
@@ -230,7 +230,7 @@ def unique_matches(
         count0: how many keypoints the first image has.
 
     Returns:
-        (N0,) int64 matches and (N0,) float32 scores of :mod:`disk_hloc.io.matches`.
+        (N0,) int64 matches and (N0,) float32 scores of :mod:`disk_hloc.io.hloc.matches`.
     """
     order = np.argsort(-scores, kind="stable")
     order = order[(ids0[order] >= 0) & (ids1[order] >= 0)]

@@ -11,19 +11,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
-from ..io.features import descriptors_shape, list_features
-from ..io.global_features import (
+from disk_hloc.errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
+from disk_hloc.io.hloc.features import descriptors_shape, list_features
+from disk_hloc.io.hloc.global_features import (
     codebook_path,
     global_entry,
     list_globals,
     read_codebook,
     write_codebook,
 )
-from ..io.hdf5 import read
-from ..io.store import reading, writing
-from ..log import logger
-from ..models.vlad import describe, learn_codebook
+from disk_hloc.io.store import reading, writing
+from disk_hloc.io.store.hdf5 import read
+from disk_hloc.log import logger
+from disk_hloc.models.vlad import describe, learn_codebook
 
 DEFAULT_MODEL: dict[str, Any] = {"clusters": 64, "max_descriptors": 1 << 18, "seed": 0}
 # A codebook is learnt from at least so many descriptors an image, of as many images as that makes.
@@ -42,14 +42,14 @@ def main(
     """Describe each image of a features file by one vector, for retrieval.
 
     Images that the file already holds are kept, so a run that was stopped resumes. The codebook
-    is saved beside the file (:func:`disk_hloc.io.global_features.codebook_path`), and images that
-    are added later are described with it.
+    is saved beside the file (:func:`disk_hloc.io.hloc.global_features.codebook_path`), and images
+    that are added later are described with it.
 
     Args:
         conf: ``{output, model}``; see configs/global.yaml.
         feature_path: the features file.
         output: the file of global descriptors to make or to add to
-            (:mod:`disk_hloc.io.global_features`).
+            (:mod:`disk_hloc.io.hloc.global_features`).
         codebook: a codebook to take, as one that another data set's descriptors have beside them;
             without it, one is learnt from these features. Only with the same codebook can the
             descriptors of two files be compared.

@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from .. import device as devices
-from .. import plugin
-from ..errors import DiskHlocError, UnreadableImages, listing, require_on_error
-from ..io.features import feature_entry
-from ..io.images import ImageReadError, list_images, read_image_list
-from ..io.loader import Photo, in_original, of_one_size, read_ahead
-from ..io.masks import Masks, keep_keypoints, log_missing, to_json
-from ..io.store import writing
-from ..log import logger
-from ..models.aliked import ALIKED
-from ..models.disk import DISK
-from ..models.sift import SIFT
+from disk_hloc import device as devices
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
+from disk_hloc.io.hloc.features import feature_entry
+from disk_hloc.io.images import ImageReadError, list_images, read_image_list
+from disk_hloc.io.loader import Photo, in_original, of_one_size, read_ahead
+from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, to_json
+from disk_hloc.io.store import writing
+from disk_hloc.log import logger
+from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.models.extractors.kornia_aliked import ALIKED
+from disk_hloc.models.extractors.opencv_sift import SIFT
 
 # ALIKED's has a name of its own, so that hloc's confs for it go on naming hloc's.
 EXTRACTORS: dict[str, type[DISK] | type[ALIKED] | type[SIFT]] = {
@@ -60,7 +60,7 @@ def main(
     Args:
         conf: ``{output, model, preprocessing}`` as hloc's; see configs/extractors.yaml.
         image_dir: the photos, at any depth.
-        feature_path: the features file to make or to add to (:mod:`disk_hloc.io.features`).
+        feature_path: the features file to make or to add to (:mod:`disk_hloc.io.hloc.features`).
         image_list: a file of image names; without it, all images of the folder.
         masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); a masked pixel
             becomes no keypoint, so ``max_keypoints`` is spent on the others.
@@ -225,7 +225,7 @@ def extract_photos(model: DISK | ALIKED | SIFT, photos: Sequence[Photo]) -> list
     """Features of photos of one size (resized) in the coordinates of their files.
 
     Returns:
-        For each the arrays of :mod:`disk_hloc.io.features`, descriptors as float16; and the
+        For each the arrays of :mod:`disk_hloc.io.hloc.features`, descriptors as float16; and the
         keypoints' uncertainty in pixels, one pixel of the resized image.
     """
     images = torch.from_numpy(np.stack([photo.image for photo in photos]))

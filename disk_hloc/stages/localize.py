@@ -12,17 +12,17 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from .. import plugin
-from ..errors import DiskHlocError, listing
-from ..io.colmap import cam_from_world, read_model
-from ..io.features import list_keypoints, read_keypoints
-from ..io.matches import find_pair, read_matches
-from ..io.poses import Pose
-from ..io.queries import read_queries, read_retrieval
-from ..io.replace import replace_text
-from ..io.store import reading
-from ..log import logger
-from ..plugin import engine as engines
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.colmap.colmap import cam_from_world, read_model
+from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
+from disk_hloc.io.hloc.matches import find_pair, read_matches
+from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.io.hloc.queries import read_queries, read_retrieval
+from disk_hloc.io.replace import replace_text
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
+from disk_hloc.plugin import engine as engines
 
 # A cluster's figures, and the pose if there is one.
 Localized = tuple[dict[str, int], pycolmap.Rigid3d | None]

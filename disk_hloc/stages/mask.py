@@ -16,14 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..errors import DiskHlocError
-from ..io.features import list_keypoints, read_image_size
-from ..io.hdf5 import arrays_of, attributes, find, members, read, read_values, require_array
-from ..io.images import ImageReadError, read_image, require_few_pixels
-from ..io.masks import Masks, keep_keypoints, to_json
-from ..io.matches import group_name, require_distinct_groups
-from ..io.store import CONF_ATTRIBUTE, reading, replacing
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.features import list_keypoints, read_image_size
+from disk_hloc.io.hloc.matches import group_name, require_distinct_groups
+from disk_hloc.io.images import ImageReadError, read_image, require_few_pixels
+from disk_hloc.io.masks import Masks, keep_keypoints, to_json
+from disk_hloc.io.store import CONF_ATTRIBUTE, reading, replacing
+from disk_hloc.io.store.hdf5 import (
+    arrays_of,
+    attributes,
+    find,
+    members,
+    read,
+    read_values,
+    require_array,
+)
+from disk_hloc.log import logger
 
 # Of an image, not of its keypoints, whatever their number is.
 _OF_THE_IMAGE = ("image_size", "global_descriptor")

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from .. import device as devices
-from .. import plugin
-from ..errors import DiskHlocError
-from ..io.features import descriptors_shape, read_features, require_features
-from ..io.matches import match_entry, require_distinct_groups, unmatched
-from ..io.pairs import Pair, nearby_order, read_pairs
-from ..io.store import Store, reading, writing
-from ..log import logger
-from ..models.lightglue import AlikedLightGlue, DiskLightGlue
-from ..models.nearest import NearestNeighbors
+from disk_hloc import device as devices
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.features import descriptors_shape, read_features, require_features
+from disk_hloc.io.hloc.matches import match_entry, require_distinct_groups, unmatched
+from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
+from disk_hloc.io.store import Store, reading, writing
+from disk_hloc.log import logger
+from disk_hloc.models.matchers.disk_lightglue import AlikedLightGlue, DiskLightGlue
+from disk_hloc.models.nearest import NearestNeighbors
 
 MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
     "disk": NearestNeighbors,
@@ -62,7 +62,7 @@ def main(
         conf: ``{output, model}`` as hloc's; see configs/matchers.yaml.
         pairs_path: the pairs file.
         feature_path: the features file, with every image of the pairs.
-        match_path: the matches file to make or to add to (:mod:`disk_hloc.io.matches`).
+        match_path: the matches file to make or to add to (:mod:`disk_hloc.io.hloc.matches`).
         reference_path: the features of each pair's second image, where they are in another file.
         overwrite: start the file anew.
         device: ``auto``, ``cpu``, ``cuda``, ...

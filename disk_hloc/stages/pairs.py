@@ -11,12 +11,12 @@ import numpy as np
 import pycolmap
 import scipy.sparse
 
-from ..errors import DiskHlocError
-from ..io.colmap import cam_from_world, read_model
-from ..io.features import list_features
-from ..io.images import list_images
-from ..io.pairs import Pair, read_pairs, write_pairs
-from ..log import logger
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.colmap.colmap import cam_from_world, read_model
+from disk_hloc.io.hloc.features import list_features
+from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
+from disk_hloc.io.images import list_images
+from disk_hloc.log import logger
 
 
 def main(method: str, source: Path, output: Path, **options: Any) -> Path:

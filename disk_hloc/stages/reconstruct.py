@@ -13,13 +13,14 @@ from typing import Any
 import pycolmap
 from tqdm import tqdm
 
-from .. import plugin
-from ..errors import DiskHlocError, NoModel, listing
-from ..io import colmap
-from ..io.features import require_features
-from ..io.pairs import read_pairs, require_plain_names
-from ..log import logger
-from ..plugin import engine as engines
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError, NoModel, listing
+from disk_hloc.io.colmap import colmap
+from disk_hloc.io.hloc.features import require_features
+from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.log import logger
+from disk_hloc.plugin import engine as engines
+
 from . import adjust
 
 MAPPERS = ("incremental", "global")

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .. import device as devices
-from ..errors import DiskHlocError, listing
-from ..io.global_features import length_of, list_globals, read_globals
-from ..io.images import read_image_list
-from ..io.pairs import Pair, require_plain_names, write_pairs
-from ..io.store import reading
-from ..log import logger
+from disk_hloc import device as devices
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.hloc.global_features import length_of, list_globals, read_globals
+from disk_hloc.io.hloc.pairs import Pair, require_plain_names, write_pairs
+from disk_hloc.io.images import read_image_list
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
 
 # Of the descriptors of queries, of database images, and of the cosines of both, that are in memory
 # at a time.
@@ -48,7 +48,7 @@ def main(
     in no pair. Of the images of a COLMAP model, pass the names as a list.
 
     Args:
-        global_path: the queries' global descriptors (:mod:`disk_hloc.io.global_features`), of
+        global_path: the queries' global descriptors (:mod:`disk_hloc.io.hloc.global_features`), of
             unit length; ours or those of hloc's extractors.
         output: the pairs file.
         num_matched: pairs of each query; all there are, where the database has fewer.

@@ -13,16 +13,16 @@ import pycolmap
 from packaging.version import Version
 from tqdm import tqdm
 
-from .. import plugin
-from ..errors import DiskHlocError, listing
-from ..io import colmap
-from ..io.features import read_keypoints, require_features
-from ..io.hdf5 import find, number_attribute
-from ..io.matches import read_matches
-from ..io.pairs import Pair, read_pairs
-from ..io.store import reading
-from ..log import logger
-from ..plugin import engine as engines
+from disk_hloc import plugin
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.colmap import colmap
+from disk_hloc.io.hloc.features import read_keypoints, require_features
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import Pair, read_pairs
+from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import find, number_attribute
+from disk_hloc.log import logger
+from disk_hloc.plugin import engine as engines
 
 # Of a match from the epipolar lines that the known poses give, in pixels; hloc's.
 MAX_EPIPOLAR_ERROR = 4.0

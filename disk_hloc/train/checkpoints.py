@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import DiskHlocError
-from ..io.replace import replaced
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.replace import replaced
 
 STATE = "state.pt"
 

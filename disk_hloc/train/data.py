@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DiskHlocError
-from ..io.training_set import TrainingScene, read_training_image
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.training.dataset import TrainingScene, read_training_image
+
 from .geometry import View
 
 # A scene's index, and that of a tuple of its.

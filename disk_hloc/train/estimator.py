@@ -27,7 +27,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError
+
 from .geometry import View
 from .matching import match_log_probabilities
 from .network import Features

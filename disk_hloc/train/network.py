@@ -17,8 +17,8 @@ from kornia.feature import DISK
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import DiskHlocError
-from ..weights import load_disk
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.weights import load_disk
 
 # The U-Net halves its input four times.
 STRIDE = 16

@@ -20,11 +20,12 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from .. import device as devices_of_torch
-from ..confs import Conf
-from ..errors import DiskHlocError
-from ..io.training_set import TrainingScene, read_training_set
-from ..log import logger
+from disk_hloc import device as devices_of_torch
+from disk_hloc.confs import Conf
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.training.dataset import TrainingScene, read_training_set
+from disk_hloc.log import logger
+
 from . import checkpoints
 from .data import Batch, batches, load, read_ahead
 from .network import Network
@@ -53,8 +54,8 @@ def main(
     """Train DISK.
 
     Args:
-        dataset: ``dataset.json`` (:mod:`disk_hloc.io.training_set`), or a folder with the release's
-            ``train/dataset.json`` and ``test/dataset.json``.
+        dataset: ``dataset.json`` (:mod:`disk_hloc.io.training.dataset`), or a folder with the
+            release's ``train/dataset.json`` and ``test/dataset.json``.
         out: gets ``save-E.pth`` of each epoch E, ``state.pt``, TensorBoard's event files, and
             ``pictures/``.
         conf: :func:`disk_hloc.train.settings.settings`.

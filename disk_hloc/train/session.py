@@ -12,8 +12,9 @@ from lightning_fabric import Fabric
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from ..confs import Conf
-from ..log import logger
+from disk_hloc.confs import Conf
+from disk_hloc.log import logger
+
 from . import checkpoints
 from .network import Network
 

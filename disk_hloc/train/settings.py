@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .. import confs
-from ..confs import Conf
-from ..errors import DiskHlocError
+from disk_hloc.confs import Conf
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.plugin import find_conf
+
 from .estimator import CREDITS
 from .network import require_divisible
 
@@ -55,7 +56,7 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
     Raises:
         DiskHlocError: no such conf, an unknown key, or a value that is none.
     """
-    conf = _merged(confs.find("train", "disk"), confs.find("train", name), name)
+    conf = _merged(find_conf("train", "disk"), find_conf("train", name), name)
     for option, value in (options or {}).items():
         if value is not None:
             section, key = OPTIONS[option]

@@ -9,9 +9,10 @@ from itertools import islice
 import numpy as np
 import torch
 
-from ..confs import Conf
-from ..log import logger
-from ..models.peaks import sample_keypoints
+from disk_hloc.confs import Conf
+from disk_hloc.log import logger
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
+
 from .data import Batch
 from .estimator import PairFigures, PairLoss, backward_pairs, pair_loss
 from .network import split

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import DiskHlocError
-from ..eval.model import angle
-from ..models.peaks import find_released_keypoints
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval.model import angle
+from disk_hloc.models.disk_network.keypoints import find_released_keypoints
+
 from .data import Batch
 from .geometry import View, matched_epipolar_distances, relative_pose
 from .matching import mutual_nearest

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from ..eval.stereo import mean_accuracy
-from ..io.training_set import TrainingScene
-from ..log import logger
+from disk_hloc.eval.stereo import mean_accuracy
+from disk_hloc.io.training.dataset import TrainingScene
+from disk_hloc.log import logger
+
 from . import pictures
 from .auc import LIMIT, PAIRS, PRECISION, ROTATION, TRANSLATION
 from .data import Batch, load, read_ahead, tuple_order

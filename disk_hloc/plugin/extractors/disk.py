@@ -1,12 +1,12 @@
 """The extractor ``disk`` as hloc loads it: this file becomes ``hloc.extractors.disk``."""
 
-from disk_hloc.models.disk import DISK as DISKModel
+from disk_hloc.models.extractors.disk import DISK as DISKModel
 
 from ..utils.base_model import BaseModel
 
 
 class DISK(BaseModel):
-    """hloc's interface to :class:`disk_hloc.models.disk.DISK`, with the keys of its conf."""
+    """hloc's interface to :class:`disk_hloc.models.extractors.disk.DISK`."""
 
     default_conf = DISKModel.default_conf
     required_inputs = DISKModel.required_data_keys

@@ -1,0 +1,1 @@
+"""The command ``disk-hloc``: it parses and calls."""

@@ -1,0 +1,1 @@
+"""Files of benchmarks: known cameras and poses."""

@@ -1,0 +1,1 @@
+"""COLMAP's databases and models."""

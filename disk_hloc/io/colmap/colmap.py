@@ -1,0 +1,375 @@
+"""COLMAP's database and models, through pycolmap, any version from 3.13 on.
+
+COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre:
+keypoints are written with half a pixel added.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycolmap
+from tqdm import tqdm
+
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.names import require_relative
+from disk_hloc.io.store import reading, require_space
+
+MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
+CAMERA_MODES = {
+    "auto": pycolmap.CameraMode.AUTO,
+    "single": pycolmap.CameraMode.SINGLE,
+    "per-folder": pycolmap.CameraMode.PER_FOLDER,
+    "per-image": pycolmap.CameraMode.PER_IMAGE,
+}
+
+# hloc's options of the geometric verification.
+VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
+
+# In a database a pair's id is that of one image, times this, and that of the other.
+_MAX_IMAGES = 2**31 - 1
+
+
+def camera_mode(name: str) -> pycolmap.CameraMode:
+    """COLMAP's way of sharing cameras among images, by name.
+
+    Raises:
+        DiskHlocError: there is none of that name.
+    """
+    if name not in CAMERA_MODES:
+        raise DiskHlocError(f"no camera mode is called {name!r}; known: {', '.join(CAMERA_MODES)}")
+    return CAMERA_MODES[name]
+
+
+def image_reader_options(camera: str | None) -> dict[str, str]:
+    """Options of ``pycolmap.import_images`` for a camera.
+
+    Args:
+        camera: COLMAP's model and its parameters in pixels, ``"PINHOLE fx,fy,cx,cy"``, or the
+            model alone; None leaves model and parameters to COLMAP and the EXIF data.
+
+    Raises:
+        DiskHlocError: no such model, or a wrong number of parameters.
+    """
+    if camera is None:
+        return {}
+    model, *rest = camera.split(maxsplit=1) or [""]
+    known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
+    if model not in known:
+        raise DiskHlocError(f"no camera model is called {model!r}; known: {', '.join(known)}")
+    if not rest:
+        return {"camera_model": model}
+    try:
+        values = [float(value) for value in rest[0].replace(",", " ").split()]
+    except ValueError as error:
+        raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
+    checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
+    if not checked.verify_params():
+        raise DiskHlocError(
+            f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
+        )
+    focal_first = checked.params_info.startswith("f")
+    if not np.isfinite(values).all() or (focal_first and values[0] <= 0):
+        raise DiskHlocError(f"the camera {camera!r} has an impossible parameter")
+    return {"camera_model": model, "camera_params": ",".join(str(value) for value in values)}
+
+
+def create_database(
+    path: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    mode: str,
+    camera: str | None,
+    cameras: Mapping[str, str] | None = None,
+) -> dict[str, int]:
+    """A new database with the images and their cameras; a former one is removed.
+
+    Args:
+        path: the database.
+        image_dir: the photos.
+        names: the images.
+        mode: which images share a camera, of :data:`CAMERA_MODES`.
+        camera: of all images, as :func:`image_reader_options` takes it.
+        cameras: image name -> camera of every image, likewise; each then has its own.
+
+    Returns:
+        Image name -> image id.
+
+    Raises:
+        DiskHlocError: COLMAP cannot read some of the images.
+    """
+    _remove_database(path)
+    require_space(path, 1 << 20)
+    with pycolmap.Database.open(path):
+        pass
+    pycolmap.import_images(
+        path,
+        image_dir,
+        camera_mode("per-image" if cameras else mode),
+        image_names=list(names),
+        options=image_reader_options(camera),
+    )
+    with pycolmap.Database.open(path) as database:
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+    missing = sorted(set(names) - set(ids))
+    if missing:
+        raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
+    if cameras:
+        _set_cameras(path, cameras)
+    return ids
+
+
+def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, int]:
+    """A new database with a model's images and cameras; a former one is removed.
+
+    Returns:
+        Image name -> image id, that of the model.
+    """
+    _remove_database(path)
+    require_space(path, 1 << 20)
+    with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
+        for camera in model.cameras.values():
+            database.write_camera(camera, use_camera_id=True)
+        for rig in model.rigs.values():
+            database.write_rig(rig, use_rig_id=True)
+        for frame in model.frames.values():
+            database.write_frame(frame, use_frame_id=True)
+        for image in model.images.values():
+            database.write_image(image, use_image_id=True)
+    return {image.name: image_id for image_id, image in model.images.items()}
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
+    """A camera of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
+
+    Raises:
+        DiskHlocError: as :func:`image_reader_options`, or it has no parameters.
+    """
+    options = image_reader_options(camera)
+    if "camera_params" not in options:
+        raise DiskHlocError(f"the camera {camera!r} lacks its parameters")
+    return pycolmap.Camera(
+        model=options["camera_model"],
+        width=width,
+        height=height,
+        params=[float(value) for value in options["camera_params"].split(",")],
+    )
+
+
+def _set_cameras(path: Path, cameras: Mapping[str, str]) -> None:
+    with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
+        for image in database.read_all_images():
+            before = database.read_camera(image.camera_id)
+            known = camera_object(cameras[image.name], before.width, before.height)
+            known.camera_id = image.camera_id
+            known.has_prior_focal_length = True
+            database.update_camera(known)
+
+
+def import_features_and_matches(
+    database_path: Path,
+    ids: dict[str, int],
+    feature_path: Path,
+    pairs: Sequence[Pair],
+    match_path: Path,
+) -> None:
+    """Keypoints and matches into a database, in one transaction. After an error it is of no use.
+
+    Args:
+        database_path: a database with the images.
+        ids: image name -> image id.
+        feature_path: the features file.
+        pairs: those to import.
+        match_path: the matches file.
+
+    Raises:
+        DiskHlocError: a pair is not in the matches file, or its matches belong to other features;
+            or the disk is full.
+    """
+    with reading(feature_path) as features, reading(match_path) as stored_matches:
+        # Descriptors, nine tenths of the features, stay out; matches are written twice, verified.
+        size = feature_path.stat().st_size // 8 + match_path.stat().st_size * 2
+        require_space(database_path, size)
+        with (
+            pycolmap.Database.open(database_path) as database,
+            pycolmap.DatabaseTransaction(database),
+        ):
+            counts = {}
+            for name, image_id in tqdm(ids.items(), desc="Import features", unit="image"):
+                keypoints = read_keypoints(features, name)
+                counts[name] = len(keypoints)
+                database.write_keypoints(image_id, keypoints + np.float32(0.5))
+            for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
+                matches = read_matches(stored_matches, name0, name1, (counts[name0], counts[name1]))
+                if matches is None:
+                    raise DiskHlocError(
+                        f"{match_path} lacks the pair {name0} {name1}: match these pairs first"
+                    )
+                database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
+
+
+def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
+    """The images of a database, and the pairs of them that have matches; sorted.
+
+    Raises:
+        DiskHlocError: there is no such file, it is no COLMAP database, or it has no matches.
+    """
+    if not path.is_file():
+        raise DiskHlocError(f"there is no database {path}")
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            names = _read_names(database, path)
+            stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
+            pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
+            found = sorted((names[first], names[second]) for first, second in pairs)
+    except _NO_DATABASE as error:
+        raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
+    if not found:
+        raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
+    return sorted(names.values()), found
+
+
+# What SQLite raises of a file of another kind, and what its columns of any type lead to.
+_NO_DATABASE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, sqlite3.Error)
+
+
+def _read_names(database: sqlite3.Connection, path: Path) -> dict[int, str]:
+    """Image id -> name."""
+    names = dict(database.execute("SELECT image_id, name FROM images"))
+    for name in names.values():
+        if not isinstance(name, str):
+            raise DiskHlocError(f"{path}: the image name {name!r} is no text")
+        require_relative(name, path)
+    return names
+
+
+def copy_database(path: Path, output: Path) -> None:
+    """Copy a database, with what other programs have written to it but not yet put in place.
+
+    Raises:
+        DiskHlocError: the disk is full, or the two are one.
+    """
+    if output.exists() and output.samefile(path):
+        raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
+    require_space(output, path.stat().st_size)
+    _remove_database(output)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
+        source.backup(target)
+
+
+def verify_matches(
+    database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
+) -> None:
+    """Geometric verification of the pairs, with hloc's options.
+
+    Args:
+        database_path: a database with keypoints and matches.
+        pairs: those to verify.
+        folder: where COLMAP's lists of pairs are put and removed again.
+        pairs_at_once: after how many pairs the progress bar moves.
+    """
+    part = folder / ".pairs_to_verify.txt"
+    with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
+        for start in range(0, len(pairs), pairs_at_once):
+            batch = pairs[start : start + pairs_at_once]
+            part.write_text("".join(f"{a} {b}\n" for a, b in batch), encoding="utf-8")
+            try:
+                pycolmap.verify_matches(database_path, part, options=VERIFICATION)
+            finally:
+                part.unlink(missing_ok=True)
+            progress.update(len(batch))
+
+
+def read_model(folder: Path) -> pycolmap.Reconstruction:
+    """A model of a folder.
+
+    Raises:
+        DiskHlocError: there is none, or it cannot be read or has no image with a pose.
+    """
+    if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
+    try:
+        model = pycolmap.Reconstruction(folder)
+        names = [image.name for image in model.images.values()]
+    except Exception as error:
+        raise DiskHlocError(
+            f"the COLMAP model {folder} cannot be read: {' '.join(str(error).split())[:200]}"
+        ) from error
+    for name in names:
+        require_relative(name, folder)
+    if model.num_reg_images() == 0:
+        raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
+    return model
+
+
+def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
+    """Pair -> (K, 2) int64 verified matches of its images' keypoints.
+
+    Read from the database itself, whose form pycolmap's versions share.
+    """
+    query = "SELECT pair_id, rows, data FROM two_view_geometries WHERE rows > 0"
+    with closing(sqlite3.connect(database_path)) as database:
+        names = _read_names(database, database_path)
+        verified = {}
+        for pair_id, rows, data in database.execute(query):
+            first, second = divmod(pair_id, _MAX_IMAGES)
+            matches = np.frombuffer(data, np.uint32).reshape(rows, 2)
+            verified[names[first], names[second]] = matches.astype(np.int64)
+    return verified
+
+
+def read_cameras(database_path: Path) -> dict[str, str]:
+    """Image name -> ``"PINHOLE fx,fy,cx,cy"`` or another model, of a database that is not touched.
+
+    Raises:
+        DiskHlocError: no such file, or no database of COLMAP's.
+    """
+    if not database_path.is_file():
+        raise DiskHlocError(f"there is no database {database_path}")
+    query = "SELECT name, model, params FROM images JOIN cameras USING (camera_id)"
+    address = f"{database_path.resolve().as_uri()}?mode=ro"
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as database:
+            rows = database.execute(query).fetchall()
+            _read_names(database, database_path)
+        return {
+            name: f"{pycolmap.CameraModelId(model).name} "
+            + ",".join(map(str, np.frombuffer(params)))
+            for name, model, params in rows
+        }
+    except _NO_DATABASE as error:
+        reason = " ".join(str(error).split())
+        raise DiskHlocError(f"{database_path} is no database of COLMAP's: {reason}") from error
+
+
+def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
+    """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
+    pose = image.cam_from_world
+    return pose() if callable(pose) else pose
+
+
+@contextmanager
+def log_to(folder: Path, verbose: bool) -> Iterator[None]:
+    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
+    logging = pycolmap.logging
+    before = (logging.alsologtostderr, logging.logtostderr)
+    logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")
+    logging.logtostderr = False
+    logging.alsologtostderr = verbose
+    try:
+        yield
+    finally:
+        logging.alsologtostderr, logging.logtostderr = before

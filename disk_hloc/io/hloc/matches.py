@@ -1,0 +1,120 @@
+"""hloc's matches file: an HDF5 group for each pair.
+
+``matches0`` (N0,) integer index of the match in the second image, -1 for none;
+``matching_scores0`` (N0,) float16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import find, names_with, read
+from disk_hloc.io.store.journal import Dataset
+
+from .pairs import Pair
+
+
+def names_to_pair(name0: str, name1: str) -> str:
+    """The group of a pair: ``name0/name1``, with ``-`` for a ``/`` within a name."""
+    return f"{group_name(name0)}/{group_name(name1)}"
+
+
+def group_name(name: str) -> str:
+    """An image's name as it stands in a group's: ``-`` for ``/``."""
+    return name.replace("/", "-")
+
+
+def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | None:
+    """The group of a pair, and whether it is stored the other way around; None if absent."""
+    for first, second, is_reversed in ((name0, name1, False), (name1, name0, True)):
+        group = names_to_pair(first, second)
+        if find(file, f"{group}/matches0") is not None:
+            return group, is_reversed
+    return None
+
+
+def require_distinct_groups(names: Iterable[str]) -> None:
+    """Check that no two names share a group's name, as ``a/b.jpg`` and ``a-b.jpg`` do.
+
+    Raises:
+        DiskHlocError: two do; hloc's format cannot tell them apart.
+    """
+    taken: dict[str, str] = {}
+    for name in sorted(set(names)):
+        other = taken.setdefault(group_name(name), name)
+        if other != name:
+            raise DiskHlocError(
+                f"hloc's matches file cannot tell {other!r} from {name!r}, since it writes '-' "
+                "for '/': rename one of the images"
+            )
+
+
+def match_entry(pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> tuple[str, list[Dataset]]:
+    """A pair as :meth:`disk_hloc.io.store.store.Store.add` takes it.
+
+    Args:
+        pair: the images' names.
+        matches0: (N0,) integer, -1 for none. Stored as int16 as hloc does, or as int32 where
+            the second image has more keypoints than int16 counts.
+        scores0: (N0,) float.
+    """
+    wide = len(matches0) > 0 and matches0.max() > np.iinfo(np.int16).max
+    group = names_to_pair(*pair)
+    return group, [
+        Dataset(f"{group}/matches0", matches0.astype(np.int32 if wide else np.int16)),
+        Dataset(f"{group}/matching_scores0", scores0.astype(np.float16)),
+    ]
+
+
+def list_pairs(path: Path) -> set[str]:
+    """The groups of the pairs of a matches file.
+
+    Raises:
+        DiskHlocError: no such file, or no HDF5 file.
+    """
+    with reading(path) as file:
+        return set(names_with(file, "matches0"))
+
+
+def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
+    """Those of some pairs that have no group, either way around."""
+    return [
+        pair
+        for pair in pairs
+        if names_to_pair(*pair) not in groups and names_to_pair(*pair[::-1]) not in groups
+    ]
+
+
+def read_matches(
+    file: h5py.File, name0: str, name1: str, counts: tuple[int, int] | None = None
+) -> np.ndarray | None:
+    """(K, 2) int64 indices into the keypoints of ``name0`` and ``name1``; None if absent.
+
+    Args:
+        file: an open matches file.
+        name0, name1: the images.
+        counts: how many keypoints they have, if known.
+
+    Raises:
+        DiskHlocError: the matches are none, or an index is beyond the keypoints.
+    """
+    found = find_pair(file, name0, name1)
+    if found is None:
+        return None
+    group, is_reversed = found
+    matches0 = read(file, f"{group}/matches0", (None,), "iu").astype(np.int64)
+    index = np.flatnonzero(matches0 >= 0)
+    matches = np.stack([index, matches0[index]], axis=1)
+    matches = matches[:, ::-1] if is_reversed else matches
+    if counts is not None and len(matches) and (matches.max(axis=0) >= counts).any():
+        raise DiskHlocError(
+            f"{file.filename} was made from other features ({name0} {name1}): match again with "
+            "--overwrite"
+        )
+    return matches

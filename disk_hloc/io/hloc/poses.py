@@ -1,0 +1,114 @@
+"""Known cameras and poses in plain text.
+
+A camera file holds one line, COLMAP's model, size and parameters:
+``PINHOLE width height fx fy cx cy``. A poses file holds a line an image,
+``name qw qx qy qz tx ty tz``: cam_from_world, x right, y down, z forward, in metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.names import require_relative
+from disk_hloc.io.text import read_lines
+
+from .pairs import require_plain_names
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A rigid ``cam_from_world``.
+
+    Attributes:
+        quaternion: (4,) w, x, y, z of unit length.
+        translation: (3,) in metres.
+    """
+
+    quaternion: np.ndarray
+    translation: np.ndarray
+
+    @property
+    def rotation(self) -> np.ndarray:
+        """(3, 3) rotation matrix of cam_from_world."""
+        w, x, y, z = self.quaternion
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+            ]
+        )
+
+    @property
+    def center(self) -> np.ndarray:
+        """(3,) the camera's centre in the world, in metres."""
+        return -self.rotation.T @ self.translation
+
+
+def read_poses(path: Path) -> dict[str, Pose]:
+    """Image name -> pose.
+
+    Raises:
+        DiskHlocError: the file cannot be read, a line is not a name and seven numbers, or a name
+            leads out of the folder of the images.
+    """
+    poses: dict[str, Pose] = {}
+    for number, words in _lines(path):
+        try:
+            values = np.array([float(word) for word in words[1:]])
+        except ValueError:
+            values = np.zeros(0)
+        quaternion = values[:4]
+        with np.errstate(over="ignore"):
+            norm = np.linalg.norm(quaternion)
+        if len(values) != 7 or not np.isfinite([norm, *values]).all() or norm == 0:
+            raise DiskHlocError(f"{path}, line {number}: not `name qw qx qy qz tx ty tz`")
+        name = require_relative(words[0], f"{path}, line {number}")
+        if name in poses:
+            raise DiskHlocError(f"{path}, line {number}: a second pose of {name}")
+        poses[name] = Pose(quaternion / norm, values[4:])
+    return poses
+
+
+def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
+    """Write poses, a line an image.
+
+    Raises:
+        DiskHlocError: a name has white space.
+    """
+    require_plain_names(poses)
+    lines = ["# name qw qx qy qz tx ty tz (cam_from_world, metres)"]
+    for name, pose in poses.items():
+        values = np.concatenate([pose.quaternion, pose.translation])
+        lines.append(" ".join([name, *(f"{value:.12g}" for value in values)]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
+    """COLMAP's model name, width, height and parameters of a camera file's first line.
+
+    Raises:
+        DiskHlocError: the file cannot be read or is no camera.
+    """
+    for number, words in _lines(path):
+        try:
+            return words[0], int(words[1]), int(words[2]), [float(word) for word in words[3:]]
+        except (ValueError, IndexError) as error:
+            raise DiskHlocError(
+                f"{path}, line {number}: not `MODEL width height parameters...`"
+            ) from error
+    raise DiskHlocError(f"{path} holds no camera")
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    lines = read_lines(path, "the file")
+    return [
+        (number, line.split())
+        for number, line in enumerate(lines, start=1)
+        if line.strip() and not line.startswith("#")
+    ]

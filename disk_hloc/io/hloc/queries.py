@@ -1,0 +1,99 @@
+"""hloc's lists of queries with intrinsics, and its pairs of queries and retrieved images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.names import require_relative
+from disk_hloc.io.text import read_lines
+from disk_hloc.log import logger
+
+
+def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
+    """Query name -> camera, of one list or of several.
+
+    A line is ``name MODEL width height parameters...``, COLMAP's model and its parameters in
+    pixels. A line that is not is named in a warning and left out.
+
+    Args:
+        pattern: a file, or a pattern such as ``queries/*_with_intrinsics.txt``.
+
+    Raises:
+        DiskHlocError: no file, one that cannot be read, none with intrinsics, or a name that leads
+            out of the folder of the images.
+    """
+    paths = [pattern] if pattern.is_file() else _matching(pattern)
+    if not paths:
+        raise DiskHlocError(f"no list of queries is called {pattern}")
+    queries: dict[str, pycolmap.Camera] = {}
+    broken = []
+    for path in paths:
+        for number, line in enumerate(read_lines(path, "the queries"), start=1):
+            words = line.split()
+            if not words or words[0].startswith("#"):
+                continue
+            camera = _camera(words[1:])
+            if camera is None:
+                broken.append(words[0])
+            else:
+                queries[require_relative(words[0], f"{path}, line {number}")] = camera
+    form = "`name MODEL width height parameters...`"
+    if not queries:
+        raise DiskHlocError(
+            f"{listing([str(path) for path in paths])} has no query with intrinsics: a line is "
+            f"{form}, as `query/1.jpg PINHOLE 1600 1200 1200 1200 800 600`"
+        )
+    if broken:
+        count = len(broken)
+        logger.warning("%d queries, not %s, are left out: %s", count, form, listing(broken))
+    return queries
+
+
+def _matching(pattern: Path) -> list[Path]:
+    try:
+        return sorted(pattern.parent.glob(pattern.name))
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise DiskHlocError(f"cannot look for the queries {pattern}: {error}") from error
+
+
+def _camera(words: list[str]) -> pycolmap.Camera | None:
+    if len(words) < 4 or words[0] not in pycolmap.CameraModelId.__members__:
+        return None
+    try:
+        camera = pycolmap.Camera(
+            model=words[0],
+            width=int(words[1]),
+            height=int(words[2]),
+            params=[float(word) for word in words[3:]],
+        )
+    except (ValueError, TypeError, OverflowError):
+        # pycolmap's words for a size that is negative or beyond 64 bits.
+        return None
+    usable = camera.verify_params() and camera.width > 0 and camera.height > 0
+    return camera if usable and np.isfinite(camera.params).all() else None
+
+
+def read_retrieval(path: Path) -> dict[str, list[str]]:
+    """Query name -> names of its retrieved images, in their order, each once.
+
+    Raises:
+        DiskHlocError: the file cannot be read, holds nothing, a line is not two names, or a name
+            leads out of the folder of the images.
+    """
+    lines = read_lines(path, "the retrieved pairs")
+    retrieved: dict[str, dict[str, None]] = {}
+    for number, line in enumerate(lines, start=1):
+        names = line.split()
+        if not names:
+            continue
+        if len(names) != 2:
+            raise DiskHlocError(f"{path}, line {number}: {line.strip()!r} is not two names")
+        query, image = (require_relative(name, f"{path}, line {number}") for name in names)
+        retrieved.setdefault(query, {})[image] = None
+    if not retrieved:
+        raise DiskHlocError(f"{path} holds no pair")
+    return {query: list(names) for query, names in retrieved.items()}

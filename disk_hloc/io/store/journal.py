@@ -1,0 +1,285 @@
+"""A file of records that survives being killed at any moment: what is not yet a whole HDF5 file.
+
+Records are only ever added, at the end, each with its length and a checksum. Whatever happens,
+those that were written before stay, and a torn one is known by its checksum and dropped.
+docs/stores.md tells why.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import struct
+import sys
+import zlib
+from collections.abc import KeysView, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from disk_hloc.errors import Busy, DiskHlocError
+from disk_hloc.log import logger
+
+# Before each record: this, the payload's length in bytes, and the checksum of both.
+_MAGIC = b"DHJ1"
+_FRAME = struct.Struct("<4sQI")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """An array and where it goes.
+
+    Attributes:
+        path: in the HDF5 file, with ``/``.
+        array: of any shape and numeric dtype.
+        attributes: numbers or strings.
+    """
+
+    path: str
+    array: np.ndarray
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Journal:
+    """Records by their names, in a file that one process at a time can open.
+
+    Attributes:
+        path: the file.
+        header: what :meth:`restart` and :meth:`note` noted.
+        dropped: how many bytes were no whole records, and are gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or create a journal.
+
+        Raises:
+            Busy: another process has it open.
+            DiskHlocError: it cannot be opened, or is something else.
+        """
+        self.path = path
+        self.header: dict[str, Any] = {}
+        self.dropped = 0
+        # Where records begin; no more, since there may be millions.
+        self._places: dict[str, int] = {}
+        self._end = 0
+        self._unsynced = False
+        try:
+            self._file = _open_alone(path)
+        except OSError as error:
+            raise DiskHlocError(f"{path} cannot be written: {error.strerror}") from error
+        try:
+            self._scan()
+        except BaseException:
+            self._file.close()
+            raise
+
+    @property
+    def names(self) -> KeysView[str]:
+        """Of the records, in the order in which they were added first."""
+        return self._places.keys()
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the file."""
+        return self._end
+
+    def restart(self, header: Mapping[str, Any]) -> None:
+        """Drop all records, and note something about those to come."""
+        self._file.truncate(0)
+        self._end = 0
+        self._places.clear()
+        self.header = {}
+        self.note(header)
+
+    def note(self, header: Mapping[str, Any]) -> None:
+        """Note more, at once and for good."""
+        self.header = {**self.header, **header}
+        self._append(json.dumps({"header": self.header}).encode() + b"\n")
+        self.sync()
+
+    def append(self, name: str, datasets: Sequence[Dataset]) -> None:
+        """Add a record. A later one of the same name takes an earlier one's place.
+
+        Raises:
+            DiskHlocError: the disk is full or cannot be written; all earlier records are kept.
+        """
+        arrays = [np.asarray(dataset.array) for dataset in datasets]
+        description = {
+            "name": name,
+            "datasets": [
+                [dataset.path, array.dtype.str, array.shape, dict(dataset.attributes)]
+                for dataset, array in zip(datasets, arrays, strict=True)
+            ],
+        }
+        payload = b"".join(
+            [json.dumps(description).encode(), b"\n", *(array.tobytes() for array in arrays)]
+        )
+        self._places[name] = self._append(payload)
+
+    def read(self, name: str) -> list[Dataset]:
+        """A record's content.
+
+        Raises:
+            DiskHlocError: it cannot be read, or is not what was written.
+        """
+        try:
+            payload = self._read(self._places[name])
+        except OSError as error:
+            raise DiskHlocError(f"{self.path} cannot be read: {error.strerror}") from error
+        if payload is None:
+            raise DiskHlocError(
+                f"{self.path} does not hold any more what was written of {name}: the disk may be "
+                "failing; run the same command again, which makes anew what is lost"
+            )
+        end = payload.index(b"\n") + 1
+        datasets = []
+        for path, dtype, shape, attributes in json.loads(payload[:end])["datasets"]:
+            count = int(np.prod(shape, dtype=np.int64))
+            array = np.frombuffer(payload, np.dtype(dtype), count, end).reshape(shape)
+            datasets.append(Dataset(path, array, attributes))
+            end += array.nbytes
+        return datasets
+
+    def sync(self) -> None:
+        """Wait until the disk has all records, so that they survive a power failure, too."""
+        if self._unsynced:
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._cannot_write(error) from error
+            self._unsynced = False
+
+    def close(self) -> None:
+        """Let others open the file."""
+        self._file.close()
+
+    def remove(self) -> None:
+        """Delete the file, which others then can make anew."""
+        if sys.platform == "win32":  # where an open file cannot be deleted
+            self.close()
+            self.path.unlink()
+        else:
+            self.path.unlink()
+            self.close()
+
+    def _append(self, payload: bytes) -> int:
+        """Where the record begins in the file."""
+        start = self._end
+        record = memoryview(_FRAME.pack(_MAGIC, len(payload), _checksum(payload)) + payload)
+        try:
+            self._file.seek(start)
+            while record:
+                record = record[self._file.write(record) :]
+        except OSError as error:
+            self._file.truncate(start)
+            raise self._cannot_write(error) from error
+        self._end = self._file.tell()
+        self._unsynced = True
+        return start
+
+    def _read(self, start: int) -> bytes | None:
+        """The payload of a record; None if it is not what was written."""
+        self._file.seek(start)
+        _, length, checksum = _FRAME.unpack(self._file.read(_FRAME.size))
+        payload = self._file.read(length)
+        return payload if _checksum(payload) == checksum else None
+
+    def _scan(self) -> None:
+        """Find the records, and cut off what is not whole."""
+        size = self._file.seek(0, os.SEEK_END)
+        progress = tqdm(
+            total=size, desc=f"Check {self.path.name}", unit="B", unit_scale=True, delay=2
+        )
+        offset = 0
+        with progress:
+            while offset + _FRAME.size <= size:
+                self._file.seek(offset)
+                magic, length, _ = _FRAME.unpack(self._file.read(_FRAME.size))
+                following = offset + _FRAME.size + length
+                if magic != _MAGIC or following > size:
+                    break
+                payload = self._read(offset)
+                if payload is not None:
+                    self._take(payload, offset)
+                    self._end = following
+                progress.update(following - offset)
+                offset = following
+        self._file.seek(0)
+        start_of_file = self._file.read(len(_MAGIC))
+        # A power failure may leave zeros.
+        if not self._end and start_of_file.strip(b"\0") not in (b"", _MAGIC[: len(start_of_file)]):
+            raise DiskHlocError(
+                f"{self.path} is no journal of unfinished work: remove it, or give another file"
+            )
+        self.dropped = size - self._end
+        if self.dropped:
+            self._file.truncate(self._end)
+            logger.info(
+                "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
+            )
+
+    def _take(self, payload: bytes, place: int) -> None:
+        description = json.loads(payload[: payload.index(b"\n")])
+        if "header" in description:
+            self.header = description["header"]
+        else:
+            self._places[description["name"]] = place
+
+    def _cannot_write(self, error: OSError) -> DiskHlocError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return DiskHlocError(
+                f"the disk of {self.path.parent} is full: all that is done is kept in "
+                f"{self.path.name}; make room and run the same command again"
+            )
+        return DiskHlocError(
+            f"{self.path} cannot be written ({error.strerror}): what was done before is kept; run "
+            "the same command again once the disk is well"
+        )
+
+
+def _checksum(payload: bytes) -> int:
+    """CRC-32 of the length and the payload; with the length, it is not 0 where all is 0."""
+    return zlib.crc32(payload, zlib.crc32(struct.pack("<Q", len(payload))))
+
+
+def _open_alone(path: Path) -> FileIO:
+    """A file that no other process has opened so, created if need be."""
+    while True:
+        file = FileIO(path, "r+", opener=_open_or_create)
+        try:
+            _lock(file.fileno(), path)
+            # It may have been removed by the process that had it, just before it was locked.
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _open_or_create(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def _lock(file: int, path: Path) -> None:
+    if sys.platform == "win32":  # no such lock, and no promise
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Busy(
+            f"another process is writing {path.with_suffix('')}: wait for it, or give another file"
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        logger.warning("the file system of %s has no locks: run one process at a time", path)

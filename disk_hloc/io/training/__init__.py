@@ -1,0 +1,1 @@
+"""Data sets to train on, in the form of DISK's release."""

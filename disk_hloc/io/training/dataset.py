@@ -1,0 +1,201 @@
+"""Data sets to train on, in the form of DISK's release (:mod:`.training_files`): reading them.
+
+Read are also the published files, whose names end otherwise: photos whose names in ``images`` lack
+the suffix, ``calibration_a.h5`` of ``a.jpg``, and depth maps of another size than the photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.benchmarks.calibration import read_calibration
+from disk_hloc.io.images import ImageReadError, read_image, resize_image
+from disk_hloc.io.store import reading
+
+from .files import Scene, read_dataset, tuple_size
+
+
+@dataclass(frozen=True)
+class TrainingScene:
+    """A scene of a data set.
+
+    Attributes:
+        name: the scene's.
+        image_dir, calibration_dir: folders that exist.
+        depth_dir: likewise; None where depth is not wanted.
+        images: names.
+        tuples: (T, K) int64 indices of covisible images.
+    """
+
+    name: str
+    image_dir: Path
+    calibration_dir: Path
+    depth_dir: Path | None
+    images: tuple[str, ...]
+    tuples: np.ndarray
+
+
+@dataclass(frozen=True)
+class TrainingImage:
+    """A photo, resized and padded, with what is known of it.
+
+    Attributes:
+        image: (3, H, W) float32 RGB in [0, 1], zero in the padding.
+        size: width and height in pixels without the padding.
+        matrix: (3, 3) float64 intrinsics of the resized photo, with (0, 0) at the centre of the
+            top-left pixel, so that they apply to keypoints as they are.
+        rotation, translation: (3, 3) and (3,) float64 of cam_from_world.
+        depth: (H, W) float32 z-depth, NaN where it is not known and in the padding; or None.
+    """
+
+    image: np.ndarray
+    size: tuple[int, int]
+    matrix: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    depth: np.ndarray | None
+
+
+def read_training_set(path: Path, depth: bool = True) -> list[TrainingScene]:
+    """The scenes of a data set that have tuples, in the file's order.
+
+    Args:
+        path: ``dataset.json``, or the folder that it is in.
+        depth: whether depth maps are needed.
+
+    Raises:
+        DiskHlocError: the file cannot be read, is of another format, names folders that do not
+            exist, or has no tuples.
+    """
+    path = path / "dataset.json" if path.is_dir() else path
+    content = read_dataset(path)
+    try:
+        length = tuple_size(content)
+    except DiskHlocError as error:
+        raise DiskHlocError(f"{path}: {error}") from error
+    if length < 2:
+        raise DiskHlocError(f"{path} has no tuples of two images or more to train on")
+    return [_scene(path, name, entry, depth) for name, entry in content.items() if entry["tuples"]]
+
+
+def read_training_image(
+    scene: TrainingScene, index: int, size: tuple[int, int], interpolation: str = "cv2_linear"
+) -> TrainingImage:
+    """One photo of a scene.
+
+    It is resized to fit, with its aspect ratio, and padded at the right and below.
+
+    Args:
+        scene: the scene.
+        index: into its images.
+        size: width and height in pixels to pad to.
+        interpolation: of the photo, see :func:`.images.resize_image`.
+
+    Raises:
+        DiskHlocError: a file is missing, broken or does not fit.
+    """
+    name = scene.images[index]
+    photo_path = _first(scene.image_dir, (name, f"{_stem(name)}.jpg", f"{_base(name)}.jpg"), name)
+    try:
+        photo = read_image(photo_path)
+    except ImageReadError as error:
+        raise DiskHlocError(f"{photo_path} cannot be read: {error}") from error
+    height, width = photo.shape[:2]
+    fitted = fitted_size((width, height), size)
+    resized = resize_image(photo.astype(np.float32) / 255, fitted, interpolation)
+    calibration = [f"calibration_{name}.h5", f"calibration_{_stem(name)}.h5"]
+    camera, pose = read_calibration(_first(scene.calibration_dir, calibration, name))
+    fx, fy, cx, cy = (float(value) for value in camera.removeprefix("PINHOLE ").split(","))
+    along_x, along_y = fitted[0] / width, fitted[1] / height
+    matrix = np.array(
+        [[fx * along_x, 0, cx * along_x - 0.5], [0, fy * along_y, cy * along_y - 0.5], [0, 0, 1]]
+    )
+    depth = None
+    if scene.depth_dir is not None:
+        names = (f"{_stem(name)}.h5", f"{_base(name)}.h5")
+        known = _read_depth(_first(scene.depth_dir, names, name))
+        depth = _padded(resize_image(known, fitted, "cv2_linear"), size, np.nan)
+    return TrainingImage(
+        np.ascontiguousarray(_padded(resized, size, 0).transpose(2, 0, 1)),
+        fitted,
+        matrix,
+        pose.rotation,
+        pose.translation,
+        depth,
+    )
+
+
+def fitted_size(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that a photo of ``size`` is resized to, as the release has it.
+
+    One side is that of ``limit``; the other one is rounded down.
+    """
+    if size[1] * limit[0] > size[0] * limit[1]:
+        return max(1, size[0] * limit[1] // size[1]), limit[1]
+    return limit[0], max(1, size[1] * limit[0] // size[0])
+
+
+def _read_depth(path: Path) -> np.ndarray:
+    """(H, W) float32, NaN where it is not known."""
+    with reading(path) as file:
+        try:
+            depth = np.asarray(file["depth"][()], np.float32)
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise DiskHlocError(f"{path} lacks the numbers 'depth': {error}") from error
+    if depth.ndim != 2 or not depth.size:
+        raise DiskHlocError(f"{path}: depth must be (H, W), but is {depth.shape}")
+    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
+
+
+def _scene(path: Path, name: str, entry: Scene, depth: bool) -> TrainingScene:
+    if depth and not entry.get("depth_path"):
+        raise DiskHlocError(
+            f"{path}: scene {name!r} has no depth_path, which --reward epipolar does without"
+        )
+    return TrainingScene(
+        name,
+        _folder(path, name, entry["image_path"]),
+        _folder(path, name, entry["calib_path"]),
+        _folder(path, name, entry["depth_path"]) if depth else None,
+        tuple(entry["images"]),
+        np.array(entry["tuples"], np.int64),
+    )
+
+
+def _folder(path: Path, scene: str, folder: str) -> Path:
+    # Beside the file before the current folder, which has nothing to do with it.
+    places = list(dict.fromkeys([path.parent / folder, Path(folder)]))
+    for place in places:
+        if folder and place.is_dir():
+            return place
+    raise DiskHlocError(
+        f"{path}: scene {scene!r} has its files in {folder!r}, but there is no folder "
+        f"{listing([str(place) for place in places])}"
+    )
+
+
+def _first(folder: Path, names: Sequence[str], image: str) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DiskHlocError(f"{folder} has no {listing(list(dict.fromkeys(names)))} of image {image}")
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))
+
+
+def _base(name: str) -> str:
+    """The release's stem, which ends at the first point."""
+    return name.split(".")[0]
+
+
+def _padded(values: np.ndarray, size: tuple[int, int], value: float) -> np.ndarray:
+    width, height = size
+    missing = [(0, height - values.shape[0]), (0, width - values.shape[1])]
+    return np.pad(values, missing + [(0, 0)] * (values.ndim - 2), constant_values=value)

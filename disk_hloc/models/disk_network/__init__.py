@@ -1,0 +1,1 @@
+"""DISK's network at inference."""

@@ -1,0 +1,1 @@
+"""Extractors, a file each; a conf's ``model: name`` is the name of the file."""

@@ -1,0 +1,1 @@
+"""Stages by many processes or machines at once."""
