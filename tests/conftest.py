@@ -41,7 +41,7 @@ def official(data: Path) -> Path:
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A drawn room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
-    from disk_hloc.scene import camera_path, write_scene
+    from disk_hloc.synthetic_room import camera_path, write_scene
 
     folder = tmp_path_factory.mktemp("scene")
     return write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
@@ -50,7 +50,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``dataset.json`` of two drawn scenes: three photos of 64 x 48 and three pairs each."""
-    from drawn_set import write_set
+    from support.drawn_set import write_set
 
     return write_set(tmp_path_factory.mktemp("training_set"), num_scenes=2)
 
@@ -64,12 +64,3 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.main(
         folder, scenes=1, validation_scenes=0, photos=6, image_size=(192, 144), within=(0.4, 0.9)
     )
-
-
-def one_line_error(error: pytest.ExceptionInfo[Exception], *parts: object) -> bool:
-    """Whether an error is one line that holds all ``parts``; it fails with what it holds."""
-    message = str(error.value)
-    assert "\n" not in message
-    for part in parts:
-        assert str(part) in message
-    return True

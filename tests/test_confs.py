@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from conftest import one_line_error
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.conf_files import read_conf
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages.extract import EXTRACTORS
 from disk_hloc.stages.match import MATCHERS
+from support.errors import one_line_error
 
 WHOLE = {
     "output": "feats-mine",
@@ -59,12 +61,12 @@ def test_global_descriptors_have_hlocs_form():
     assert found["disk-vlad"]["output"] == "global-feats-disk-vlad"
     assert found["disk-vlad"]["model"]["name"] == "disk_vlad"
     found["disk-vlad"]["model"]["clusters"] = 1
-    assert confs.find("global", "disk-vlad")["model"]["clusters"] == 64
+    assert find_conf("global", "disk-vlad")["model"]["clusters"] == 64
 
 
 def test_unknown_global_descriptor(tmp_path):
     with pytest.raises(DiskHlocError) as error:
-        confs.find("global", "netvlad")
+        find_conf("global", "netvlad")
     assert one_line_error(
         error,
         "no global descriptor is called 'netvlad'",
@@ -74,10 +76,10 @@ def test_unknown_global_descriptor(tmp_path):
     )
     path = tmp_path / "mine.yaml"
     path.write_text("output: mine\nmodel: {name: disk_vlad, clusters: 8}\n")
-    assert confs.find("global", str(path))["model"]["clusters"] == 8
+    assert find_conf("global", str(path))["model"]["clusters"] == 8
     path.write_text("model: {name: disk_vlad}\n")
     with pytest.raises(DiskHlocError, match="lacks output"):
-        confs.find("global", str(path))
+        find_conf("global", str(path))
 
 
 @pytest.mark.parametrize("kind", ["extractors", "matchers"])
@@ -88,10 +90,10 @@ def test_dicts_are_fresh(kind):
     changed["disk"]["model"]["max_keypoints"] = 1
     changed["disk"]["output"] = "changed"
     del changed[list(changed)[1]]
-    found = confs.find(kind, "disk")
+    found = find_conf(kind, "disk")
     found["model"]["name"] = "changed"
     assert every() == expected
-    assert confs.find(kind, "disk") == expected["disk"]
+    assert find_conf(kind, "disk") == expected["disk"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_dicts_are_fresh(kind):
 )
 def test_unknown_name_lists_the_known(kind, known):
     with pytest.raises(DiskHlocError) as error:
-        confs.find(kind, "disc")
+        find_conf(kind, "disc")
     assert one_line_error(error, f"no {kind[:-1]} is called 'disc'", known, ".yaml")
 
 
@@ -108,8 +110,8 @@ def test_unknown_name_lists_the_known(kind, known):
 def test_a_users_file(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     path.write_text(yaml.safe_dump(WHOLE))
-    assert confs.find("extractors", str(path)) == WHOLE
-    assert confs.find("matchers", str(path)) == WHOLE
+    assert find_conf("extractors", str(path)) == WHOLE
+    assert find_conf("matchers", str(path)) == WHOLE
 
 
 @pytest.mark.parametrize("key", ["output", "model", "preprocessing"])
@@ -117,10 +119,10 @@ def test_missing_key(tmp_path, key):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in WHOLE.items() if k != key}))
     with pytest.raises(DiskHlocError) as error:
-        confs.find("extractors", str(path))
+        find_conf("extractors", str(path))
     assert one_line_error(error, path, f"lacks {key}")
     if key == "preprocessing":
-        assert confs.find("matchers", str(path))["model"] == WHOLE["model"]
+        assert find_conf("matchers", str(path))["model"] == WHOLE["model"]
 
 
 @pytest.mark.parametrize("model", ["disk", {"max_keypoints": 7}, None])
@@ -128,7 +130,7 @@ def test_model_without_name(tmp_path, model):
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**WHOLE, "model": model}))
     with pytest.raises(DiskHlocError) as error:
-        confs.read("extractors", path)
+        read_conf("extractors", path)
     assert one_line_error(error, path, "lacks model: name")
 
 
@@ -137,7 +139,7 @@ def test_yaml_that_is_no_mapping(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(DiskHlocError) as error:
-        confs.read("matchers", path)
+        read_conf("matchers", path)
     assert one_line_error(error, path, "holds no conf", "output, model")
 
 
@@ -159,14 +161,14 @@ def test_broken_yaml(tmp_path, content):
     path = tmp_path / "mine.yaml"
     path.write_bytes(content)
     with pytest.raises(DiskHlocError) as error:
-        confs.read("extractors", path)
+        read_conf("extractors", path)
     assert one_line_error(error, "cannot read the conf", path)
 
 
 def test_file_that_is_not_there(tmp_path):
     for path in (tmp_path / "absent.yaml", tmp_path):
         with pytest.raises(DiskHlocError) as error:
-            confs.read("extractors", path)
+            read_conf("extractors", path)
         assert one_line_error(error, "cannot read the conf", path)
 
 
@@ -186,6 +188,6 @@ def test_code_in_a_yaml_file_is_refused_and_not_run(tmp_path, call):
     assert touched.exists()
     touched.unlink()
     with pytest.raises(DiskHlocError) as error:
-        confs.read("extractors", path)
+        read_conf("extractors", path)
     assert one_line_error(error, "cannot read the conf", path, "python/object")
     assert not touched.exists()

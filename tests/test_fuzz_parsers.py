@@ -22,7 +22,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import ImageReadError, image_size, read_image, read_image_list
 
@@ -57,7 +56,7 @@ def _read_coco(path: Path) -> None:
 
 
 def _read_nvm(path: Path) -> None:
-    from disk_hloc.io.nvm import read_nvm
+    from disk_hloc.io.benchmarks.nvm import read_nvm
 
     listed = path.with_name("intrinsics.txt")
     listed.write_text(f"a.jpg {CAMERA}\nb.jpg {CAMERA}\n")
@@ -67,11 +66,12 @@ def _read_nvm(path: Path) -> None:
 def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
     """A valid file and its reader."""
     from disk_hloc.eval.hpatches import read_homography
-    from disk_hloc.io.calibrated_pairs import read_calibrated_pairs
-    from disk_hloc.io.pairs import read_pairs
-    from disk_hloc.io.poses import read_camera, read_poses
-    from disk_hloc.io.queries import read_queries, read_retrieval
-    from disk_hloc.pipelines.aachen import read_conf
+    from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
+    from disk_hloc.io.conf_files import read_conf
+    from disk_hloc.io.hloc.pairs import read_pairs
+    from disk_hloc.io.hloc.poses import read_camera, read_poses
+    from disk_hloc.io.hloc.queries import read_queries, read_retrieval
+    from disk_hloc.pipelines.aachen import read_conf as read_pipeline
 
     k, t = "500 0 320 0 500 240 0 0 1", "1 0 0 1 0 1 0 0 0 0 1 0 0 0 0 1"
     nvm = (
@@ -96,8 +96,8 @@ def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
         "calibrated pairs": (f"a.jpg b.jpg 0 0 {k} {k} {t}\n".encode(), read_calibrated_pairs),
         "homography": (b"1 0 5\n0 1 6\n0 0 1\n", read_homography),
         "nvm": (nvm.encode(), _read_nvm),
-        "conf": (extractor.encode(), lambda path: confs.read("extractors", path)),
-        "aachen conf": (aachen.encode(), lambda path: read_conf(str(path))),
+        "conf": (extractor.encode(), lambda path: read_conf("extractors", path)),
+        "aachen conf": (aachen.encode(), lambda path: read_pipeline(str(path))),
         "coco": (_coco(), _read_coco),
     }
 
@@ -266,7 +266,7 @@ def _model(path: Path) -> None:
 
 
 def _read_features(path: Path) -> None:
-    from disk_hloc.io.features import list_features, list_keypoints, read_features
+    from disk_hloc.io.hloc.features import list_features, list_keypoints, read_features
     from disk_hloc.io.store import reading
 
     names = list_features(path)
@@ -277,7 +277,7 @@ def _read_features(path: Path) -> None:
 
 
 def _read_matches(path: Path) -> None:
-    from disk_hloc.io.matches import read_matches
+    from disk_hloc.io.hloc.matches import read_matches
     from disk_hloc.io.store import reading
 
     with reading(path) as file:
@@ -285,7 +285,7 @@ def _read_matches(path: Path) -> None:
 
 
 def _read_global(path: Path) -> None:
-    from disk_hloc.io.global_features import list_globals, read_globals
+    from disk_hloc.io.hloc.global_features import list_globals, read_globals
     from disk_hloc.io.store import reading
 
     names = list_globals(path)
@@ -318,14 +318,14 @@ def _release_matches(path: Path) -> None:
 
 
 def _read_database(path: Path) -> None:
-    from disk_hloc.io.colmap import read_cameras, read_images_and_pairs
+    from disk_hloc.io.colmap.colmap import read_cameras, read_images_and_pairs
 
     read_images_and_pairs(path)
     read_cameras(path)
 
 
 def _read_model(path: Path) -> None:
-    from disk_hloc.io.colmap import read_model
+    from disk_hloc.io.colmap.colmap import read_model
 
     read_model(path.parent)
 
@@ -362,8 +362,8 @@ def _convert_stage(path: Path) -> None:
 def _library_parsers() -> dict[str, tuple[str, Callable[[Path], None], Reader]]:
     """A file's name, what writes a valid one, and its reader."""
     from disk_hloc.eval import published
-    from disk_hloc.io.calibration import read_calibration
-    from disk_hloc.io.global_features import read_codebook
+    from disk_hloc.io.benchmarks.calibration import read_calibration
+    from disk_hloc.io.hloc.global_features import read_codebook
     from disk_hloc.weights import load_disk
 
     return {

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from stage_runs import run, run_until
 
-from disk_hloc.io.features import list_features
-from disk_hloc.io.matches import list_pairs
+from disk_hloc.io.hloc.features import list_features
+from disk_hloc.io.hloc.matches import list_pairs
 from disk_hloc.io.store import journal_path
 from disk_hloc.stages import pairs
+from support.stage_runs import run, run_until
 
 STAGES = ["extract", "extract more", "match"]
 

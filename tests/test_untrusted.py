@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import one_line_error
-from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import published
-from disk_hloc.io.global_features import read_codebook
-from disk_hloc.pipelines.aachen import read_conf
+from disk_hloc.io.conf_files import read_conf
+from disk_hloc.io.hloc.global_features import read_codebook
+from disk_hloc.pipelines.aachen import read_conf as read_pipeline
 from disk_hloc.weights import load_aliked, load_disk, load_lightglue, load_loftr
+from support.errors import one_line_error
 
 
 class Touch:
@@ -98,7 +98,7 @@ def test_published_results(made: Path, tmp_path: Path) -> None:
 def test_confs(value: str, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "conf.yaml"
     path.write_text(f"output: x\nmodel: {value.format(made)}\npreprocessing: {{}}\n")
-    for read in (lambda: confs.read("extractors", path), lambda: read_conf(str(path))):
+    for read in (lambda: read_conf("extractors", path), lambda: read_pipeline(str(path))):
         with pytest.raises(DiskHlocError) as error:
             read()
         assert one_line_error(error, path, "could not determine a constructor")

@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from conftest import one_line_error
 from disk_hloc import weights
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.models.disk import DISK
+from disk_hloc.models.extractors.disk import DISK
+from support.errors import one_line_error
 
 PARAMETERS = {"unet.bias": torch.arange(3.0)}
 

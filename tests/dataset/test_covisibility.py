@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import one_line_error
 from disk_hloc.dataset import covisibility
 from disk_hloc.dataset.covisibility import choose_tuples, shared_points, shared_surface
 from disk_hloc.errors import DiskHlocError
+from support.errors import one_line_error
 
 sets = st.lists(st.lists(st.integers(0, 30), max_size=12), min_size=1, max_size=7)
 

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.dataset import download, fetch
 from disk_hloc.dataset.unpack import unpack
 from disk_hloc.errors import DiskHlocError
+from support.errors import one_line_error
 
 
 class Server(ThreadingHTTPServer):

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pycolmap
 import pytest
-from training_data import SIZE, read_views, write_depth_map, write_model
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.dataset import from_colmap
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.depth_maps import read_depth_map
+from disk_hloc.io.training.depth_maps import read_depth_map
+from support.errors import one_line_error
+from support.training_data import SIZE, read_views, write_depth_map, write_model
 
 ALL = (0.01, 1.0)
 

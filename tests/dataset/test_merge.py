@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.dataset import merge
 from disk_hloc.errors import DiskHlocError
+from support.errors import one_line_error
 
 
 def make(folder: Path, *names: str, size: int = 3, **changes: Any) -> Path:

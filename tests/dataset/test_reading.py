@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
-from training_data import SIZE, read_views, write_model
 
 from disk_hloc.dataset import from_colmap
-from disk_hloc.io.training_set import read_training_image, read_training_set
+from disk_hloc.io.training.dataset import read_training_image, read_training_set
+from support.training_data import SIZE, read_views, write_model
 
 
 def test_the_training_reads_a_drawn_data_set(drawn: Path) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from training_data import SIZE, View, read_views
 
-from conftest import one_line_error
 from disk_hloc.dataset import synthetic
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.scene import Quad, Scene
+from disk_hloc.synthetic_room import Quad, Scene
+from support.errors import one_line_error
+from support.training_data import SIZE, View, read_views
 
 
 def bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:

@@ -14,15 +14,15 @@ import kornia.geometry as kornia_geometry
 import numpy as np
 import pytest
 import torch
-from hloc_files import write_features, write_matches
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import descriptors, homographies, hpatches, published
-from disk_hloc.io.features import list_features
+from disk_hloc.io.hloc.features import list_features
 from disk_hloc.pipelines import hpatches as pipeline
+from support.errors import one_line_error
+from support.hloc_files import write_features, write_matches
 
 SHIFT = np.array([[1.0, 0, 10], [0, 1, 0], [0, 0, 1]])
 TILT = np.array([[1.1, 0.1, -20], [-0.05, 0.9, 12], [2e-4, -1e-4, 1]])

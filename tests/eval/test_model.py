@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import align, angle, pose_errors, summarize
-from disk_hloc.io.poses import Pose, read_poses
+from disk_hloc.io.hloc.poses import Pose, read_poses
 
 seeds = st.integers(0, 2**32 - 1)
 scales = st.floats(-3, 3).map(lambda exponent: 10**exponent)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 import pytest
-from hloc_files import write_features, write_matches
 from hypothesis import given
 from hypothesis import strategies as st
 
 from disk_hloc.eval import stereo
-from disk_hloc.io.poses import Pose
+from disk_hloc.io.hloc.poses import Pose
+from support.hloc_files import write_features, write_matches
 
 IDENTITY = np.eye(3)
 CAMERA = pycolmap.Camera(model="PINHOLE", width=640, height=480, params=[500, 510, 320, 240])

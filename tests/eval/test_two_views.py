@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hloc_files import write_features, write_matches
 from typer.testing import CliRunner
 
-from conftest import one_line_error
 from disk_hloc import confs
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import stereo, two_views
-from disk_hloc.io.calibrated_pairs import CalibratedPair, read_calibrated_pairs
-from disk_hloc.io.pairs import write_pairs
+from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.stages import extract, match
+from support.errors import one_line_error
+from support.hloc_files import write_features, write_matches
 
 K = np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]])
 TURN = np.array([[0.96, 0, 0.28], [0, 1, 0], [-0.28, 0, 0.96]])

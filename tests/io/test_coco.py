@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.coco import read_coco
 from disk_hloc.io.masks import Masks
+from support.errors import one_line_error
 
 codec = pytest.importorskip("pycocotools.mask")
 

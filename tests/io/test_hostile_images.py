@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import images, loader
 from disk_hloc.io.images import ImageReadError, image_size, list_images, read_image
 from disk_hloc.io.loader import load_photo, read_ahead
 from disk_hloc.io.masks import read_mask
+from support.errors import one_line_error
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (30, 44, 3), dtype=np.uint8)
@@ -354,7 +354,7 @@ def test_large_images_are_resized_to_the_same_bits(
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (1, 5000), (5000, 1), (3, 700), (15, 16)])
 def test_tiny_and_thin_images_go_through_the_network(size: tuple[int, int], tmp_path: Path) -> None:
     from disk_hloc import confs
-    from disk_hloc.models.disk import DISK
+    from disk_hloc.models.extractors.disk import DISK
     from disk_hloc.stages.extract import extract_photos
 
     noise = RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)

@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.images import (
-    ImageReadError,
-    list_images,
-    read_image,
-    read_image_list,
-)
+from disk_hloc.io.images import ImageReadError, list_images, read_image, read_image_list
 from disk_hloc.io.loader import load_photo, read_ahead
+from support.errors import one_line_error
 
 
 @pytest.fixture

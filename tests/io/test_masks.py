@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from PIL import Image
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.masks import (
     Masks,
@@ -24,6 +23,7 @@ from disk_hloc.io.masks import (
     read_mask,
     to_json,
 )
+from support.errors import one_line_error
 
 SIZE = (24, 16)  # width, height
 

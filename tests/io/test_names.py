@@ -12,22 +12,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import one_line_error
-from disk_hloc import confs, draw
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.calibrated_pairs import read_calibrated_pairs
+from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
+from disk_hloc.io.benchmarks.nvm import read_nvm
 from disk_hloc.io.coco import read_coco
-from disk_hloc.io.colmap import read_cameras, read_images_and_pairs, read_model
-from disk_hloc.io.features import list_features, list_keypoints
+from disk_hloc.io.colmap.colmap import read_cameras, read_images_and_pairs, read_model
+from disk_hloc.io.conf_files import read_conf
+from disk_hloc.io.hloc.features import list_features, list_keypoints
+from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.io.hloc.poses import read_poses
+from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.images import read_image_list
 from disk_hloc.io.masks import find_mask
 from disk_hloc.io.names import is_relative, require_relative
-from disk_hloc.io.nvm import read_nvm
-from disk_hloc.io.pairs import read_pairs
-from disk_hloc.io.poses import read_poses
-from disk_hloc.io.queries import read_queries, read_retrieval
 from disk_hloc.io.release import names_of
-from disk_hloc.pipelines.aachen import read_conf
+from disk_hloc.pipelines.aachen import read_conf as read_pipeline
+from disk_hloc.report import pictures as draw
+from support.errors import one_line_error
 
 OUTSIDE = ["../x.jpg", "/etc/passwd", "a/../../x.jpg", "..", "a/.."]
 CAMERA = "PINHOLE 640 480 500 500 320 240"
@@ -161,11 +162,11 @@ def test_a_confs_output_is_a_name(tmp_path: Path) -> None:
     path = tmp_path / "conf.yaml"
     path.write_text("output: ../../x\nmodel: {name: disk}\n")
     with pytest.raises(DiskHlocError) as error:
-        confs.read("matchers", path)
+        read_conf("matchers", path)
     assert one_line_error(error, path, "../../x")
     path.write_text("output: [x]\nmodel: {name: disk}\n")
     with pytest.raises(DiskHlocError, match="is no text"):
-        confs.read("matchers", path)
+        read_conf("matchers", path)
 
 
 @pytest.mark.parametrize("key", ["name", "images", "model", "queries"])
@@ -176,7 +177,7 @@ def test_a_pipelines_conf_stays_in_its_folders(key: str, tmp_path: Path) -> None
     path = tmp_path / "aachen.yaml"
     path.write_text("".join(f"{name}: {value}\n" for name, value in conf.items()))
     with pytest.raises(DiskHlocError) as error:
-        read_conf(str(path))
+        read_pipeline(str(path))
     assert one_line_error(error, key, path, "/tmp/elsewhere")
 
 

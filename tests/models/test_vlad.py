@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.vlad import describe, learn_codebook
+from support.errors import one_line_error
 
 sizes = {
     "count": st.integers(0, 40),

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.poses import read_poses
-from disk_hloc.io.queries import read_retrieval
+from disk_hloc.io.hloc.poses import read_poses
+from disk_hloc.io.hloc.queries import read_retrieval
 from disk_hloc.pipelines import aachen, aachen_v1_1
 from disk_hloc.plugin import engine
 

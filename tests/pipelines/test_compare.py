@@ -13,13 +13,14 @@ import torch
 from packaging.version import Version
 from PIL import Image
 
-from conftest import one_line_error
-from disk_hloc import draw, plugin
+from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
-from disk_hloc.io.poses import read_camera
+from disk_hloc.io.hloc.poses import read_camera
 from disk_hloc.pipelines import compare
+from disk_hloc.report import pictures as draw
 from disk_hloc.stages import dense, extract, match, reconstruct
+from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"

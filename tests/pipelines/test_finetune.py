@@ -15,15 +15,16 @@ import yaml
 from packaging.version import Version
 from PIL import Image
 
-from conftest import one_line_error
 from disk_hloc import confs, weights
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap import cam_from_world
-from disk_hloc.io.features import read_keypoints
-from disk_hloc.io.matches import read_matches
-from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.store import reading
 from disk_hloc.pipelines import finetune
+from disk_hloc.plugin import find_conf
+from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -75,7 +76,7 @@ def test_photos_that_judge_were_not_trained_on(finished: Path) -> None:
 
 
 def test_the_new_weights_are_those_that_were_trained(finished: Path) -> None:
-    tuned = confs.find("extractors", str(finished / "extractor.yaml"))
+    tuned = find_conf("extractors", str(finished / "extractor.yaml"))
     assert tuned["model"]["max_keypoints"] == 500
     results = json.loads((finished / "results.json").read_text())
     assert (

@@ -13,7 +13,7 @@ from packaging.version import Version
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
 
 pytestmark = pytest.mark.skipif(

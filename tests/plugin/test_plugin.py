@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 import disk_hloc
-from conftest import one_line_error
 from disk_hloc import weights
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.plugin import find_provider, hloc_module
 from disk_hloc.stages import extract
+from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(find_provider() is None, reason="needs hloc")
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.features import list_features, read_keypoints
-from disk_hloc.io.matches import read_matches
+from disk_hloc.io.hloc.features import list_features, read_keypoints
+from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.store import reading
 from disk_hloc.stages import dense
 

@@ -10,14 +10,19 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hloc_files import write_features
 
-from conftest import one_line_error
-from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.global_features import codebook_path, list_globals, read_codebook, write_codebook
+from disk_hloc.io.hloc.global_features import (
+    codebook_path,
+    list_globals,
+    read_codebook,
+    write_codebook,
+)
 from disk_hloc.models import vlad
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import describe
+from support.errors import one_line_error
+from support.hloc_files import write_features
 
 NAMES = ["db/1.jpg", "db/2.jpg", "db/night/1.jpg", "query.jpg"]
 CONF: Mapping[str, Any] = {"output": "global", "model": {"name": "disk_vlad", "clusters": 5}}
@@ -71,7 +76,7 @@ def test_the_file_is_hlocs_with_the_codebook_beside_it(features: Path, tmp_path:
 
 
 def test_the_packaged_conf(features: Path, tmp_path: Path) -> None:
-    conf = confs.find("global", "disk-vlad")
+    conf = find_conf("global", "disk-vlad")
     assert conf["output"] == "global-feats-disk-vlad"
     path = describe.main(conf, features, tmp_path / "global.h5")
     assert contents(path)["query.jpg"].shape == (64 * 128 + 1,)

@@ -11,16 +11,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hloc_files import unfinished
 from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.io import loader
-from disk_hloc.io.features import list_features
+from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.loader import Photo, load_photo
-from disk_hloc.models.disk import DISK
+from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.stages import extract
+from support.hloc_files import unfinished
 
 CONF = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 200}}
 

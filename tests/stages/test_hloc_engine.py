@@ -12,11 +12,11 @@ import pytest
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.matches import read_matches
-from disk_hloc.io.pairs import read_pairs
-from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
-from disk_hloc.plugin import engine, find_provider, hloc_module
+from disk_hloc.plugin import engine, find_conf, find_provider, hloc_module
 from disk_hloc.stages import describe, extract, match, pairs, retrieve
 
 needs_hloc = pytest.mark.skipif(
@@ -81,7 +81,7 @@ def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> No
     conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 300}}
     features = extract.main(conf, scene / "images", tmp_path / "features.h5")
     listed = pairs.main("exhaustive", features, tmp_path / "pairs.txt")
-    theirs = confs.find("matchers", "NN-mutual")
+    theirs = find_conf("matchers", "NN-mutual")
     path = match.main(theirs, listed, features, tmp_path / "matches.h5")
     ours = match.main(confs.matchers()["disk"], listed, features, tmp_path / "ours.h5")
     with h5py.File(path) as file, h5py.File(ours) as other:

@@ -13,12 +13,11 @@ import pycolmap
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc import confs
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.localization import errors_of
-from disk_hloc.io.poses import read_poses
-from disk_hloc.plugin import engine, find_provider
+from disk_hloc.io.hloc.poses import read_poses
+from disk_hloc.plugin import engine, find_conf, find_provider
 from disk_hloc.stages import extract, localize, match, pairs, triangulate
 
 ENGINES = [
@@ -40,7 +39,7 @@ def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with features, pairs and matches of model and queries."""
     folder = tmp_path_factory.mktemp("mini_aachen")
     features = extract.main(
-        confs.find("extractors", "disk"), dataset / "images_upright", folder / "features.h5"
+        find_conf("extractors", "disk"), dataset / "images_upright", folder / "features.h5"
     )
     sfm = dataset / "3D-models" / "aachen_v_1_1"
     pairs.main("covisibility", sfm, folder / "pairs.txt", num_matched=20)
@@ -48,7 +47,7 @@ def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     queries = sorted(read_poses(dataset / "queries" / "ground_truth.txt"))
     retrieved = "".join(f"{query} {name}\n" for query in queries for name in names)
     (folder / "retrieved.txt").write_text(retrieved)
-    conf = confs.find("matchers", "disk")
+    conf = find_conf("matchers", "disk")
     match.main(conf, folder / "pairs.txt", features, folder / "matches.h5")
     match.main(conf, folder / "retrieved.txt", features, folder / "query_matches.h5")
     return folder

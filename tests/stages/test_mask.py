@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from packaging.version import Version
 from PIL import Image
 
-from conftest import one_line_error
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.matches import names_to_pair
+from disk_hloc.io.hloc.matches import names_to_pair
 from disk_hloc.io.store import CONF_ATTRIBUTE
 from disk_hloc.pipelines import sfm
 from disk_hloc.stages import extract
 from disk_hloc.stages import mask as stage
+from support.errors import one_line_error
 
 Arrays = Mapping[str, np.ndarray]
 IMAGES = {"a.jpg": (60, 40), "sub/b.png": (50, 70)}

@@ -11,7 +11,7 @@ from packaging.version import Version
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import angle, pose_errors
-from disk_hloc.io.poses import read_camera, read_poses
+from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.stages import extract, match, pairs, reconstruct
 
 pytestmark = pytest.mark.skipif(

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hloc_files import write_global
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import one_line_error
-from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.pairs import Pair, read_pairs
+from disk_hloc.io.hloc.pairs import Pair, read_pairs
+from disk_hloc.plugin import find_conf
 from disk_hloc.stages import describe, extract, retrieve
+from support.errors import one_line_error
+from support.hloc_files import write_global
 
 
 def drawn(names: list[str], seed: int = 0, length: int = 6) -> dict[str, np.ndarray]:
@@ -245,11 +245,11 @@ def test_photos_of_three_places_find_their_own(data: Path, tmp_path: Path) -> No
         folder.mkdir()
         for photo in (data / scene / "images").iterdir():
             (folder / photo.name).symlink_to(photo)
-    conf = confs.find("extractors", "disk-2k")
+    conf = find_conf("extractors", "disk-2k")
     conf["model"]["max_keypoints"] = 1024
     conf["preprocessing"]["resize_max"] = 640
     features = extract.main(conf, images, tmp_path / "features.h5")
-    path = describe.main(confs.find("global", "disk-vlad"), features, tmp_path / "global.h5")
+    path = describe.main(find_conf("global", "disk-vlad"), features, tmp_path / "global.h5")
     pairs = lines(retrieve.main(path, tmp_path / "pairs.txt", 4))
     assert len(pairs) == 31 * 4
     same = [a.split("/")[0] == b.split("/")[0] for a, b in pairs]

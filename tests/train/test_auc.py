@@ -9,10 +9,10 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.train.auc import ROTATION, TRANSLATION, best_epoch, plot, read_curves
+from support.errors import one_line_error
 
 
 def log(folder: Path, errors: np.ndarray, start: int = 0, suffix: str = "") -> Path:

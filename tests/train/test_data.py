@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.training_set import TrainingScene, read_training_set
+from disk_hloc.io.training.dataset import TrainingScene, read_training_set
 from disk_hloc.train.data import batches, load, read_ahead, tuple_order
 
 

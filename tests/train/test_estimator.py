@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import backward_pairs, pair_loss, taken_from_others
 from disk_hloc.train.geometry import View
 from disk_hloc.train.matching import match_log_probabilities

@@ -10,8 +10,8 @@ from kornia.feature import DISK
 from torch import Tensor
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.models.disk import DISK as Extractor
-from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
+from disk_hloc.models.extractors.disk import DISK as Extractor
 from disk_hloc.train.network import Network, require_divisible
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from disk_hloc.io.training_set import read_training_set
+from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.train.data import load
 from disk_hloc.train.network import Features
 from disk_hloc.train.pictures import error_colors, heatmap_picture, tuple_picture

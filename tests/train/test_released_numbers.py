@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import pair_loss
 from disk_hloc.train.geometry import View, epipolar_distances, transfer
 from disk_hloc.train.matching import match_log_probabilities, mutual_nearest

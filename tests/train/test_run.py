@@ -15,12 +15,11 @@ import torch
 from kornia.feature import DISK
 from typer.testing import CliRunner
 
-from conftest import one_line_error
-from disk_hloc.cli import app
+from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.training_set import read_training_set
-from disk_hloc.models.disk import DISK as Extractor
-from disk_hloc.models.peaks import sample_keypoints
+from disk_hloc.io.training.dataset import read_training_set
+from disk_hloc.models.disk_network.keypoints import sample_keypoints
+from disk_hloc.models.extractors.disk import DISK as Extractor
 from disk_hloc.train import checkpoints, run, training_epoch
 from disk_hloc.train.auc import _read
 from disk_hloc.train.data import batches, load
@@ -28,6 +27,7 @@ from disk_hloc.train.estimator import backward_pairs
 from disk_hloc.train.network import Network
 from disk_hloc.train.session import Session
 from disk_hloc.train.settings import settings
+from support.errors import one_line_error
 
 CONF = {
     "height": 64,

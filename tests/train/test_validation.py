@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from disk_hloc.io.training_set import read_training_set
+from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.train.data import Batch, load
 from disk_hloc.train.geometry import View, transfer
 from disk_hloc.train.network import Features

@@ -1,0 +1,307 @@
+"""What reaches a COLMAP database, read back with pycolmap."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pycolmap
+import pytest
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.colmap.colmap import (
+    CAMERA_MODES,
+    camera_mode,
+    create_database,
+    image_reader_options,
+    import_features_and_matches,
+    verify_matches,
+)
+from disk_hloc.io.hloc.poses import read_camera, read_poses
+from support.errors import one_line_error
+from support.hloc_files import write_features, write_matches
+
+NAMES = ["0000.jpg", "0001.jpg", "0002.jpg"]
+
+
+@pytest.fixture
+def features(tmp_path):
+    """A features file of three images with 20, 30 and no keypoints."""
+    rng = np.random.default_rng(0)
+    keypoints = {
+        name: rng.uniform(-0.5, 383, (count, 2)).astype(np.float32)
+        for name, count in zip(NAMES, (20, 30, 0), strict=True)
+    }
+    for name, array in keypoints.items():
+        arrays = {"keypoints": array, "image_size": np.array([512, 384])}
+        write_features(tmp_path / "features.h5", name, arrays, 1.0)
+    return keypoints
+
+
+@pytest.fixture
+def database(tmp_path, scene):
+    path = tmp_path / "database.db"
+    return path, create_database(path, scene / "images", NAMES, "single", None)
+
+
+def tables(path, ids):
+    with pycolmap.Database.open(path) as database:
+        keypoints = {
+            name: database.read_keypoints(image_id)
+            for name, image_id in ids.items()
+            if database.exists_keypoints(image_id)
+        }
+        matches = {
+            (a, b): database.read_matches(ids[a], ids[b])
+            for a in ids
+            for b in ids
+            if a != b and database.exists_matches(ids[a], ids[b])
+        }
+    return keypoints, matches
+
+
+# image_reader_options and camera modes
+
+
+def test_no_camera_leaves_all_to_colmap():
+    assert image_reader_options(None) == {}
+
+
+@pytest.mark.parametrize("text", ["SIMPLE_RADIAL", " OPENCV "])
+def test_model_alone(text):
+    assert image_reader_options(text) == {"camera_model": text.strip()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["PINHOLE 500,501.5,256,192", "PINHOLE 500 501.5 256 192", "PINHOLE  500, 501.5,256,192 "],
+)
+def test_model_with_parameters(text):
+    options = image_reader_options(text)
+    assert options["camera_model"] == "PINHOLE"
+    assert [float(value) for value in options["camera_params"].split(",")] == [500, 501.5, 256, 192]
+
+
+@pytest.mark.parametrize("text", ["FISH 1,2,3", "pinhole 1,2,3,4", "", "INVALID", "1,2,3,4"])
+def test_unknown_model(text):
+    with pytest.raises(DiskHlocError) as error:
+        image_reader_options(text)
+    assert one_line_error(error, "no camera model is called", "PINHOLE, SIMPLE_RADIAL")
+
+
+@pytest.mark.parametrize("text", ["PINHOLE 500", "PINHOLE 1,2,3", "PINHOLE 1,2,3,4,5"])
+def test_wrong_number_of_parameters(text):
+    with pytest.raises(DiskHlocError) as error:
+        image_reader_options(text)
+    assert one_line_error(error, "fx, fy, cx, cy", repr(text), f"gives {text.count(',') + 1}")
+
+
+@pytest.mark.parametrize(
+    "text", ["PINHOLE a,b,c,d", "PINHOLE 500,500,256,192px", "PINHOLE 1;2;3;4"]
+)
+def test_parameter_that_is_no_number(text):
+    with pytest.raises(DiskHlocError) as error:
+        image_reader_options(text)
+    assert one_line_error(error, repr(text), "no number")
+
+
+def test_unknown_camera_mode():
+    assert camera_mode("per-image") == pycolmap.CameraMode.PER_IMAGE
+    with pytest.raises(DiskHlocError) as error:
+        camera_mode("shared")
+    assert one_line_error(error, "'shared'", *CAMERA_MODES)
+
+
+# create_database
+
+
+@pytest.mark.parametrize(
+    ("mode", "num_cameras"), [("single", 1), ("per-folder", 2), ("per-image", 4)]
+)
+def test_camera_modes(tmp_path, scene, mode, num_cameras):
+    names = ["left/a.jpg", "left/b.jpg", "right/a.jpg", "right/ü.jpg"]
+    for name, source in zip(names, sorted((scene / "images").iterdir()), strict=False):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(source, tmp_path / name)
+    path = tmp_path / "database.db"
+    ids = create_database(path, tmp_path, names, mode, None)
+    assert set(ids) == set(names)
+    with pycolmap.Database.open(path) as database:
+        cameras = database.read_all_cameras()
+        images = {image.name: image for image in database.read_all_images()}
+    assert len(cameras) == num_cameras
+    assert {(camera.width, camera.height) for camera in cameras} == {(512, 384)}
+    assert {name: image.image_id for name, image in images.items()} == ids
+    assert len({image.camera_id for image in images.values()}) == num_cameras
+    if mode == "per-folder":
+        assert images["left/a.jpg"].camera_id == images["left/b.jpg"].camera_id
+
+
+def test_known_camera_and_only_the_named_images(tmp_path, scene):
+    model, _, _, parameters = read_camera(scene / "camera.txt")
+    camera = f"{model} {','.join(map(str, parameters))}"
+    path = tmp_path / "database.db"
+    ids = create_database(path, scene / "images", NAMES[::-1], "single", camera)
+    assert set(ids) == set(NAMES)
+    with pycolmap.Database.open(path) as database:
+        (stored,) = database.read_all_cameras()
+    assert stored.model.name == model
+    np.testing.assert_array_equal(stored.params, parameters)
+
+
+def test_former_database_is_removed(tmp_path, scene):
+    path = tmp_path / "database.db"
+    create_database(path, scene / "images", NAMES, "per-image", None)
+    ids = create_database(path, scene / "images", NAMES[:2], "single", None)
+    assert set(ids) == set(NAMES[:2])
+    with pycolmap.Database.open(path) as database:
+        assert len(database.read_all_cameras()) == 1
+
+
+def test_images_that_colmap_cannot_read(tmp_path, scene):
+    shutil.copy(scene / "images" / NAMES[0], tmp_path)
+    (tmp_path / "broken.jpg").write_text("no image")
+    with pytest.raises(DiskHlocError) as error:
+        create_database(tmp_path / "d.db", tmp_path, [NAMES[0], "broken.jpg"], "single", None)
+    assert one_line_error(error, "cannot read broken.jpg in", tmp_path)
+
+
+# import_features_and_matches
+
+
+def test_keypoints_are_half_a_pixel_further(tmp_path, database, features):
+    path, ids = database
+    match_path = tmp_path / "matches.h5"
+    write_matches(match_path, (NAMES[0], NAMES[1]), np.full(20, -1), np.zeros(20))
+    pairs = [(NAMES[0], NAMES[1])]
+    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    keypoints, _ = tables(path, ids)
+    for name in NAMES:
+        stored = keypoints.get(name, np.zeros((0, 2), np.float32))
+        assert len(stored) == len(features[name])
+        np.testing.assert_array_equal(stored[:, :2], features[name] + np.float32(0.5))
+
+
+@pytest.mark.parametrize("stored_reversed", [False, True])
+@pytest.mark.parametrize("asked_reversed", [False, True])
+def test_matches_keep_their_orientation(
+    tmp_path, database, features, stored_reversed, asked_reversed
+):
+    path, ids = database
+    a, b = NAMES[:2]
+    expected = np.array([[0, 25], [3, 4], [19, 29]])
+    stored, indices = ((b, a), expected[:, ::-1]) if stored_reversed else ((a, b), expected)
+    matches0 = np.full(len(features[stored[0]]), -1)
+    matches0[indices[:, 0]] = indices[:, 1]
+    match_path = tmp_path / "matches.h5"
+    write_matches(match_path, stored, matches0, np.ones(len(matches0)))
+    pairs = [(b, a) if asked_reversed else (a, b)]
+    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    _, matches = tables(path, ids)
+    assert sorted(map(tuple, matches[a, b].tolist())) == sorted(map(tuple, expected.tolist()))
+    np.testing.assert_array_equal(matches[b, a], matches[a, b][:, ::-1])
+
+
+def test_empty_keypoints_and_matches_are_accepted(tmp_path, database, features):
+    path, ids = database
+    a, b, empty = NAMES
+    match_path = tmp_path / "matches.h5"
+    write_matches(match_path, (a, empty), np.full(20, -1), np.zeros(20))
+    write_matches(match_path, (empty, b), np.zeros(0, int), np.zeros(0))
+    write_matches(match_path, (a, b), np.arange(20), np.ones(20))
+    pairs = [(a, empty), (empty, b), (a, b)]
+    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    keypoints, matches = tables(path, ids)
+    assert len(keypoints.get(empty, ())) == 0
+    assert len(matches.get((a, empty), ())) == 0
+    assert len(matches.get((empty, b), ())) == 0
+    np.testing.assert_array_equal(matches[a, b], np.stack([np.arange(20)] * 2, axis=1))
+    # COLMAP takes what was stored.
+    verify_matches(path, pairs, tmp_path)
+
+
+def test_matches_file_that_lacks_a_pair(tmp_path, database, features):
+    path, ids = database
+    a, b, c = NAMES
+    match_path = tmp_path / "matches.h5"
+    write_matches(match_path, (a, b), np.arange(20), np.ones(20))
+    pairs = [(a, b), (b, c)]
+    with pytest.raises(DiskHlocError) as error:
+        import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    assert one_line_error(error, match_path, f"lacks the pair {b} {c}", "match these pairs")
+
+
+@pytest.mark.parametrize("absent", ["features.h5", "matches.h5"])
+def test_file_that_is_not_there(tmp_path, database, features, absent):
+    path, ids = database
+    pair = tuple(NAMES[:2])
+    write_matches(tmp_path / "matches.h5", pair, np.arange(20), np.ones(20))
+    (tmp_path / absent).unlink()
+    with pytest.raises(DiskHlocError) as error:
+        import_features_and_matches(
+            path, ids, tmp_path / "features.h5", [pair], tmp_path / "matches.h5"
+        )
+    assert one_line_error(error, "no file", tmp_path / absent)
+
+
+@pytest.mark.parametrize("matches0", [[30], [-1] * 20 + [0], [5, -1, 32000]])
+@pytest.mark.parametrize("step", [1, -1])
+def test_matches_of_other_features(tmp_path, database, features, matches0, step):
+    path, ids = database
+    match_path = tmp_path / "matches.h5"
+    write_matches(match_path, tuple(NAMES[:2]), np.array(matches0), np.ones(len(matches0)))
+    pair = tuple(NAMES[:2][::step])
+    with pytest.raises(DiskHlocError) as error:
+        import_features_and_matches(path, ids, tmp_path / "features.h5", [pair], match_path)
+    assert one_line_error(error, match_path, "other features", " ".join(pair), "--overwrite")
+
+
+# verify_matches
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 200])
+def test_true_matches_are_verified_and_false_ones_are_not(tmp_path, scene, pairs_at_once):
+    """Points of space seen by the drawn scene's cameras."""
+    rng = np.random.default_rng(0)
+    model, _, _, (fx, fy, cx, cy) = read_camera(scene / "camera.txt")
+    poses = read_poses(scene / "poses.txt")
+    axes = np.array([poses[name].rotation[2] for name in NAMES])
+    focus = np.mean([poses[name].center for name in NAMES], axis=0) + 3 * axes.mean(axis=0)
+    points = focus + rng.uniform(-0.7, 0.7, (200, 3))
+    for name in NAMES:
+        seen = points @ poses[name].rotation.T + poses[name].translation
+        # COLMAP's principal point is measured from the corner, hloc's keypoints from the centre.
+        pixels = seen[:, :2] / seen[:, 2:] * (fx, fy) + (cx - 0.5, cy - 0.5)
+        arrays = {"keypoints": pixels.astype(np.float32), "image_size": np.array([512, 384])}
+        write_features(tmp_path / "features.h5", name, arrays, 1.0)
+    a, b, c = NAMES
+    match_path = tmp_path / "matches.h5"
+    true, false = np.arange(200), rng.permutation(200)
+    write_matches(match_path, (a, b), true, np.ones(200))
+    write_matches(match_path, (c, b), true, np.ones(200))
+    write_matches(match_path, (a, c), false, np.ones(200))
+    path = tmp_path / "database.db"
+    pairs = [(a, b), (b, c), (a, c)]
+    camera = f"{model} {fx},{fy},{cx},{cy}"
+    ids = create_database(path, scene / "images", NAMES, "single", camera)
+    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    verify_matches(path, pairs, tmp_path, pairs_at_once)
+    with pycolmap.Database.open(path) as database:
+        inliers = [
+            len(database.read_two_view_geometry(ids[x], ids[y]).inlier_matches) for x, y in pairs
+        ]
+    assert inliers[0] == inliers[1] == 200
+    assert inliers[2] < 100
+    assert sorted(entry.name for entry in tmp_path.glob("*pairs*")) == []
+
+
+@pytest.mark.parametrize(
+    "camera", ["PINHOLE nan,1,1,1", "SIMPLE_RADIAL 0,1,1,0", "PINHOLE -5,5,1,1"]
+)
+def test_impossible_cameras_are_errors(camera):
+    with pytest.raises(DiskHlocError, match="impossible"):
+        image_reader_options(camera)
+
+
+def test_any_white_space_parts_model_and_parameters():
+    assert image_reader_options("PINHOLE\t1, 2, 3 4")["camera_params"] == "1.0,2.0,3.0,4.0"

@@ -1,0 +1,150 @@
+"""The pairs file: round trip, and what it cannot hold."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import PurePosixPath
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.pairs import nearby_order, read_pairs, require_plain_names, write_pairs
+from disk_hloc.io.names import is_relative
+from support.errors import one_line_error
+
+plain_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=10).filter(
+    lambda name: (
+        name.split() == [name] and is_relative(name) and PurePosixPath(name).as_posix() == name
+    )
+)
+pair_lists = st.lists(
+    st.tuples(plain_names, plain_names).filter(lambda pair: pair[0] != pair[1]),
+    min_size=1,
+    max_size=20,
+    unique_by=frozenset,
+)
+
+
+@given(pairs=pair_lists)
+@settings(deadline=None)
+def test_round_trip(tmp_path_factory, pairs):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.txt"
+    write_pairs(path, pairs)
+    assert read_pairs(path) == pairs
+
+
+def test_file_is_hlocs(tmp_path):
+    path = tmp_path / "new" / "pairs.txt"
+    write_pairs(path, iter([("db/a.jpg", "query/ü.jpg"), ("b", "a")]))
+    assert path.read_bytes() == "db/a.jpg query/ü.jpg\nb a\n".encode()
+
+
+def test_white_space_between_names_and_empty_lines_do_not_matter(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_bytes(b"\n  a.jpg \t b.jpg  \r\n\r\n   \nc.jpg a.jpg")
+    assert read_pairs(path) == [("a.jpg", "b.jpg"), ("c.jpg", "a.jpg")]
+
+
+def test_each_unordered_pair_once_as_it_came_first(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("b a\na c\na b\nb a\nc b\nc a\n")
+    assert read_pairs(path) == [("b", "a"), ("a", "c"), ("c", "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [("a b\nmy photo.jpg b\n", 2), ("a b\n\n\nalone\n", 4), ("a b 0.5\n", 1)],
+)
+def test_line_that_is_not_two_names(tmp_path, content, line):
+    path = tmp_path / "pairs.txt"
+    path.write_text(content)
+    with pytest.raises(DiskHlocError) as error:
+        read_pairs(path)
+    text = content.splitlines()[line - 1]
+    assert one_line_error(error, path, f"line {line}:", text, "white space")
+
+
+def test_image_paired_with_itself(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("a b\nc c\n")
+    with pytest.raises(DiskHlocError) as error:
+        read_pairs(path)
+    assert one_line_error(error, path, "line 2:", "c is paired with itself")
+
+
+@pytest.mark.parametrize("content", ["", "\n \n\t\n"])
+def test_file_without_pairs(tmp_path, content):
+    path = tmp_path / "pairs.txt"
+    path.write_text(content)
+    with pytest.raises(DiskHlocError) as error:
+        read_pairs(path)
+    assert one_line_error(error, path, "no pair")
+
+
+def test_file_that_cannot_be_read(tmp_path):
+    binary = tmp_path / "binary.txt"
+    binary.write_bytes(b"\x89HDF\r\n\x1a\n\xff\xfe")
+    for path in (tmp_path / "absent.txt", tmp_path, binary):
+        with pytest.raises(DiskHlocError) as error:
+            read_pairs(path)
+        assert one_line_error(error, "cannot read the pairs", path)
+
+
+@pytest.mark.parametrize(
+    "name", ["my photo.jpg", " a", "a\t", "a\nb", "", "a\u00a0b", "a\u2028b", "a\rb"]
+)
+def test_name_with_white_space_is_refused_and_the_file_unchanged(tmp_path, name):
+    path = tmp_path / "pairs.txt"
+    write_pairs(path, [("a", "b")])
+    with pytest.raises(DiskHlocError) as error:
+        write_pairs(path, [("c", "d"), ("e", name)])
+    assert one_line_error(error, repr(name), "white space", "rename")
+    assert read_pairs(path) == [("a", "b")]
+    with pytest.raises(DiskHlocError):
+        require_plain_names(["a", name])
+
+
+def test_plain_names_pass():
+    require_plain_names(["a", "db/ü-1.JPG", "#1"])
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+    path = tmp_path / "pairs.txt"
+    write_pairs(path, [("a", "b")])
+    with path.open() as reader:
+        write_pairs(path, [(f"{i}", f"{i + 1}") for i in range(1000)])
+        assert reader.read() == "a b\n"
+    assert len(read_pairs(path)) == 1000
+    assert [entry.name for entry in tmp_path.iterdir()] == ["pairs.txt"]
+
+
+@given(
+    pairs=st.sets(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=300),
+    at_once=st.integers(1, 50),
+)
+def test_the_order_loses_no_pair(pairs: set[tuple[int, int]], at_once: int) -> None:
+    named = [(f"{a:02}", f"{b:02}") for a, b in pairs]
+    ordered = nearby_order(named, at_once)
+    assert len(ordered) == len(named)
+    assert set(ordered) == set(named)
+
+
+def test_images_are_read_seldom_in_that_order() -> None:
+    names = [f"{i:03}.jpg" for i in range(60)]
+    pairs = list(combinations(names, 2))
+    reads = {}
+    for kind, order in (("by name", sorted(pairs)), ("nearby", nearby_order(pairs, 12))):
+        cache: dict[str, None] = {}
+        reads[kind] = 0
+        for pair in order:
+            for name in pair:
+                if name not in cache:
+                    reads[kind] += 1
+                cache.pop(name, None)
+                cache[name] = None
+                if len(cache) > 12:
+                    del cache[next(iter(cache))]
+    assert reads["by name"] > 1000
+    assert reads["nearby"] <= 60 * 2 * 60 / 12

@@ -1,0 +1,46 @@
+"""hloc's files as other programs write them, and as a run leaves them that does not end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from disk_hloc.io.hloc.features import feature_entry
+from disk_hloc.io.hloc.global_features import global_entry
+from disk_hloc.io.hloc.matches import match_entry
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.store import journal_path, put
+from disk_hloc.io.store.journal import Dataset, Journal
+
+
+def write_features(
+    path: Path, name: str, features: Mapping[str, np.ndarray], uncertainty: float
+) -> None:
+    _put(path, *feature_entry(name, features, uncertainty))
+
+
+def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> None:
+    _put(path, *match_entry(pair, matches0, scores0))
+
+
+def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
+    _put(path, *global_entry(name, descriptor))
+
+
+def unfinished(path: Path) -> set[str]:
+    """The entries of a file that a run kept which did not end."""
+    assert not path.exists()
+    journal = Journal(journal_path(path))
+    names = set(journal.names)
+    journal.close()
+    return names
+
+
+def _put(path: Path, name: str, datasets: Sequence[Dataset]) -> None:
+    with h5py.File(path, "a", libver="latest") as file:
+        if name in file:
+            del file[name]
+        put(file, name, datasets)
