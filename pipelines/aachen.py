@@ -17,7 +17,7 @@ from typing import Any
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.eval import localization
 from disk_hloc.io.benchmarks.nvm import read_nvm
-from disk_hloc.io.colmap.colmap import read_model
+from disk_hloc.io.colmap import read_model
 from disk_hloc.io.conf_files import read_yaml
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.names import require_relative

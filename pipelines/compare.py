@@ -22,8 +22,8 @@ import disk_hloc
 from disk_hloc import confs, plugin
 from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.eval import comparison, stereo
+from disk_hloc.io import colmap
 from disk_hloc.io.benchmarks.calibration import read_calibrations
-from disk_hloc.io.colmap import colmap
 from disk_hloc.io.hloc.matches import require_distinct_groups
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.io.hloc.poses import Pose, read_poses

@@ -12,7 +12,7 @@ from typing import Any
 
 from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap.colmap import read_cameras
+from disk_hloc.io.colmap import read_cameras
 from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
 from disk_hloc.plugin import find_conf

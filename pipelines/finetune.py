@@ -19,7 +19,7 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.eval import epipolar, stereo
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.benchmarks.calibration import read_calibrations
-from disk_hloc.io.colmap.colmap import camera_object, read_model, read_verified
+from disk_hloc.io.colmap import camera_object, read_model, read_verified
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.hloc.poses import Pose, read_poses
 from disk_hloc.io.images import list_images

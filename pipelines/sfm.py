@@ -11,7 +11,7 @@ from typing import Any
 
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap.colmap import read_images_and_pairs
+from disk_hloc.io.colmap import read_images_and_pairs
 from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
 from disk_hloc.parallel import shards

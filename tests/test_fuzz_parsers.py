@@ -318,14 +318,14 @@ def _release_matches(path: Path) -> None:
 
 
 def _read_database(path: Path) -> None:
-    from disk_hloc.io.colmap.colmap import read_cameras, read_images_and_pairs
+    from disk_hloc.io.colmap import read_cameras, read_images_and_pairs
 
     read_images_and_pairs(path)
     read_cameras(path)
 
 
 def _read_model(path: Path) -> None:
-    from disk_hloc.io.colmap.colmap import read_model
+    from disk_hloc.io.colmap import read_model
 
     read_model(path.parent)
 

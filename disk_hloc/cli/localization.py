@@ -134,7 +134,7 @@ def retrieval(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
 ) -> None:
     """Every query with the images most like it, by their global descriptors."""
-    from disk_hloc.io.colmap.colmap import read_model
+    from disk_hloc.io.colmap import read_model
     from disk_hloc.stages import retrieve as stage
 
     names: Path | list[str] | None = db_list

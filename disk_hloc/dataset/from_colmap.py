@@ -16,7 +16,7 @@ import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap.colmap import cam_from_world, log_to, read_model
+from disk_hloc.io.colmap import cam_from_world, log_to, read_model
 from disk_hloc.io.training.depth_maps import read_depth_map
 from disk_hloc.io.training.files import (
     Scene,

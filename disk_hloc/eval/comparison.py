@@ -10,7 +10,7 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import read_verified
+from disk_hloc.io.colmap import read_verified
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair

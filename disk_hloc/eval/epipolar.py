@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.colmap import cam_from_world
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.io.store import reading

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap.colmap import read_model
+from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.report import tables as report
 

@@ -9,7 +9,7 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.colmap import cam_from_world
 from disk_hloc.io.hloc.poses import Pose
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair
-from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.colmap import cam_from_world
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair

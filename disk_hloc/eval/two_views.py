@@ -10,7 +10,7 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs
 from disk_hloc.io.benchmarks.calibration import read_calibrations
-from disk_hloc.io.colmap.colmap import camera_object
+from disk_hloc.io.colmap import camera_object
 from disk_hloc.io.hloc.features import list_keypoints
 from disk_hloc.io.hloc.matches import find_pair
 from disk_hloc.io.hloc.pairs import read_pairs

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
-from disk_hloc.io.colmap.colmap import create_database
+from disk_hloc.io.colmap import create_database
 from disk_hloc.io.images import ImageReadError, image_size
 from disk_hloc.io.masks import Masks, keep_keypoints
 from disk_hloc.io.store import reading, require_space

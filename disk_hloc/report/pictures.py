@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import cam_from_world, read_verified
+from disk_hloc.io.colmap import cam_from_world, read_verified
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair

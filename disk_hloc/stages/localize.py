@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap.colmap import cam_from_world, read_model
+from disk_hloc.io.colmap import cam_from_world, read_model
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
 from disk_hloc.io.hloc.matches import find_pair, read_matches
 from disk_hloc.io.hloc.poses import Pose

@@ -12,7 +12,7 @@ import pycolmap
 import scipy.sparse
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import cam_from_world, read_model
+from disk_hloc.io.colmap import cam_from_world, read_model
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
 from disk_hloc.io.images import list_images

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, NoModel, listing
-from disk_hloc.io.colmap import colmap
+from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import require_features
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.log import logger

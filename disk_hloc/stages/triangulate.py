@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap import colmap
+from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import read_keypoints, require_features
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair, read_pairs

@@ -16,7 +16,7 @@ from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.colmap.colmap import read_cameras, read_model
+from disk_hloc.io.colmap import read_cameras, read_model
 from disk_hloc.io.hloc.poses import Pose, write_poses
 from support.errors import one_line_error
 

@@ -16,7 +16,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
 from disk_hloc.io.benchmarks.nvm import read_nvm
 from disk_hloc.io.coco import read_coco
-from disk_hloc.io.colmap.colmap import read_cameras, read_images_and_pairs, read_model
+from disk_hloc.io.colmap import read_cameras, read_images_and_pairs, read_model
 from disk_hloc.io.conf_files import read_conf
 from disk_hloc.io.hloc.features import list_features, list_keypoints
 from disk_hloc.io.hloc.pairs import read_pairs

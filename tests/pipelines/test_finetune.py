@@ -17,7 +17,7 @@ from PIL import Image
 
 from disk_hloc import confs, weights
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.colmap import cam_from_world
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.poses import read_camera, read_poses

@@ -16,7 +16,7 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import camera_object
+from disk_hloc.io.colmap import camera_object
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.text import read_lines

@@ -1,1 +1,40 @@
-"""COLMAP's databases and models."""
+"""COLMAP's databases and models, through pycolmap, any version from 3.13 on.
+
+COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre:
+keypoints are written with half a pixel added.
+"""
+
+from .cameras import CAMERA_MODES, camera_mode, camera_object, image_reader_options
+from .database import (
+    VERIFICATION,
+    copy_database,
+    create_database,
+    create_database_of,
+    import_features_and_matches,
+    read_cameras,
+    read_images_and_pairs,
+    read_verified,
+    verify_matches,
+)
+from .log import log_to
+from .model import MODEL_FILES, cam_from_world, read_model
+
+__all__ = [
+    "CAMERA_MODES",
+    "MODEL_FILES",
+    "VERIFICATION",
+    "cam_from_world",
+    "camera_mode",
+    "camera_object",
+    "copy_database",
+    "create_database",
+    "create_database_of",
+    "image_reader_options",
+    "import_features_and_matches",
+    "log_to",
+    "read_cameras",
+    "read_images_and_pairs",
+    "read_model",
+    "read_verified",
+    "verify_matches",
+]

@@ -10,7 +10,7 @@ import pytest
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.benchmarks.nvm import read_nvm
-from disk_hloc.io.colmap.colmap import cam_from_world
+from disk_hloc.io.colmap import cam_from_world
 
 
 def test_a_model_is_that_of_colmap(data: Path) -> None:

@@ -9,7 +9,7 @@ import pycolmap
 import pytest
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap.colmap import (
+from disk_hloc.io.colmap import (
     CAMERA_MODES,
     camera_mode,
     create_database,

@@ -1,14 +1,10 @@
-"""COLMAP's database and models, through pycolmap, any version from 3.13 on.
-
-COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre:
-keypoints are written with half a pixel added.
-"""
+"""COLMAP's databases: images and cameras, keypoints and matches, verified matches."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +19,7 @@ from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
-MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
-CAMERA_MODES = {
-    "auto": pycolmap.CameraMode.AUTO,
-    "single": pycolmap.CameraMode.SINGLE,
-    "per-folder": pycolmap.CameraMode.PER_FOLDER,
-    "per-image": pycolmap.CameraMode.PER_IMAGE,
-}
+from .cameras import camera_mode, camera_object, image_reader_options
 
 # hloc's options of the geometric verification.
 VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
@@ -37,49 +27,8 @@ VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_
 # In a database a pair's id is that of one image, times this, and that of the other.
 _MAX_IMAGES = 2**31 - 1
 
-
-def camera_mode(name: str) -> pycolmap.CameraMode:
-    """COLMAP's way of sharing cameras among images, by name.
-
-    Raises:
-        DiskHlocError: there is none of that name.
-    """
-    if name not in CAMERA_MODES:
-        raise DiskHlocError(f"no camera mode is called {name!r}; known: {', '.join(CAMERA_MODES)}")
-    return CAMERA_MODES[name]
-
-
-def image_reader_options(camera: str | None) -> dict[str, str]:
-    """Options of ``pycolmap.import_images`` for a camera.
-
-    Args:
-        camera: COLMAP's model and its parameters in pixels, ``"PINHOLE fx,fy,cx,cy"``, or the
-            model alone; None leaves model and parameters to COLMAP and the EXIF data.
-
-    Raises:
-        DiskHlocError: no such model, or a wrong number of parameters.
-    """
-    if camera is None:
-        return {}
-    model, *rest = camera.split(maxsplit=1) or [""]
-    known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
-    if model not in known:
-        raise DiskHlocError(f"no camera model is called {model!r}; known: {', '.join(known)}")
-    if not rest:
-        return {"camera_model": model}
-    try:
-        values = [float(value) for value in rest[0].replace(",", " ").split()]
-    except ValueError as error:
-        raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
-    checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
-    if not checked.verify_params():
-        raise DiskHlocError(
-            f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
-        )
-    focal_first = checked.params_info.startswith("f")
-    if not np.isfinite(values).all() or (focal_first and values[0] <= 0):
-        raise DiskHlocError(f"the camera {camera!r} has an impossible parameter")
-    return {"camera_model": model, "camera_params": ",".join(str(value) for value in values)}
+# What SQLite raises of a file of another kind, and what its columns of any type lead to.
+_NO_DATABASE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, sqlite3.Error)
 
 
 def create_database(
@@ -152,23 +101,6 @@ def _remove_database(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
-    """A camera of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
-
-    Raises:
-        DiskHlocError: as :func:`image_reader_options`, or it has no parameters.
-    """
-    options = image_reader_options(camera)
-    if "camera_params" not in options:
-        raise DiskHlocError(f"the camera {camera!r} lacks its parameters")
-    return pycolmap.Camera(
-        model=options["camera_model"],
-        width=width,
-        height=height,
-        params=[float(value) for value in options["camera_params"].split(",")],
-    )
-
-
 def _set_cameras(path: Path, cameras: Mapping[str, str]) -> None:
     with pycolmap.Database.open(path) as database, pycolmap.DatabaseTransaction(database):
         for image in database.read_all_images():
@@ -177,6 +109,20 @@ def _set_cameras(path: Path, cameras: Mapping[str, str]) -> None:
             known.camera_id = image.camera_id
             known.has_prior_focal_length = True
             database.update_camera(known)
+
+
+def copy_database(path: Path, output: Path) -> None:
+    """Copy a database, with what other programs have written to it but not yet put in place.
+
+    Raises:
+        DiskHlocError: the disk is full, or the two are one.
+    """
+    if output.exists() and output.samefile(path):
+        raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
+    require_space(output, path.stat().st_size)
+    _remove_database(output)
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
+        source.backup(target)
 
 
 def import_features_and_matches(
@@ -221,55 +167,6 @@ def import_features_and_matches(
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
 
 
-def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
-    """The images of a database, and the pairs of them that have matches; sorted.
-
-    Raises:
-        DiskHlocError: there is no such file, it is no COLMAP database, or it has no matches.
-    """
-    if not path.is_file():
-        raise DiskHlocError(f"there is no database {path}")
-    try:
-        with closing(sqlite3.connect(path)) as database:
-            names = _read_names(database, path)
-            stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
-            pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
-            found = sorted((names[first], names[second]) for first, second in pairs)
-    except _NO_DATABASE as error:
-        raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
-    if not found:
-        raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
-    return sorted(names.values()), found
-
-
-# What SQLite raises of a file of another kind, and what its columns of any type lead to.
-_NO_DATABASE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, sqlite3.Error)
-
-
-def _read_names(database: sqlite3.Connection, path: Path) -> dict[int, str]:
-    """Image id -> name."""
-    names = dict(database.execute("SELECT image_id, name FROM images"))
-    for name in names.values():
-        if not isinstance(name, str):
-            raise DiskHlocError(f"{path}: the image name {name!r} is no text")
-        require_relative(name, path)
-    return names
-
-
-def copy_database(path: Path, output: Path) -> None:
-    """Copy a database, with what other programs have written to it but not yet put in place.
-
-    Raises:
-        DiskHlocError: the disk is full, or the two are one.
-    """
-    if output.exists() and output.samefile(path):
-        raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
-    require_space(output, path.stat().st_size)
-    _remove_database(output)
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
-        source.backup(target)
-
-
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
 ) -> None:
@@ -293,26 +190,25 @@ def verify_matches(
             progress.update(len(batch))
 
 
-def read_model(folder: Path) -> pycolmap.Reconstruction:
-    """A model of a folder.
+def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
+    """The images of a database, and the pairs of them that have matches; sorted.
 
     Raises:
-        DiskHlocError: there is none, or it cannot be read or has no image with a pose.
+        DiskHlocError: there is no such file, it is no COLMAP database, or it has no matches.
     """
-    if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
-        raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
+    if not path.is_file():
+        raise DiskHlocError(f"there is no database {path}")
     try:
-        model = pycolmap.Reconstruction(folder)
-        names = [image.name for image in model.images.values()]
-    except Exception as error:
-        raise DiskHlocError(
-            f"the COLMAP model {folder} cannot be read: {' '.join(str(error).split())[:200]}"
-        ) from error
-    for name in names:
-        require_relative(name, folder)
-    if model.num_reg_images() == 0:
-        raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
-    return model
+        with closing(sqlite3.connect(path)) as database:
+            names = _read_names(database, path)
+            stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
+            pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
+            found = sorted((names[first], names[second]) for first, second in pairs)
+    except _NO_DATABASE as error:
+        raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
+    if not found:
+        raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
+    return sorted(names.values()), found
 
 
 def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
@@ -355,21 +251,11 @@ def read_cameras(database_path: Path) -> dict[str, str]:
         raise DiskHlocError(f"{database_path} is no database of COLMAP's: {reason}") from error
 
 
-def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
-    """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
-    pose = image.cam_from_world
-    return pose() if callable(pose) else pose
-
-
-@contextmanager
-def log_to(folder: Path, verbose: bool) -> Iterator[None]:
-    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
-    logging = pycolmap.logging
-    before = (logging.alsologtostderr, logging.logtostderr)
-    logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")
-    logging.logtostderr = False
-    logging.alsologtostderr = verbose
-    try:
-        yield
-    finally:
-        logging.alsologtostderr, logging.logtostderr = before
+def _read_names(database: sqlite3.Connection, path: Path) -> dict[int, str]:
+    """Image id -> name."""
+    names = dict(database.execute("SELECT image_id, name FROM images"))
+    for name in names.values():
+        if not isinstance(name, str):
+            raise DiskHlocError(f"{path}: the image name {name!r} is no text")
+        require_relative(name, path)
+    return names

@@ -1,0 +1,76 @@
+"""Cameras in COLMAP's words: models, parameters, and which images share one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pycolmap
+
+from disk_hloc.errors import DiskHlocError
+
+CAMERA_MODES = {
+    "auto": pycolmap.CameraMode.AUTO,
+    "single": pycolmap.CameraMode.SINGLE,
+    "per-folder": pycolmap.CameraMode.PER_FOLDER,
+    "per-image": pycolmap.CameraMode.PER_IMAGE,
+}
+
+
+def camera_mode(name: str) -> pycolmap.CameraMode:
+    """COLMAP's way of sharing cameras among images, by name.
+
+    Raises:
+        DiskHlocError: there is none of that name.
+    """
+    if name not in CAMERA_MODES:
+        raise DiskHlocError(f"no camera mode is called {name!r}; known: {', '.join(CAMERA_MODES)}")
+    return CAMERA_MODES[name]
+
+
+def image_reader_options(camera: str | None) -> dict[str, str]:
+    """Options of ``pycolmap.import_images`` for a camera.
+
+    Args:
+        camera: COLMAP's model and its parameters in pixels, ``"PINHOLE fx,fy,cx,cy"``, or the
+            model alone; None leaves model and parameters to COLMAP and the EXIF data.
+
+    Raises:
+        DiskHlocError: no such model, or a wrong number of parameters.
+    """
+    if camera is None:
+        return {}
+    model, *rest = camera.split(maxsplit=1) or [""]
+    known = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
+    if model not in known:
+        raise DiskHlocError(f"no camera model is called {model!r}; known: {', '.join(known)}")
+    if not rest:
+        return {"camera_model": model}
+    try:
+        values = [float(value) for value in rest[0].replace(",", " ").split()]
+    except ValueError as error:
+        raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
+    checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
+    if not checked.verify_params():
+        raise DiskHlocError(
+            f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
+        )
+    focal_first = checked.params_info.startswith("f")
+    if not np.isfinite(values).all() or (focal_first and values[0] <= 0):
+        raise DiskHlocError(f"the camera {camera!r} has an impossible parameter")
+    return {"camera_model": model, "camera_params": ",".join(str(value) for value in values)}
+
+
+def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
+    """A camera of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
+
+    Raises:
+        DiskHlocError: as :func:`image_reader_options`, or it has no parameters.
+    """
+    options = image_reader_options(camera)
+    if "camera_params" not in options:
+        raise DiskHlocError(f"the camera {camera!r} lacks its parameters")
+    return pycolmap.Camera(
+        model=options["camera_model"],
+        width=width,
+        height=height,
+        params=[float(value) for value in options["camera_params"].split(",")],
+    )
