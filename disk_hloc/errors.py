@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -18,6 +19,24 @@ _NO_MEMORY = (
     "std::bad_alloc",
 )
 _NO_SPACE = ("no space left on device", "database or disk is full")
+
+# What the parsers of numpy, Pillow, torch, yaml and pycolmap raise when a file is broken or of
+# another kind. Few promise an error of their own; fuzzing met each of these. RuntimeError includes
+# NotImplementedError and RecursionError. MemoryError is not here: the file may be sound and the
+# machine too small. Where only a length that a broken file states can cause it, it is added.
+PARSER_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
 
 
 class Exit(IntEnum):

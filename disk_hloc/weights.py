@@ -12,13 +12,12 @@ import hashlib
 import importlib.util
 import os
 import pickle
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.log import logger
 
 if TYPE_CHECKING:
@@ -27,19 +26,6 @@ if TYPE_CHECKING:
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
 LOFTR_FILENAME = "loftr_outdoor.ckpt"
 LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_FILENAME}"
-
-# What torch's restricted unpickler raises on files that are none of its own, or cut short.
-_NO_CHECKPOINT = (
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True)
@@ -295,7 +281,7 @@ def _load(path: Path) -> Any:
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except _NO_CHECKPOINT as error:
+    except (*PARSER_ERRORS, pickle.UnpicklingError) as error:
         # Not torch's own words, which may advise to switch the safety off.
         raise DiskHlocError(
             f"{path} is no checkpoint of tensors alone, or not a whole one "

@@ -9,20 +9,11 @@ from typing import Any
 import yaml
 
 from disk_hloc.confs import Conf
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 
 from .names import require_relative
 from .text import read_text
 
-_NO_YAML = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    yaml.YAMLError,
-)
 _REQUIRED = {
     "extractors": ("output", "model", "preprocessing"),
     "matchers": ("output", "model"),
@@ -64,6 +55,6 @@ def read_yaml(path: Path) -> Any:
     try:
         return yaml.safe_load(read_text(path, "the conf"))
     # Brackets in brackets without end exhaust the stack; a date of month 13 is a ValueError.
-    except _NO_YAML as error:
+    except (*PARSER_ERRORS, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile
 
-from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 
 from .names import is_relative, require_relative
 from .text import read_lines
@@ -34,21 +33,6 @@ _TOO_LARGE = "takes more memory than there is"
 _FORMATS = {
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SUN", "TIFF", "WEBP",
 }  # fmt: skip
-# What Pillow's parsers raise of a header that is none.
-_NO_HEADER = (
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    struct.error,
-    NotImplementedError,
-)
 
 
 class ImageReadError(Exception):
@@ -260,7 +244,7 @@ def _parse(file: BinaryIO) -> ImageFile.ImageFile | None:
             if accept is None or accept(prefix) is True:
                 file.seek(0)
                 return factory(file, "")
-        except _NO_HEADER:
+        except PARSER_ERRORS:
             continue
     return None
 

@@ -13,7 +13,6 @@ is kept if the mask keeps that pixel. A keypoint outside the image is not.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.log import logger
 
 from .coco import read_coco
@@ -51,22 +50,6 @@ ASPECT_TOLERANCE = 0.01
 # Lossy formats have no clean black.
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LOSSY_THRESHOLD = 128
-# What Pillow raises of files that are broken in one way or another.
-_UNREADABLE = (
-    ImageReadError,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    Image.DecompressionBombError,
-)
 
 
 class Masks:
@@ -240,7 +223,7 @@ def read_mask(path: Path, invert: bool = False, ignore_labels: Iterable[int] | N
             if image is None:
                 raise ImageReadError("no image")
             values = _labels(image) if ignore_labels is not None else _gray(image)
-    except _UNREADABLE as error:
+    except (*PARSER_ERRORS, MemoryError, ImageReadError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"the mask {path} cannot be read: {reason}") from error
     if ignore_labels is not None:

@@ -9,20 +9,9 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.io.hloc.queries import read_queries
 from disk_hloc.io.names import require_relative
-
-# What numbers that are none lead to, here and in pycolmap.
-_NO_NVM = (
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-)
 
 
 def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
@@ -72,7 +61,7 @@ def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
         for xyz, color, track in points:
             elements = pycolmap.Track([pycolmap.TrackElement(i + 1, j) for i, j in track])
             model.add_point3D(xyz, elements, color)
-    except _NO_NVM as error:
+    except (*PARSER_ERRORS, MemoryError, StopIteration) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DiskHlocError(f"{path} is truncated or no NVM file: {reason}") from error
     return model

@@ -12,7 +12,7 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
@@ -26,9 +26,6 @@ VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_
 
 # In a database a pair's id is that of one image, times this, and that of the other.
 _MAX_IMAGES = 2**31 - 1
-
-# What SQLite raises of a file of another kind, and what its columns of any type lead to.
-_NO_DATABASE = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError, sqlite3.Error)
 
 
 def create_database(
@@ -204,7 +201,7 @@ def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
             stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
             pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
             found = sorted((names[first], names[second]) for first, second in pairs)
-    except _NO_DATABASE as error:
+    except (*PARSER_ERRORS, MemoryError, sqlite3.Error) as error:
         raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
     if not found:
         raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
@@ -246,7 +243,7 @@ def read_cameras(database_path: Path) -> dict[str, str]:
             + ",".join(map(str, np.frombuffer(params)))
             for name, model, params in rows
         }
-    except _NO_DATABASE as error:
+    except (*PARSER_ERRORS, MemoryError, sqlite3.Error) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"{database_path} is no database of COLMAP's: {reason}") from error
 

@@ -6,7 +6,6 @@ models store it in float16, ours in float32.
 
 from __future__ import annotations
 
-import struct
 import tokenize
 import zipfile
 import zlib
@@ -16,31 +15,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.io.replace import replaced
 from disk_hloc.io.store import reading, require_space
 from disk_hloc.io.store.hdf5 import find, names_with, read, require_array
 from disk_hloc.io.store.journal import Dataset
 
 KEY = "global_descriptor"
-# What numpy raises of an archive that is none, or broken in one part or another.
-_NO_CODEBOOK = (
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+# What numpy raises of an archive that is broken, beyond what parsers raise.
+_ARCHIVE_ERRORS = (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def global_entry(name: str, descriptor: np.ndarray) -> tuple[str, list[Dataset]]:
@@ -128,7 +111,7 @@ def read_codebook(path: Path) -> np.ndarray:
             arrays = np.load(file, allow_pickle=False)
             codebook: np.ndarray = arrays["centres"].astype(np.float32)
     # What is no zip file is read as an array or a pickle, and has no names.
-    except _NO_CODEBOOK as error:
+    except (*PARSER_ERRORS, MemoryError, *_ARCHIVE_ERRORS) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(
             f"cannot read the codebook {path}: {reason}; it is an .npz file with `centres`, as "
