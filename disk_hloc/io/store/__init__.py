@@ -1,4 +1,4 @@
-"""HDF5 files that survive any end of their writing."""
+"""HDF5 files that stay whole even if the process that writes them is killed."""
 
 from .store import (
     CONF_ATTRIBUTE,

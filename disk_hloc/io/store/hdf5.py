@@ -1,9 +1,9 @@
-"""What others' HDF5 files hold, read with suspicion.
+"""Read HDF5 files that are not trusted.
 
-A file may be cut, or hold groups where arrays are expected; a link in it may lead to any file of
-the machine, an array may lie in other files (external storage, virtual data sets) or claim a size
-that no memory holds, and a group may lie within itself. All of that is a DiskHlocError here. Links
-other than plain ones are not followed: no program that this project knows writes any.
+A file may be truncated, or hold groups where arrays are expected. A link in it may point to any
+file on the machine, an array may be stored in other files (external storage, virtual data sets) or
+claim a size that does not fit in memory, and a group may contain itself. All of these raise a
+DiskHlocError here. Only hard links are followed: no program that this project knows writes others.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.names import require_relative
 
-# Of one array: 2^31 bytes are the descriptors of eight million keypoints.
+# The largest array that is read: 2^31 bytes are the descriptors of eight million keypoints.
 MAX_BYTES = 1 << 31
-# What h5py raises of broken files, as the part that is broken has it.
+# What h5py raises for broken files, depending on the part that is broken.
 _BROKEN = (
     ArithmeticError,
     AttributeError,
@@ -36,24 +36,24 @@ _BROKEN = (
 
 @contextmanager
 def clear_errors(group: h5py.HLObject) -> Iterator[None]:
-    """What h5py raises of a broken file becomes a DiskHlocError that names it."""
+    """Turn the errors that h5py raises for a broken file into a DiskHlocError that names it."""
     try:
         yield
     except _BROKEN as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(
-            f"{_filename(group)} is broken ({reason}): remove it, or give another file"
+            f"{_filename(group)} is broken ({reason}): remove it or use another file"
         ) from error
 
 
 def members(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
-    """The groups and arrays of a group by their names; others, as stored types, are passed over.
+    """Yield the name and the object of each group and array in a group, and skip other objects.
 
     Raises:
-        DiskHlocError: the file is broken, or a link leads elsewhere.
+        DiskHlocError: the file is broken, or one of its links is not a hard link.
     """
     with clear_errors(group):
-        # h5py gives what is not UTF-8 as bytes.
+        # h5py returns names that are not UTF-8 as bytes.
         names = [_decoded(name) if isinstance(name, bytes) else name for name in group]
     for name in names:
         found = find(group, name)
@@ -62,15 +62,15 @@ def members(group: h5py.Group) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]
 
 
 def find(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
-    """What is at a path below a group; None if nothing is.
+    """Return the group or array at a path below a group, or None if nothing is stored there.
 
     Raises:
-        DiskHlocError: the file is broken, or a link on the way leads elsewhere.
+        DiskHlocError: the file is broken, or a link on the path is not a hard link.
     """
     with clear_errors(group):
         names = [name for name in path.split("/") if name not in ("", ".")]
         parts = [name.encode("utf-8", "surrogateescape") for name in names]
-        # What leads to a part has been looked at before it is followed to the next.
+        # Each link is checked before it is followed.
         for count in range(1, len(parts) + 1):
             here = b"/".join(parts[:count])
             if count > 1 and h5py.h5o.get_info(group.id, b"/".join(parts[: count - 1])).type != (
@@ -85,15 +85,15 @@ def find(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
 
 
 def names_with(group: h5py.Group, key: str, *others: str) -> Iterator[str]:
-    """The names of the images, which may have folders, whose group has an array ``key``.
+    """Yield the names of the images, whose groups have an array ``key``; a name may have folders.
 
     Args:
-        group: a file.
-        key: of the array that makes a group an image's.
-        others: what an image's group must have besides, to be named.
+        group: an open file.
+        key: name of the array that marks a group as that of an image.
+        others: further arrays; images without them are skipped.
 
     Raises:
-        DiskHlocError: the file is broken, a link leads elsewhere, or a group lies within itself.
+        DiskHlocError: the file is broken, a link is not a hard link, or a group contains itself.
     """
     filename = _filename(group)
     with clear_errors(group):
@@ -104,7 +104,7 @@ def names_with(group: h5py.Group, key: str, *others: str) -> Iterator[str]:
                 yield name
 
 
-# By h5py's lower level: its objects of groups take twice the time, of a hundred thousand images.
+# With h5py's low-level API: for a hundred thousand images, its Group objects take twice the time.
 def _names_with(
     group: h5py.h5g.GroupID,
     key: bytes,
@@ -120,9 +120,9 @@ def _names_with(
         if info.type != h5py.h5o.TYPE_GROUP:
             continue
         if info.addr in above:
-            raise DiskHlocError(f"{filename}, {_decoded(shown)}: a group within itself")
+            raise DiskHlocError(f"{filename}, {_decoded(shown)}: this group contains itself")
         item = h5py.h5g.open(group, name)
-        # A folder of images may be called as the dataset is.
+        # A folder of images may have the same name as the dataset.
         if _has_array(item, key, shown, filename):
             yield _name(shown, filename), all(item.links.exists(k.encode()) for k in others)
         else:
@@ -144,8 +144,8 @@ def _require_plain(group: h5py.h5g.GroupID, name: bytes, shown: bytes, filename:
 
 def _link(filename: str, shown: str) -> DiskHlocError:
     return DiskHlocError(
-        f"{filename}, {shown}: a link, which may lead to another file and is not followed: give a "
-        "file that holds the data itself"
+        f"{filename}, {shown}: this is a link, which may point to another file and is not "
+        "followed: use a file that holds the data itself"
     )
 
 
@@ -160,36 +160,39 @@ def _decoded(name: bytes) -> str:
 def read(
     group: h5py.Group, path: str, shape: Sequence[int | None], kinds: str = "fiu"
 ) -> np.ndarray:
-    """An array of numbers.
+    """Read an array of numbers.
 
     Args:
         group: a file, or a group in it.
-        path: of the array below it.
-        shape: what is asked for; None is any length.
-        kinds: of types that will do, as numpy's ``dtype.kind``.
+        path: path of the array below ``group``.
+        shape: the expected shape; None stands for any length.
+        kinds: the accepted values of numpy's ``dtype.kind``.
+
+    Returns:
+        The array in the native byte order.
 
     Raises:
-        DiskHlocError: there is none, or not of that shape or type; it is not finite, lies in other
-            files, or the file is broken.
+        DiskHlocError: the array is missing, has another shape or type, has a value that is not
+            finite, or is stored in other files; or the file is broken.
     """
     dataset = find(group, path)
     if not isinstance(dataset, h5py.Dataset):
         what = "a group" if isinstance(dataset, h5py.Group) else "missing"
-        raise DiskHlocError(f"{_where(group, path)}: {what}, but an array is needed")
+        raise DiskHlocError(f"{_where(group, path)}: expected an array, but it is {what}")
     require_array(dataset, shape, kinds)
     values = read_values(dataset)
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DiskHlocError(f"{_where(group, path)}: a value is not finite; make it anew")
-    # Of this machine's order of bytes, which is all that torch takes.
+        raise DiskHlocError(f"{_where(group, path)}: a value is not finite; compute it again")
+    # torch takes only the native byte order.
     native: np.ndarray = values.astype(values.dtype.newbyteorder("="), copy=False)
     return native
 
 
 def require_array(dataset: h5py.Dataset, shape: Sequence[int | None], kinds: str = "fiu") -> None:
-    """Check the shape and the type of an array, as :func:`read` takes them.
+    """Check the shape and the type of an array; the arguments are those of :func:`read`.
 
     Raises:
-        DiskHlocError: they are others.
+        DiskHlocError: the array has another shape or type.
     """
     with clear_errors(dataset):
         found, dtype = dataset.shape, dataset.dtype
@@ -199,90 +202,92 @@ def require_array(dataset: h5py.Dataset, shape: Sequence[int | None], kinds: str
     ):
         wanted = ", ".join("N" if length is None else str(length) for length in shape)
         raise DiskHlocError(
-            f"{_where(dataset, '')}: an array of shape {found}, but ({wanted}) is needed"
+            f"{_where(dataset, '')}: expected an array of shape ({wanted}), found {found}"
         )
     if dtype.kind not in kinds:
-        raise DiskHlocError(f"{_where(dataset, '')}: {dtype}, but {_KINDS[kinds]} are needed")
+        raise DiskHlocError(f"{_where(dataset, '')}: expected {_KINDS[kinds]}, found {dtype}")
 
 
 _KINDS = {"fiu": "numbers", "iu": "integers", "f": "floats"}
 
 
 def read_values(dataset: h5py.Dataset) -> Any:
-    """All of an array, whatever is in it.
+    """Read a whole array of any shape and type.
 
     Raises:
-        DiskHlocError: it lies in other files, is too large, or is broken.
+        DiskHlocError: the array is stored in other files, is too large, or is broken.
     """
     with clear_errors(dataset):
         made = dataset.id.get_create_plist()
         if made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL:
             raise DiskHlocError(
-                f"{_where(dataset, '')}: the array lies in other files, which are not read"
+                f"{_where(dataset, '')}: the array is stored in other files, which are not read"
             )
-        # Of an array that was never written, which takes no room in the file.
+        # An array that was never written takes no space in the file, whatever its size.
         if dataset.size is not None and dataset.size * dataset.dtype.itemsize > MAX_BYTES:
             raise DiskHlocError(
-                f"{_where(dataset, '')}: an array of {dataset.shape} is too large to be true"
+                f"{_where(dataset, '')}: an array of shape {dataset.shape} is too large to read"
             )
         return dataset[()]
 
 
 def arrays_of(group: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The arrays of a group by their names.
+    """Yield the name and the dataset of each array in a group.
 
     Raises:
-        DiskHlocError: it has groups too, or as :func:`members`.
+        DiskHlocError: the group contains a group; see also :func:`members`.
     """
     for name, item in members(group):
         if not isinstance(item, h5py.Dataset):
-            raise DiskHlocError(f"{_where(group, name)}: a group, but an array is needed")
+            raise DiskHlocError(f"{_where(group, name)}: expected an array, but it is a group")
         yield name, item
 
 
 def attribute(item: h5py.Group | h5py.Dataset, name: str, default: Any = None) -> Any:
-    """An attribute; ``default`` if there is none.
+    """Read an attribute; return ``default`` if it is missing.
 
     Raises:
-        DiskHlocError: it cannot be read.
+        DiskHlocError: the attribute cannot be read.
     """
     with clear_errors(item):
         return item.attrs.get(name, default)
 
 
 def attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    """All attributes.
+    """Read all attributes.
 
     Raises:
-        DiskHlocError: one cannot be read.
+        DiskHlocError: an attribute cannot be read.
     """
     with clear_errors(item):
         return dict(item.attrs)
 
 
 def number_attribute(item: h5py.Group | h5py.Dataset, name: str, default: float) -> float:
-    """An attribute that is a positive number; ``default`` if there is none.
+    """Read an attribute that is a positive number; return ``default`` if it is missing.
 
     Raises:
-        DiskHlocError: it is something else.
+        DiskHlocError: the attribute is not a finite positive number.
     """
     value = attribute(item, name, default)
     if np.ndim(value) or not np.issubdtype(np.asarray(value).dtype, np.number):
-        raise DiskHlocError(f"{_where(item, '')}: its attribute {name} is no number")
+        raise DiskHlocError(f"{_where(item, '')}: its attribute {name} is not a number")
     if not (np.isfinite(value) and np.real(value) > 0):
-        raise DiskHlocError(f"{_where(item, '')}: its attribute {name} is {value}")
+        raise DiskHlocError(
+            f"{_where(item, '')}: its attribute {name} must be positive, found {value}"
+        )
     return float(np.real(value))
 
 
 def text_attribute(item: h5py.Group | h5py.Dataset, name: str) -> str | None:
-    """An attribute that is a text; None if there is none.
+    """Read an attribute that is a string; return None if it is missing.
 
     Raises:
-        DiskHlocError: it is something else.
+        DiskHlocError: the attribute is not a string.
     """
     value = attribute(item, name)
     if value is not None and not isinstance(value, str):
-        raise DiskHlocError(f"{_where(item, '')}: its attribute {name} is no text")
+        raise DiskHlocError(f"{_where(item, '')}: its attribute {name} is not a string")
     return value
 
 

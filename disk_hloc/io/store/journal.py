@@ -1,8 +1,8 @@
-"""A file of records that survives being killed at any moment: what is not yet a whole HDF5 file.
+"""An append-only file of records, which survives a process that is killed at any moment.
 
-Records are only ever added, at the end, each with its length and a checksum. Whatever happens,
-those that were written before stay, and a torn one is known by its checksum and dropped.
-docs/stores.md tells why.
+It holds the entries that are not in the HDF5 file yet. Each record is appended with its length and
+a checksum. Whatever happens, the records written before are kept, and one that is incomplete is
+recognized by its checksum and dropped. docs/stores.md explains why.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from tqdm import tqdm
 from disk_hloc.errors import Busy, DiskHlocError
 from disk_hloc.log import logger
 
-# Before each record: this, the payload's length in bytes, and the checksum of both.
+# Before each payload: this magic, the payload's length in bytes, and the checksum of both.
 _MAGIC = b"DHJ1"
 _FRAME = struct.Struct("<4sQI")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """An array and where it goes.
+    """An array and its place in the HDF5 file.
 
     Attributes:
-        path: in the HDF5 file, with ``/``.
-        array: of any shape and numeric dtype.
-        attributes: numbers or strings.
+        path: path in the HDF5 file, with ``/``.
+        array: array of any shape and numeric dtype.
+        attributes: the dataset's attributes, numbers or strings.
     """
 
     path: str
@@ -46,30 +46,30 @@ class Dataset:
 
 
 class Journal:
-    """Records by their names, in a file that one process at a time can open.
+    """Named records in a file that only one process can open at a time.
 
     Attributes:
         path: the file.
-        header: what :meth:`restart` and :meth:`note` noted.
-        dropped: how many bytes were no whole records, and are gone.
+        header: the values stored by :meth:`restart` and :meth:`note`.
+        dropped: number of bytes that were not a whole record and were cut off.
     """
 
     def __init__(self, path: Path) -> None:
         """Open or create a journal.
 
         Raises:
-            Busy: another process has it open.
-            DiskHlocError: it cannot be opened, or is something else.
+            Busy: another process has the journal open.
+            DiskHlocError: the file cannot be opened, or is not a journal.
         """
         self.path = path
         self.header: dict[str, Any] = {}
         self.dropped = 0
-        # Where records begin; no more, since there may be millions.
+        # Only the offsets of the records are kept in memory, since there may be millions.
         self._places: dict[str, int] = {}
         self._end = 0
         self._unsynced = False
         try:
-            self._file = _open_alone(path)
+            self._file = _open_locked(path)
         except OSError as error:
             raise DiskHlocError(f"{path} cannot be written: {error.strerror}") from error
         try:
@@ -80,16 +80,16 @@ class Journal:
 
     @property
     def names(self) -> KeysView[str]:
-        """Of the records, in the order in which they were added first."""
+        """The names of the records, in the order in which they were first added."""
         return self._places.keys()
 
     @property
     def num_bytes(self) -> int:
-        """Of the file."""
+        """The size of the file in bytes."""
         return self._end
 
     def restart(self, header: Mapping[str, Any]) -> None:
-        """Drop all records, and note something about those to come."""
+        """Drop all records, and store a new header."""
         self._file.truncate(0)
         self._end = 0
         self._places.clear()
@@ -97,13 +97,13 @@ class Journal:
         self.note(header)
 
     def note(self, header: Mapping[str, Any]) -> None:
-        """Note more, at once and for good."""
+        """Add to the header, and wait until it is on the disk."""
         self.header = {**self.header, **header}
         self._append(json.dumps({"header": self.header}).encode() + b"\n")
         self.sync()
 
     def append(self, name: str, datasets: Sequence[Dataset]) -> None:
-        """Add a record. A later one of the same name takes an earlier one's place.
+        """Append a record. It replaces an earlier record of the same name.
 
         Raises:
             DiskHlocError: the disk is full or cannot be written; all earlier records are kept.
@@ -122,10 +122,10 @@ class Journal:
         self._places[name] = self._append(payload)
 
     def read(self, name: str) -> list[Dataset]:
-        """A record's content.
+        """Read the arrays of a record.
 
         Raises:
-            DiskHlocError: it cannot be read, or is not what was written.
+            DiskHlocError: the record cannot be read, or is not what was written.
         """
         try:
             payload = self._read(self._places[name])
@@ -133,8 +133,8 @@ class Journal:
             raise DiskHlocError(f"{self.path} cannot be read: {error.strerror}") from error
         if payload is None:
             raise DiskHlocError(
-                f"{self.path} does not hold any more what was written of {name}: the disk may be "
-                "failing; run the same command again, which makes anew what is lost"
+                f"{self.path} is damaged: the record of {name} has changed since it was written, "
+                "and the disk may be failing; run the same command again to compute it again"
             )
         end = payload.index(b"\n") + 1
         datasets = []
@@ -146,7 +146,7 @@ class Journal:
         return datasets
 
     def sync(self) -> None:
-        """Wait until the disk has all records, so that they survive a power failure, too."""
+        """Wait until all records are on the disk, so that they also survive a power failure."""
         if self._unsynced:
             try:
                 os.fsync(self._file.fileno())
@@ -155,12 +155,12 @@ class Journal:
             self._unsynced = False
 
     def close(self) -> None:
-        """Let others open the file."""
+        """Close the file, so that other processes can open it."""
         self._file.close()
 
     def remove(self) -> None:
-        """Delete the file, which others then can make anew."""
-        if sys.platform == "win32":  # where an open file cannot be deleted
+        """Delete the file."""
+        if sys.platform == "win32":  # an open file cannot be deleted there
             self.close()
             self.path.unlink()
         else:
@@ -168,7 +168,7 @@ class Journal:
             self.close()
 
     def _append(self, payload: bytes) -> int:
-        """Where the record begins in the file."""
+        """Write a payload at the end, and return the offset of its record in bytes."""
         start = self._end
         record = memoryview(_FRAME.pack(_MAGIC, len(payload), _checksum(payload)) + payload)
         try:
@@ -183,14 +183,14 @@ class Journal:
         return start
 
     def _read(self, start: int) -> bytes | None:
-        """The payload of a record; None if it is not what was written."""
+        """Return the payload of a record, or None if its checksum is wrong."""
         self._file.seek(start)
         _, length, checksum = _FRAME.unpack(self._file.read(_FRAME.size))
         payload = self._file.read(length)
         return payload if _checksum(payload) == checksum else None
 
     def _scan(self) -> None:
-        """Find the records, and cut off what is not whole."""
+        """Find the records, and cut off an incomplete one at the end."""
         size = self._file.seek(0, os.SEEK_END)
         progress = tqdm(
             total=size, desc=f"Check {self.path.name}", unit="B", unit_scale=True, delay=2
@@ -211,17 +211,15 @@ class Journal:
                 offset = following
         self._file.seek(0)
         start_of_file = self._file.read(len(_MAGIC))
-        # A power failure may leave zeros.
+        # A power failure may leave zeros behind.
         if not self._end and start_of_file.strip(b"\0") not in (b"", _MAGIC[: len(start_of_file)]):
             raise DiskHlocError(
-                f"{self.path} is no journal of unfinished work: remove it, or give another file"
+                f"{self.path} is not a journal of unfinished work: remove it or use another file"
             )
         self.dropped = size - self._end
         if self.dropped:
             self._file.truncate(self._end)
-            logger.info(
-                "%s: %d bytes were cut off in writing, and dropped", self.path, self.dropped
-            )
+            logger.info("%s: dropped an incomplete record of %d bytes", self.path, self.dropped)
 
     def _take(self, payload: bytes, place: int) -> None:
         description = json.loads(payload[: payload.index(b"\n")])
@@ -233,27 +231,30 @@ class Journal:
     def _cannot_write(self, error: OSError) -> DiskHlocError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return DiskHlocError(
-                f"the disk of {self.path.parent} is full: all that is done is kept in "
-                f"{self.path.name}; make room and run the same command again"
+                f"the disk of {self.path.parent} is full: all finished work is kept in "
+                f"{self.path.name}; free some space and run the same command again"
             )
         return DiskHlocError(
-            f"{self.path} cannot be written ({error.strerror}): what was done before is kept; run "
-            "the same command again once the disk is well"
+            f"{self.path} cannot be written ({error.strerror}): all finished work is kept; run "
+            "the same command again once the disk works"
         )
 
 
 def _checksum(payload: bytes) -> int:
-    """CRC-32 of the length and the payload; with the length, it is not 0 where all is 0."""
+    """Return the CRC-32 of the length and the payload.
+
+    Without the length, a frame of zeros would have a valid checksum.
+    """
     return zlib.crc32(payload, zlib.crc32(struct.pack("<Q", len(payload))))
 
 
-def _open_alone(path: Path) -> FileIO:
-    """A file that no other process has opened so, created if need be."""
+def _open_locked(path: Path) -> FileIO:
+    """Open a file and lock it against other processes; create it if it does not exist."""
     while True:
         file = FileIO(path, "r+", opener=_open_or_create)
         try:
             _lock(file.fileno(), path)
-            # It may have been removed by the process that had it, just before it was locked.
+            # The process that held the lock may have removed the file just before we got it.
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         except FileNotFoundError:
@@ -269,7 +270,7 @@ def _open_or_create(path: str, flags: int) -> int:
 
 
 def _lock(file: int, path: Path) -> None:
-    if sys.platform == "win32":  # no such lock, and no promise
+    if sys.platform == "win32":  # no flock there, so two processes are not kept apart
         return
     import fcntl
 
@@ -277,7 +278,7 @@ def _lock(file: int, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise Busy(
-            f"another process is writing {path.with_suffix('')}: wait for it, or give another file"
+            f"another process is writing {path.with_suffix('')}: wait for it or use another file"
         ) from error
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):

@@ -1,12 +1,12 @@
-"""hloc's HDF5 files: reading them, and making them so that nothing is ever lost.
+"""Read hloc's HDF5 files, and write them so that no finished entry is ever lost.
 
-HDF5 changes its own structures in place, and a process that is killed meanwhile leaves a file that
-does not open. So entries go into a journal beside the file (:mod:`disk_hloc.io.store.journal`) as
-they are computed, and the file is made of it at the end, under another name until it is whole.
-docs/stores.md tells more.
+HDF5 changes its own structures in place, so a process that is killed while writing leaves a file
+that does not open. Entries are therefore first appended to a journal next to the file
+(:mod:`disk_hloc.io.store.journal`). At the end the file is written from the journal under a
+temporary name, and renamed once it is complete. docs/stores.md explains more.
 
-A file remembers the conf that made it, in an attribute that hloc does not look at, so that a run
-that resumes never mixes two confs.
+A file stores the conf that made it in an attribute that hloc ignores, so that a resumed run never
+mixes two confs.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from .hdf5 import names_with, text_attribute
 from .journal import Dataset, Journal
 
 CONF_ATTRIBUTE = "disk_hloc_conf"
-# What a power failure may take of what is written.
+# A power failure loses the entries of at most this time.
 SYNC_SECONDS = 2.0
-# So many entries may wait for the disk.
-WAITING = 16
-# Room for HDF5's own structures beside the data, of a file and of an entry.
+# This many entries may wait to be written.
+QUEUE_SIZE = 16
+# Space for HDF5's own structures besides the data, per file and per entry.
 _MARGIN_BYTES = 1 << 20
 _ENTRY_BYTES = 2048
-_PARTS_AT_ONCE = 64
+_MAX_OPEN_PARTS = 64
 
 _WITH_GROUPS = h5p.create(h5p.LINK_CREATE)
 _WITH_GROUPS.set_create_intermediate_group(True)
@@ -53,14 +53,14 @@ _UNTIMED.set_obj_track_times(False)
 
 @contextmanager
 def reading(path: Path) -> Iterator[h5py.File]:
-    """Open a file to read.
+    """Open a file for reading.
 
     Raises:
-        DiskHlocError: there is no such file, it is unfinished, or it is no whole HDF5 file.
+        DiskHlocError: the file does not exist, is unfinished, or is not a whole HDF5 file.
     """
     if not path.is_file():
         journal = journal_path(path)
-        unfinished = f", only {journal.name} of a run that did not end: run it again"
+        unfinished = f", only {journal.name} of an unfinished run: run the same command again"
         raise DiskHlocError(f"there is no file {path}{unfinished if journal.exists() else ''}")
     try:
         file = h5py.File(path, "r", libver="latest")
@@ -72,7 +72,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def replacing(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5py.File]:
-    """A new file of about ``num_bytes``, which takes its name once it is complete.
+    """Write a new file of about ``num_bytes`` bytes, which replaces ``path`` once it is complete.
 
     Raises:
         DiskHlocError: the disk is full.
@@ -84,39 +84,39 @@ def replacing(path: Path, num_bytes: int, libver: str = "latest") -> Iterator[h5
 
 
 def require_space(path: Path, num_bytes: int) -> None:
-    """Check that ``num_bytes`` more fit on the disk of ``path``.
+    """Check that ``num_bytes`` more bytes fit on the disk of ``path``.
 
-    HDF5 can lose a whole file when the disk fills up under it, so this is asked first.
+    HDF5 can lose a whole file when the disk fills up, so the free space is checked before writing.
 
     Raises:
-        DiskHlocError: they do not.
+        DiskHlocError: the free space is too small.
     """
     needed = num_bytes + _MARGIN_BYTES
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise DiskHlocError(
             f"the disk of {path.parent} is full: {path.name} needs {needed / 2**20:.1f} MB, and "
-            f"{free / 2**20:.1f} MB are left; make room and run the same command again, all that "
-            "is done is kept"
+            f"{free / 2**20:.1f} MB are free; all finished work is kept: free some space and run "
+            "the same command again"
         )
 
 
 def journal_path(path: Path) -> Path:
-    """Where the entries of a file are until it is made of them."""
+    """Return the path of the journal, which holds a file's entries until the file is written."""
     return path.with_name(f"{path.name}.journal")
 
 
 def conf_text(conf: Mapping[str, Any]) -> str:
-    """A conf as a file remembers it: one text for equal confs."""
+    """Return a conf as a file stores it: equal confs give the same string."""
     return json.dumps(conf, sort_keys=True, default=str)
 
 
 class Store:
-    """An HDF5 file in the making. :func:`writing` makes it.
+    """An HDF5 file that is being written; :func:`writing` creates it.
 
     Attributes:
         path: the file.
-        base: the same, where it is there and is added to; else None.
+        base: the existing file that entries are added to; None if the file is new.
         names: the entries that an earlier run wrote and that are not in ``base`` yet.
     """
 
@@ -125,17 +125,18 @@ class Store:
         self.base = base
         self.names = set(journal.names)
         self._journal = journal
-        self._queue: queue.Queue[tuple[str, Sequence[Dataset]] | None] = queue.Queue(WAITING)
+        self._queue: queue.Queue[tuple[str, Sequence[Dataset]] | None] = queue.Queue(QUEUE_SIZE)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"write {path}", daemon=True)
         self._thread.start()
 
     def add(self, name: str, datasets: Sequence[Dataset]) -> None:
-        """Add an entry. It is written while the caller goes on.
+        """Add an entry. A thread writes it while the caller continues.
 
         Args:
-            name: of the entry, which takes the place of one of that name.
-            datasets: its arrays, which must not change any more; without any, an empty group.
+            name: name of the entry, which replaces an earlier one of the same name.
+            datasets: its arrays, which must not be changed any more; if empty, an empty group is
+                written.
 
         Raises:
             DiskHlocError: this or an earlier entry cannot be written; those before are kept.
@@ -145,7 +146,7 @@ class Store:
         self._queue.put((name, datasets))
 
     def done(self, key: str, *others: str) -> set[str]:
-        """The entries that need not be made: of ``names``, and those of ``base`` that are whole.
+        """Return the entries that are finished: all of ``names``, and the whole ones of ``base``.
 
         Args:
             key, others: arrays that a whole entry has (:func:`disk_hloc.io.store.hdf5.names_with`).
@@ -159,10 +160,10 @@ class Store:
             return self.names.union(names_with(file, key, *others))
 
     def finish(self) -> None:
-        """Wait until the disk has all entries.
+        """Wait until all entries are on the disk.
 
         Raises:
-            DiskHlocError: one cannot be written; those before are kept.
+            DiskHlocError: an entry cannot be written; those before are kept.
         """
         self._queue.put(None)
         self._thread.join()
@@ -177,7 +178,7 @@ class Store:
                 idle = False
             except queue.Empty:
                 item, idle = None, True
-            # After an error entries are still taken, so that nobody waits for room in the queue.
+            # After an error the queue is still emptied, so that no caller waits for space in it.
             if self._error is None:
                 try:
                     if item is not None:
@@ -195,24 +196,24 @@ class Store:
 def writing(
     path: Path, conf: Mapping[str, Any], *, overwrite: bool = False, libver: str = "latest"
 ) -> Iterator[Store]:
-    """Make a file, or add to it. It is there, whole, once the context has ended without an error.
+    """Write a file, or add to it. It is complete once the context exits without an error.
 
-    Until then it is as it was before. After an error, Ctrl-C or a kill, the entries that were
-    written are kept in the journal, and the next ``writing`` of the same file goes on with them.
+    Until then the file stays as it was before. After an error, Ctrl-C or a kill, the entries that
+    were written are kept in the journal, and the next ``writing`` of the same file resumes.
 
     Args:
         path: the file; its folder is created.
-        conf: what the entries depend on.
-        overwrite: make the file anew, whatever is there or was left unfinished.
-        libver: h5py's: ``earliest`` makes a file that any HDF5 library reads.
+        conf: the configuration that the entries depend on.
+        overwrite: start over, and ignore the existing file and unfinished work.
+        libver: h5py's option; ``earliest`` writes a file that any HDF5 library reads.
 
     Raises:
         Busy: another process is writing the file.
         DiskHlocError: the file or its journal hold entries made with another conf; the disk is
-            full or fails; or the file is no HDF5 file.
+            full or fails; or the file is not an HDF5 file.
     """
     mine = conf_text(conf)
-    with _alone(path) as journal:
+    with _locked_journal(path) as journal:
         base = _begin(journal, path, mine, overwrite)
         store = Store(path, base, journal)
         try:
@@ -225,20 +226,20 @@ def writing(
 
 
 def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False) -> Path:
-    """Make one file of several, or add them to it: the same, to the bit, as if made at once.
+    """Join several files into one new or existing file, bit-identical to that of a single run.
 
     Args:
-        path: the file.
-        parts: at least one file, all made with one conf.
+        path: the file to write.
+        parts: at least one file, all made with the same conf.
         key: a dataset that each entry has (:func:`disk_hloc.io.store.hdf5.names_with`).
-        overwrite: make the file anew.
+        overwrite: replace the existing file.
 
     Returns:
         ``path``.
 
     Raises:
         Busy: another process is writing the file.
-        DiskHlocError: the parts were made with several confs; and as :func:`writing`.
+        DiskHlocError: the parts were made with different confs; see also :func:`writing`.
     """
     part_of: dict[str, Path] = {}
     confs = set()
@@ -248,8 +249,8 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
             part_of.update((name, part) for name in names_with(file, key))
     conf = confs.pop() if len(confs) == 1 else None
     if conf is None:
-        raise DiskHlocError(f"the parts of {path} were not made with one conf: {confs}")
-    opened = lru_cache(maxsize=_PARTS_AT_ONCE)(lambda part: h5py.File(part, "r", libver="latest"))
+        raise DiskHlocError(f"the parts of {path} were not all made with the same conf: {confs}")
+    opened = lru_cache(maxsize=_MAX_OPEN_PARTS)(lambda part: h5py.File(part, "r", libver="latest"))
 
     def read(name: str) -> list[Dataset]:
         return [
@@ -257,7 +258,7 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
             for of, dataset in opened(part_of[name])[name].items()
         ]
 
-    with _alone(path) as journal:
+    with _locked_journal(path) as journal:
         base = _begin(journal, path, conf, overwrite)
         for name in journal.names:
             part_of.setdefault(name, journal.path)
@@ -275,8 +276,8 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[Journal]:
-    """The journal of a file that nobody else writes; it is gone if this ends well."""
+def _locked_journal(path: Path) -> Iterator[Journal]:
+    """Open the journal of a file, locked against other processes, and remove it on success."""
     path.parent.mkdir(parents=True, exist_ok=True)
     journal = Journal(journal_path(path))
     try:
@@ -291,11 +292,12 @@ def _alone(path: Path) -> Iterator[Journal]:
 
 
 def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | None:
-    """The file to add to, once it and the journal are known to agree with the conf."""
+    """Check that the file and the journal were made with the conf; return the file to add to."""
     unfinished = len(journal.names)
-    # All is in the file already if it ended between the two: the file has its name, no journal.
-    spent = path.exists() and journal.header.get("made") == _identity(path)
-    if overwrite or not unfinished or spent:
+    # If a run was killed after renaming the file, but before removing the journal, then the file
+    # has all of the journal's entries.
+    merged = path.exists() and journal.header.get("made") == _identity(path)
+    if overwrite or not unfinished or merged:
         journal.restart({"conf": conf, "anew": overwrite})
     elif journal.header.get("conf") != conf:
         raise DiskHlocError(
@@ -303,7 +305,7 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
             f"({journal.header.get('conf')}): use --overwrite or another file"
         )
     else:
-        logger.info("%d entries of a run that did not end are in %s", unfinished, journal.path)
+        logger.info("resuming with %d entries of an unfinished run in %s", unfinished, journal.path)
     if journal.header["anew"] or not path.exists():
         return None
     with reading(path) as file:
@@ -325,8 +327,8 @@ def _make(
     journal: Journal,
     num_bytes: int = 0,
 ) -> None:
-    """Make the file of entries, and of ``base`` where there is one."""
-    # Of one name, so that what a kill leaves is replaced by the next run.
+    """Write the file from the entries and, if given, from ``base``."""
+    # Always under the same name, so that the next run replaces what a killed one left behind.
     with replaced(path, path.with_name(f".{path.name}.partial")) as partial:
         num_bytes += journal.num_bytes + _size(base) + _ENTRY_BYTES * len(names)
         require_space(path, num_bytes)
@@ -344,18 +346,18 @@ def _make(
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise DiskHlocError(
-                f"{path} cannot be written ({reason}): all that is done is kept in "
-                f"{journal.path.name}; mend this and run the same command again"
+                f"{path} cannot be written ({reason}): all finished work is kept in "
+                f"{journal.path.name}; fix this and run the same command again"
             ) from error
         journal.note({"made": _identity(partial)})
 
 
 def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
-    """Write a new entry into an open file."""
+    """Write a new entry to an open file."""
     if not datasets:
         file.require_group(name)
-    # By name, as HDF5 lists them, so that a file is the same whether it was joined or not. With
-    # h5py's create_dataset, which makes each group on the way by itself, it takes thrice the time.
+    # Sorted by name, as HDF5 lists them, so that a joined file is the same as one of a single run.
+    # h5py's create_dataset, which creates each group on the path by itself, is three times slower.
     for dataset in sorted(datasets, key=lambda dataset: dataset.path):
         array = np.asarray(dataset.array, order="C")
         space = h5s.create_simple(array.shape) if array.shape else h5s.create(h5s.SCALAR)
@@ -367,7 +369,7 @@ def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
 
 
 def _identity(path: Path) -> list[int]:
-    """What stays when a file is renamed, and is another's for another file."""
+    """Return values that do not change when a file is renamed, and differ between files."""
     status = path.stat()
     return [status.st_ino, status.st_size, status.st_mtime_ns]
 
@@ -378,4 +380,4 @@ def _size(path: Path | None) -> int:
 
 def _not_hdf5(path: Path, error: OSError) -> str:
     reason = " ".join(str(error).split())
-    return f"{path} cannot be opened as an HDF5 file ({reason}): remove it, or give another file"
+    return f"{path} cannot be opened as an HDF5 file ({reason}): remove it or use another file"

@@ -1,5 +1,4 @@
-"""HDF5 files that are not what they say: links, loops, other shapes, other types, numbers that
-are none."""
+"""HDF5 files with links, loops, and arrays of other shapes, types and values than expected."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ COUNT = 9
 
 
 def write(path: Path, names: tuple[str, ...] = ("a.jpg", "b.jpg"), **changed: object) -> Path:
-    """A features file; ``changed`` replaces arrays of the second image, None leaves one out."""
+    """Write features; ``changed`` replaces arrays of the second image, None omits one."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w") as file:
         for name in names:
@@ -45,7 +44,7 @@ def write(path: Path, names: tuple[str, ...] = ("a.jpg", "b.jpg"), **changed: ob
     return path
 
 
-def test_files_as_hlocs_are_read(tmp_path: Path) -> None:
+def test_files_in_hlocs_layout_are_read(tmp_path: Path) -> None:
     path = write(tmp_path / "f.h5", ("db/a.jpg", "b.jpg"))
     assert list_features(path) == list_keypoints(path) == ["b.jpg", "db/a.jpg"]
     with reading(path) as file:
@@ -71,25 +70,25 @@ def nan(*shape: int) -> np.ndarray:
 
 
 BROKEN = {
-    "three coordinates": ({"keypoints": np.zeros((COUNT, 3))}, "(9, 3), but (N, 2)"),
-    "flat": ({"keypoints": np.zeros(COUNT * 2)}, "(18,), but (N, 2)"),
-    "a number": ({"keypoints": 5}, "(), but (N, 2)"),
-    "texts": ({"keypoints": np.full((COUNT, 2), b"x")}, "numbers are needed"),
-    "complex": ({"keypoints": np.zeros((COUNT, 2), complex)}, "numbers are needed"),
+    "three coordinates": ({"keypoints": np.zeros((COUNT, 3))}, "(N, 2), found (9, 3)"),
+    "flat": ({"keypoints": np.zeros(COUNT * 2)}, "(N, 2), found (18,)"),
+    "a number": ({"keypoints": 5}, "(N, 2), found ()"),
+    "texts": ({"keypoints": np.full((COUNT, 2), b"x")}, "expected numbers"),
+    "complex": ({"keypoints": np.zeros((COUNT, 2), complex)}, "expected numbers"),
     "nan": ({"keypoints": nan(COUNT, 2)}, "b.jpg/keypoints: a value is not finite"),
     "infinite": ({"descriptors": np.full((16, COUNT), np.inf)}, "not finite"),
-    "too few": ({"descriptors": np.zeros((16, COUNT - 1))}, "(16, 8), but (N, 9)"),
-    "transposed": ({"descriptors": np.zeros((COUNT, 16))}, "(9, 16), but (N, 9)"),
+    "too few": ({"descriptors": np.zeros((16, COUNT - 1))}, "(N, 9), found (16, 8)"),
+    "transposed": ({"descriptors": np.zeros((COUNT, 16))}, "(N, 9), found (9, 16)"),
     "no size": ({"image_size": np.array([0, 80])}, "0 x 80"),
-    "three sizes": ({"image_size": np.array([4, 5, 3])}, "(3,), but (2)"),
-    "a size that is none": ({"image_size": np.array([1e300, 4])}, "the size of no image"),
+    "three sizes": ({"image_size": np.array([4, 5, 3])}, "(2), found (3,)"),
+    "a huge size": ({"image_size": np.array([1e300, 4])}, "the size of no image"),
     "no descriptors": ({"descriptors": None}, "b.jpg"),
-    "empty": ({"keypoints": h5py.Empty("f")}, "None, but (N, 2)"),
+    "empty": ({"keypoints": h5py.Empty("f")}, "(N, 2), found None"),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_broken_features_are_no_matches(kind: str, tmp_path: Path) -> None:
+def test_matching_broken_features_is_an_error(kind: str, tmp_path: Path) -> None:
     changed, part = BROKEN[kind]
     path = write(tmp_path / "f.h5", **changed)
     write_pairs(tmp_path / "p.txt", [("a.jpg", "b.jpg")])
@@ -106,7 +105,7 @@ def test_descriptors_of_two_lengths(tmp_path: Path) -> None:
     assert one_line_error(error, path, "length 16", "8")
 
 
-def test_other_orders_of_bytes_and_types_are_read(tmp_path: Path) -> None:
+def test_other_byte_orders_and_types_are_read(tmp_path: Path) -> None:
     """As other programs write them."""
     path = write(
         tmp_path / "f.h5",
@@ -125,8 +124,8 @@ def test_other_orders_of_bytes_and_types_are_read(tmp_path: Path) -> None:
     [
         (np.array([0, 5]), "made from other features"),
         (np.array([0, 1, -1, 2]), "made from other features"),
-        (np.array([[0, 1]]), "(1, 2), but (N)"),
-        (np.array([0.0, 1.0]), "integers are needed"),
+        (np.array([[0, 1]]), "(N), found (1, 2)"),
+        (np.array([0.0, 1.0]), "expected integers"),
         (np.array([0, 65535], np.uint16), "made from other features"),
     ],
 )
@@ -144,12 +143,12 @@ def test_a_group_where_matches_are_expected(tmp_path: Path) -> None:
         file.create_group("a.jpg/b.jpg/matches0")
     with reading(tmp_path / "m.h5") as file, pytest.raises(DiskHlocError) as error:
         read_matches(file, "a.jpg", "b.jpg")
-    assert one_line_error(error, tmp_path / "m.h5", "a group, but an array")
+    assert one_line_error(error, tmp_path / "m.h5", "expected an array, but it is a group")
 
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Path:
-    """Where a link leads: to open it would be to wait without end."""
+    """A pipe that a link points to: opening it would block forever."""
     path = tmp_path / "trap.h5"
     os.mkfifo(path)
     return path
@@ -172,7 +171,7 @@ def test_links_are_not_followed(kind: str, link: str, trap: Path, tmp_path: Path
         file["x.jpg"] = target
     with pytest.raises(DiskHlocError) as error:
         READERS[kind](path)
-    assert one_line_error(error, path, "x.jpg: a link")
+    assert one_line_error(error, path, "x.jpg: this is a link")
 
 
 def test_links_of_arrays_are_not_followed(trap: Path, tmp_path: Path) -> None:
@@ -187,10 +186,10 @@ def test_links_of_arrays_are_not_followed(trap: Path, tmp_path: Path) -> None:
         ):
             with pytest.raises(DiskHlocError) as error:
                 read()
-            assert one_line_error(error, path, "a link")
+            assert one_line_error(error, path, "this is a link")
 
 
-def test_arrays_that_lie_in_other_files(tmp_path: Path) -> None:
+def test_arrays_stored_in_other_files(tmp_path: Path) -> None:
     (tmp_path / "secret.bin").write_bytes(b"\0" * 1000)
     path = tmp_path / "f.h5"
     with h5py.File(path, "w") as file:
@@ -203,26 +202,26 @@ def test_arrays_that_lie_in_other_files(tmp_path: Path) -> None:
         for name in "ab":
             with pytest.raises(DiskHlocError) as error:
                 hdf5.read(file, name, (None, 2))
-            assert one_line_error(error, path, "lies in other files")
+            assert one_line_error(error, path, "stored in other files")
 
 
-def test_an_array_that_no_memory_holds(tmp_path: Path) -> None:
-    """It takes no room in the file, since nothing was ever written."""
+def test_an_array_too_large_for_memory(tmp_path: Path) -> None:
+    """It takes no space in the file, since it was never written."""
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file.create_dataset("a", (1 << 40, 2), "f4", chunks=(1000, 2))
     assert (tmp_path / "f.h5").stat().st_size < 10_000
     with reading(tmp_path / "f.h5") as file, pytest.raises(DiskHlocError) as error:
         hdf5.read(file, "a", (None, 2))
-    assert one_line_error(error, "too large to be true")
+    assert one_line_error(error, "too large to read")
 
 
-def test_a_group_within_itself(tmp_path: Path) -> None:
+def test_a_group_that_contains_itself(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "f.h5", "w") as file:
         file.create_group("a/b")
         file["a/b/again"] = file["a"]
     with pytest.raises(DiskHlocError) as error:
         list_features(tmp_path / "f.h5")
-    assert one_line_error(error, tmp_path / "f.h5", "a/b/again: a group within itself")
+    assert one_line_error(error, tmp_path / "f.h5", "a/b/again: this group contains itself")
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9, 0.99])
@@ -235,7 +234,7 @@ def test_truncated_files(kept: float, tmp_path: Path) -> None:
 
 
 def test_files_of_another_kind(tmp_path: Path) -> None:
-    """hloc's matches where features are asked for, and the other way around."""
+    """hloc's matches where features are expected, and the other way around."""
     with h5py.File(tmp_path / "m.h5", "w") as file:
         file["a.jpg/b.jpg/matches0"] = np.array([0, 1])
     assert list_features(tmp_path / "m.h5") == list_globals(tmp_path / "m.h5") == []
@@ -244,7 +243,7 @@ def test_files_of_another_kind(tmp_path: Path) -> None:
 
 
 def test_global_descriptors(tmp_path: Path) -> None:
-    for values, part in ((np.zeros((2, 3)), "(2, 3), but (N)"), (np.zeros(0), "no length")):
+    for values, part in ((np.zeros((2, 3)), "(N), found (2, 3)"), (np.zeros(0), "no length")):
         with h5py.File(tmp_path / "g.h5", "w") as file:
             file["a.jpg/global_descriptor"] = values
         with reading(tmp_path / "g.h5") as file, pytest.raises(DiskHlocError) as error:
@@ -287,7 +286,7 @@ def test_masking_an_image_of_an_impossible_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("noted", ["x", np.zeros(2), 0.0, np.nan])
-def test_attributes_that_are_no_number(noted: object, tmp_path: Path) -> None:
+def test_attributes_that_are_not_a_positive_number(noted: object, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "keypoints.h5", "w") as file:
         file["a"] = np.zeros((3, 2))
         file["a"].attrs[release.PIXEL_SIZE_ATTRIBUTE] = noted

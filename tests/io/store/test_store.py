@@ -1,4 +1,4 @@
-"""HDF5 files in the making: confs, resuming, broken files, full disks, two at once."""
+"""Writing HDF5 files: confs, resuming, broken files, full disks, several processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def content(path):
 
 
 class Interruption(Exception):
-    """What ends a run early."""
+    """Ends a run early."""
 
 
 def interrupt(path, entries, conf=CONF, **options):
@@ -65,7 +65,7 @@ def interrupt(path, entries, conf=CONF, **options):
         raise Interruption
 
 
-def test_a_file_is_there_once_it_is_whole_and_its_journal_is_gone(tmp_path):
+def test_a_file_appears_once_it_is_complete_and_its_journal_is_removed(tmp_path):
     path = tmp_path / "a" / "b" / "features.h5"
     with writing(path, CONF) as store:
         store.add(*entry("x", 1))
@@ -107,7 +107,7 @@ def test_attributes_dtypes_and_shapes_are_kept(tmp_path):
             assert dict(stored.attrs) == {"uncertainty": 1.25, "unit": "px"}
 
 
-def test_an_entry_without_arrays_is_a_group_and_takes_nothing_away(tmp_path):
+def test_an_entry_without_arrays_is_a_group_and_removes_nothing(tmp_path):
     path = tmp_path / "matches.h5"
     add(path, "a/b", [1])
     with writing(path, CONF) as store:
@@ -119,7 +119,7 @@ def test_an_entry_without_arrays_is_a_group_and_takes_nothing_away(tmp_path):
     assert content(path) == {"a/b": [1]}
 
 
-def test_same_conf_goes_on_and_a_later_entry_takes_an_earlier_ones_place(tmp_path):
+def test_the_same_conf_resumes_and_a_later_entry_replaces_an_earlier_one(tmp_path):
     path = tmp_path / "features.h5"
     add(path, "x", 1)
     with writing(path, SAME_CONF) as store:
@@ -131,7 +131,7 @@ def test_same_conf_goes_on_and_a_later_entry_takes_an_earlier_ones_place(tmp_pat
     assert content(path) == {"x": [4, 5], "y": [1, 2]}
 
 
-def test_a_run_that_adds_nothing_leaves_the_file_alone(tmp_path):
+def test_a_run_that_adds_nothing_does_not_change_the_file(tmp_path):
     path = tmp_path / "features.h5"
     add(path, "x", 1)
     before = path.stat()
@@ -141,7 +141,7 @@ def test_a_run_that_adds_nothing_leaves_the_file_alone(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_interrupted_run_is_gone_on_with_to_the_same_file(tmp_path):
+def test_a_resumed_run_gives_the_same_file(tmp_path):
     path, whole = tmp_path / "features.h5", tmp_path / "whole.h5"
     with writing(whole, CONF) as store:
         for name in "abcd":
@@ -150,7 +150,7 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_file(tmp_path):
     assert not path.exists()
     with pytest.raises(DiskHlocError) as error, reading(path):
         pass
-    assert one_line_error(error, path, "features.h5.journal", "run it again")
+    assert one_line_error(error, path, "features.h5.journal", "run the same command again")
     interrupt(path, {})
     with writing(path, SAME_CONF) as store:
         assert store.names == {"b", "d"}
@@ -160,7 +160,7 @@ def test_an_interrupted_run_is_gone_on_with_to_the_same_file(tmp_path):
     assert sorted(tmp_path.iterdir()) == [path, whole]
 
 
-def test_what_was_there_is_untouched_until_the_new_file_is_whole(tmp_path):
+def test_the_old_file_is_unchanged_until_the_new_one_is_complete(tmp_path):
     path = tmp_path / "features.h5"
     add(path, "x", 1)
     before = path.read_bytes()
@@ -168,7 +168,7 @@ def test_what_was_there_is_untouched_until_the_new_file_is_whole(tmp_path):
     assert path.read_bytes() == before
     interrupt(path, {"z": 3}, overwrite=True)
     assert path.read_bytes() == before
-    # The unfinished run is one that starts anew, and stays one.
+    # The unfinished run started over, and still does when it is resumed.
     with writing(path, CONF) as store:
         assert store.base is None
         assert store.names == {"z"}
@@ -201,7 +201,7 @@ def test_an_unfinished_run_without_entries_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overwrite_starts_anew_with_the_new_conf(tmp_path):
+def test_overwrite_starts_over_with_the_new_conf(tmp_path):
     path = tmp_path / "features.h5"
     add(path, "x", 1)
     interrupt(path, {"w": 1})
@@ -240,7 +240,7 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [None, 0.01, 0.3, 0.7, 0.999])
-def test_a_file_that_is_no_whole_hdf5_file_stays_as_it_is(tmp_path, kept):
+def test_a_file_that_is_not_a_whole_hdf5_file_is_not_changed(tmp_path, kept):
     path = tmp_path / "features.h5"
     if kept is None:
         path.write_text("name0 name1\n" * 200)
@@ -248,24 +248,24 @@ def test_a_file_that_is_no_whole_hdf5_file_stays_as_it_is(tmp_path, kept):
         add(path, "x", np.arange(2000))
         path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
     before = path.read_bytes()
-    for way in (
+    for use in (
         lambda: reading(path).__enter__(),
         lambda: add(path, "y", 1),
         lambda: list_features(path),
     ):
         with pytest.raises(DiskHlocError) as error:
-            way()
+            use()
         assert one_line_error(error, path, "HDF5")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_journal_that_is_something_else_stays_as_it_is(tmp_path):
+def test_a_file_that_is_not_a_journal_is_not_changed(tmp_path):
     path = tmp_path / "features.h5"
     journal_path(path).write_text("my diary")
     with pytest.raises(DiskHlocError) as error:
         add(path, "x", 1, overwrite=True)
-    assert one_line_error(error, journal_path(path), "no journal")
+    assert one_line_error(error, journal_path(path), "not a journal")
     assert journal_path(path).read_text() == "my diary"
 
 
@@ -277,7 +277,7 @@ def test_file_is_closed_after_an_error_inside(tmp_path):
     assert not file
 
 
-def test_more_than_the_disk_holds_is_refused_before_the_file_is_touched(tmp_path):
+def test_a_file_too_large_for_the_disk_is_refused_before_writing(tmp_path):
     path = tmp_path / "features.h5"
     free = shutil.disk_usage(tmp_path).free
     with pytest.raises(DiskHlocError) as error, replacing(path, 2 * free + 1):
@@ -301,14 +301,14 @@ def small_disk(tmp_path):
 
 
 def fill(path, sizes):
-    """Add entries until the disk is full; those that were handed over before."""
+    """Add entries until the disk is full; return those that were passed on before."""
     done = {}
     with pytest.raises(DiskHlocError) as error, writing(path, CONF) as store:  # noqa: PT012
         for i, size in enumerate(sizes):
             value = np.full(size, i, np.uint8)
             store.add(*entry(f"{i}.jpg", value))
             done[f"{i}.jpg"] = value.tolist()
-    assert one_line_error(error, path.parent, "full", "make room")
+    assert one_line_error(error, path.parent, "full", "free some space")
     return done
 
 
@@ -316,10 +316,10 @@ def test_a_disk_that_fills_up_keeps_what_was_written(small_disk):
     path = small_disk / "features.h5"
     written = fill(path, [500_000] * 40)
     assert 10 <= len(written) < 40
-    # Neither is there room for the file itself now: nothing is lost by trying.
+    # There is no space for the file itself either, and trying loses nothing.
     with pytest.raises(DiskHlocError) as error, writing(path, CONF) as store:
         kept = store.names
-    assert one_line_error(error, small_disk, "full", "features.h5", "make room")
+    assert one_line_error(error, small_disk, "full", "features.h5", "free some space")
     assert len(kept) >= 10
     assert list(small_disk.iterdir()) == [journal_path(path)]
     subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
@@ -328,7 +328,7 @@ def test_a_disk_that_fills_up_keeps_what_was_written(small_disk):
     assert content(path) == {name: written[name] for name in kept}
 
 
-def test_a_disk_without_room_for_the_file_keeps_the_journal_and_the_file(small_disk):
+def test_a_disk_without_space_for_the_file_keeps_the_journal_and_the_file(small_disk):
     path = small_disk / "features.h5"
     add(path, "x", 1)
     before = path.read_bytes()
@@ -341,7 +341,7 @@ def test_a_disk_without_room_for_the_file_keeps_the_journal_and_the_file(small_d
     assert list(small_disk.iterdir()) == [path]
 
 
-def test_a_disk_that_fails_while_the_file_is_made_loses_nothing(tmp_path, monkeypatch):
+def test_a_disk_that_fails_while_the_file_is_written_loses_nothing(tmp_path, monkeypatch):
     path = tmp_path / "features.h5"
     interrupt(path, {"x": 1})
 
@@ -357,7 +357,7 @@ def test_a_disk_that_fails_while_the_file_is_made_loses_nothing(tmp_path, monkey
     assert content(path) == {"x": 1, "y": 2, "z": 3}
 
 
-def test_what_is_read_back_wrong_is_an_error_and_is_made_anew(tmp_path):
+def test_a_damaged_record_is_an_error_and_is_computed_again(tmp_path):
     path = tmp_path / "features.h5"
     with pytest.raises(DiskHlocError) as error, writing(path, CONF) as store:  # noqa: PT012
         for name in "xyz":
@@ -373,7 +373,7 @@ def test_what_is_read_back_wrong_is_an_error_and_is_made_anew(tmp_path):
     assert content(path) == {name: list(range(100)) for name in "xyz"}
 
 
-def test_an_entry_that_cannot_be_written_is_an_error_where_it_is_noticed(tmp_path):
+def test_an_entry_that_cannot_be_written_is_an_error(tmp_path):
     path = tmp_path / "features.h5"
     with pytest.raises(TypeError), writing(path, CONF) as store:  # noqa: PT012
         store.add(*entry("x", 1))
@@ -385,7 +385,7 @@ def test_an_entry_that_cannot_be_written_is_an_error_where_it_is_noticed(tmp_pat
         assert store.names == {"x"}
 
 
-def test_two_at_once(tmp_path):
+def test_two_processes_cannot_write_one_file(tmp_path):
     path = tmp_path / "features.h5"
     program = (
         "from pathlib import Path; from disk_hloc.io.store import writing; import sys\n"
@@ -424,10 +424,10 @@ def test_a_killed_writer_does_not_lock_out_the_next(tmp_path):
     assert content(path) == {"x": 1, "y": 2}
 
 
-def test_many_who_want_one_file_take_turns_and_lose_nothing(tmp_path):
+def test_many_writers_of_one_file_take_turns_and_lose_nothing(tmp_path):
     path = tmp_path / "features.h5"
 
-    def insist(name):
+    def add_when_free(name):
         for _ in range(10000):
             try:
                 return add(path, name, 1)
@@ -435,7 +435,7 @@ def test_many_who_want_one_file_take_turns_and_lose_nothing(tmp_path):
                 time.sleep(0.001)
         raise AssertionError(name)
 
-    threads = [threading.Thread(target=insist, args=(str(i),)) for i in range(8)]
+    threads = [threading.Thread(target=add_when_free, args=(str(i),)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -446,7 +446,7 @@ def test_many_who_want_one_file_take_turns_and_lose_nothing(tmp_path):
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 3)), max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_the_file_does_not_depend_on_order_and_interruptions(tmp_path_factory, events):
-    """0 ends the run early; the other numbers are those of entries' versions."""
+    """0 ends the run early; other numbers are versions of an entry."""
     folder = tmp_path_factory.mktemp("store")
     last = {name: number for name, number in events if number}
     for name, number in events:
@@ -465,13 +465,13 @@ def test_the_file_does_not_depend_on_order_and_interruptions(tmp_path_factory, e
 
 @given(st.data())
 @settings(max_examples=60, deadline=None)
-def test_a_journal_cut_or_torn_anywhere_keeps_the_records_before(tmp_path_factory, data):
+def test_a_journal_truncated_anywhere_keeps_the_records_before(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("journal") / "journal"
     journal = Journal(path)
     journal.restart({"conf": "x"})
     ends = [journal.num_bytes]
     for i in range(4):
-        # No zeros, which a torn record might get back.
+        # No zeros, since those could complete a torn record.
         journal.append(*entry(str(i), np.full(10 * i, 7, np.uint8)))
         ends.append(journal.num_bytes)
     journal.close()
@@ -485,7 +485,7 @@ def test_a_journal_cut_or_torn_anywhere_keeps_the_records_before(tmp_path_factor
     assert journal.header == {"conf": "x"}
     for i in range(kept):
         assert journal.read(str(i))[0].array.tolist() == [7] * 10 * i
-    # What comes after a torn record is found again.
+    # A record appended after a torn one is found again.
     journal.append(*entry("new", [5]))
     journal.close()
     journal = Journal(path)
@@ -494,7 +494,7 @@ def test_a_journal_cut_or_torn_anywhere_keeps_the_records_before(tmp_path_factor
     journal.close()
 
 
-def test_parts_are_joined_to_the_file_that_one_run_makes(tmp_path):
+def test_joined_parts_give_the_file_of_a_single_run(tmp_path):
     names = [f"db/{i}.jpg" for i in range(20)]
     for folder, chosen in (("whole", names), ("a", names[::3]), ("b", names[1::3])):
         for name in chosen:
@@ -502,17 +502,17 @@ def test_parts_are_joined_to_the_file_that_one_run_makes(tmp_path):
         with writing(tmp_path / folder / "f.h5", CONF):
             pass
     path = tmp_path / "joined" / "f.h5"
-    # A run of one process began the file, and had the rest.
+    # An unfinished run of a single process holds the remaining entries.
     interrupt(path, {name: np.full((3, 2), len(name), np.float16) for name in names[2::3]})
     join(path, [tmp_path / "a" / "f.h5", tmp_path / "b" / "f.h5"], "keypoints")
     assert path.read_bytes() == (tmp_path / "whole" / "f.h5").read_bytes()
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_parts_of_several_confs_are_refused(tmp_path):
+def test_parts_of_different_confs_are_refused(tmp_path):
     add(tmp_path / "a.h5", "x", 1)
     add(tmp_path / "b.h5", "y", 1, OTHER_CONF)
     with pytest.raises(DiskHlocError) as error:
         join(tmp_path / "f.h5", [tmp_path / "a.h5", tmp_path / "b.h5"], "keypoints")
-    assert one_line_error(error, tmp_path / "f.h5", "one conf")
+    assert one_line_error(error, tmp_path / "f.h5", "the same conf")
     assert not (tmp_path / "f.h5").exists()
