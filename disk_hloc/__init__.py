@@ -5,8 +5,8 @@ Importing this package is cheap: torch, kornia and hloc are imported where they 
 
 from __future__ import annotations
 
-# pycolmap 4.2's wheel exports a zlib of its own. The system's libz, if loaded after it, mixes the
-# two, and writing a PNG (Pillow, OpenCV) then corrupts the heap. Python's zlib loads it before.
+# pycolmap 4.2's wheel exports its own zlib. If the system's libz is loaded after it, the two get
+# mixed up, and writing a PNG (Pillow, OpenCV) corrupts the heap. Python's zlib loads libz first.
 import zlib  # noqa: F401
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,16 @@ __version__ = "0.1.0"
 
 
 def register() -> ModuleType:
-    """Add DISK to hloc: the extractor, the matchers and their confs. Returns the hloc package.
+    """Add DISK to hloc: the extractor, the matchers and their confs.
 
-    After it ``hloc.extract_features.confs["disk"]``, ``hloc.match_features.confs["disk"]`` and
-    the others that configs/ lists run through hloc's own functions. May be called again.
+    Afterwards ``hloc.extract_features.confs["disk"]``, ``hloc.match_features.confs["disk"]`` and
+    the other confs listed in configs/ run through hloc's own functions. Repeated calls do no harm.
+
+    Returns:
+        The hloc package.
 
     Raises:
-        DiskHlocError: no hloc was found (see :mod:`disk_hloc.plugin`).
+        DiskHlocError: hloc was not found (see :mod:`disk_hloc.plugin`).
     """
     from disk_hloc.plugin import register
 

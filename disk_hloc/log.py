@@ -1,4 +1,4 @@
-"""The package's logger, and its output in hloc's format."""
+"""The package's logger, which prints in hloc's format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ logger = logging.getLogger("disk_hloc")
 
 
 def show_logs(level: int = logging.INFO) -> None:
-    """Print the package's log on stderr in hloc's format, once however often it is called.
+    """Print the package's log on stderr in hloc's format; repeated calls add no second handler.
 
-    A program calls this; importing the library leaves logging alone.
+    Programs call this; importing the library does not change logging.
     """
     if not any(handler.name == "disk_hloc" for handler in logger.handlers):
         handler = logging.StreamHandler()

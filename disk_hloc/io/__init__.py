@@ -1,1 +1,1 @@
-"""Files: images, hloc's h5 files, pairs, poses, COLMAP databases. No torch models in here."""
+"""Read and write files: images, hloc's h5 files, pairs, poses, COLMAP's databases and models."""

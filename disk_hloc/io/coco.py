@@ -1,8 +1,8 @@
-"""COCO-format segmentations: annotations, or what detectors write as results.
+"""Read segmentations in COCO's format: annotations, or the results of detectors.
 
-Read are a COCO data set (``images``, ``annotations``, ``categories``), the list of results that
-Detectron2, mmdetection and ultralytics write, and the file that SAM writes for an image (``image``,
-``annotations``). Polygons and run-length codes go through pycocotools.
+Three kinds of files are supported: a COCO data set (``images``, ``annotations``, ``categories``),
+the list of results that Detectron2, mmdetection and ultralytics write, and the file that SAM writes
+for one image (``image``, ``annotations``). pycocotools decodes polygons and run-length codes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from disk_hloc.errors import DiskHlocError
 from .text import read_text
 
 Size = tuple[int, int]
-# (image name, size) -> (H, W) bool, True on the object, for each object; None if not in the file.
+# (image name, size) -> one (H, W) bool mask per object, True on the object; None for an image that
+# is not in the file.
 Objects = Callable[[str, Size], "list[NDArray[np.bool_]] | None"]
 
 
@@ -34,20 +35,21 @@ def read_coco(
 
     Args:
         path: the json file.
-        classes: names or ids of the objects wanted; None takes all.
-        min_score: objects with a lower ``score`` are passed over; those without one are taken.
+        classes: names or ids of the objects to read; None reads all.
+        min_score: objects with a lower ``score`` are skipped; objects without a score are kept.
 
     Returns:
-        A function from an image's name and size to its objects, each (H, W) at the size that the
-        file states for it, else at the photo's; None for an image that is not in the file.
+        A function from an image's name and its (width, height) in pixels to the masks of its
+        objects, each (H, W) bool at the size that the file states for the image, otherwise at the
+        photo's size; None for an image that is not in the file. The function raises a
+        DiskHlocError for an object whose segmentation is missing or broken.
 
     Raises:
-        DiskHlocError: the file cannot be read or is not of this format, or a class is unknown;
-            from the function, for an object without segmentation or with a broken one.
+        DiskHlocError: the file cannot be read or is not in COCO's format, or a class is unknown.
     """
     try:
         content = json.loads(read_text(path, "the COCO file"))
-    # Brackets in brackets without end exhaust the stack.
+    # Deeply nested brackets exhaust the stack.
     except (ValueError, RecursionError) as error:
         raise DiskHlocError(f"cannot read the COCO file {path}: {error}") from error
     try:
@@ -56,7 +58,7 @@ def read_coco(
         by_image: dict[Any, list[Any]] = defaultdict(list)
         named: dict[str, tuple[Any, Size | None]] = {}
         for annotation in annotations:
-            # An image with objects of other classes only is still one that was looked at.
+            # An image that only has objects of other classes is in the file all the same.
             found = by_image[_key(annotation)]
             named[str(annotation.get("file_name", _key(annotation)))] = _key(annotation), None
             if wanted is not None and annotation.get("category_id") not in wanted:
@@ -84,7 +86,7 @@ def _parts(content: Any) -> tuple[list[Any], list[Any], list[Any]]:
     images = content["images"] if "images" in content else [content["image"]]
     annotations = content["annotations"]
     if "images" not in content:
-        # SAM's file of one image: its annotations do not say which.
+        # SAM's file of one image, whose annotations have no image_id.
         images = [{"id": 0, **images[0]}]
         annotations = [{**item, "image_id": images[0]["id"]} for item in annotations]
     return images, annotations, content.get("categories", [])
@@ -93,7 +95,7 @@ def _parts(content: Any) -> tuple[list[Any], list[Any], list[Any]]:
 def _category_ids(classes: Iterable[str | int], categories: list[Any], path: Path) -> set[int]:
     names: dict[str, int] = {category["name"]: category["id"] for category in categories}
     if not names:
-        # Results have no names; detectors write the ids of COCO itself.
+        # Results have no class names; detectors write COCO's own ids.
         text = resources.files("disk_hloc.configs").joinpath("coco_classes.yaml").read_text("utf-8")
         names = {name: number for number, name in yaml.safe_load(text).items()}
     ids = set()
@@ -103,7 +105,7 @@ def _category_ids(classes: Iterable[str | int], categories: list[Any], path: Pat
         elif str(wanted).isdigit() and int(wanted) in names.values():
             ids.add(int(wanted))
         else:
-            raise DiskHlocError(f"{path} knows no class {wanted!r}; known: {', '.join(names)}")
+            raise DiskHlocError(f"{path} has no class {wanted!r}; it has: {', '.join(names)}")
     return ids
 
 
@@ -112,7 +114,7 @@ def _key(annotation: Mapping[str, Any]) -> Any:
 
 
 def _stated(images: list[Any]) -> dict[str, tuple[Any, Size | None]]:
-    """Name -> key of the image's annotations and the size that the file states."""
+    """Map each image's name to the key of its annotations and the size that the file states."""
     return {
         str(image["file_name"]): (
             image["id"],
@@ -125,7 +127,7 @@ def _stated(images: list[Any]) -> dict[str, tuple[Any, Size | None]]:
 def _find(
     index: Mapping[str, tuple[Any, Size | None]], name: str
 ) -> tuple[Any, Size | None] | None:
-    """By the whole name, its last part, without its suffix, or as the number it is."""
+    """Look up an image by its whole name, its file name, without suffix, or as a number."""
     path = PurePosixPath(name)
     names = [name, path.name, str(path.with_suffix("")), path.stem]
     if path.stem.isdigit():
@@ -145,8 +147,8 @@ def _rasterize(annotation: Mapping[str, Any], size: Size, path: Path) -> NDArray
     segmentation = annotation.get("segmentation")
     if not segmentation:
         raise DiskHlocError(
-            f"{path} has an object without segmentation (image {_key(annotation)}): boxes alone "
-            "are no masks"
+            f"{path} has an object without a segmentation (image {_key(annotation)}): boxes "
+            "cannot be used as masks"
         )
     width, height = size
     try:
@@ -156,7 +158,7 @@ def _rasterize(annotation: Mapping[str, Any], size: Size, path: Path) -> NDArray
             decoded = codec.decode(segmentation)
         else:
             decoded = codec.decode(codec.merge(codec.frPyObjects(segmentation, height, width)))
-    except Exception as error:  # the C code raises whatever it meets
+    except Exception as error:  # pycocotools raises errors of many types
         raise DiskHlocError(
             f"{path} has a broken segmentation (image {_key(annotation)}): {error!r}"
         ) from error

@@ -1,4 +1,4 @@
-"""Images: finding, reading and resizing them as hloc does."""
+"""List, read and resize images as hloc does."""
 
 from __future__ import annotations
 
@@ -25,29 +25,32 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LIMIT_VARIABLE = "DISK_HLOC_MAX_PIXELS"
 OPENCV_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
 DEFAULT_MAX_PIXELS = 1 << 29
-# Of what cv2.imdecode takes: its arrays count their columns in 32 bits.
+# The limit of cv2.imdecode, whose arrays count their columns in 32 bits.
 _MAX_BYTES = (1 << 31) - 1
 _OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
-_TOO_LARGE = "takes more memory than there is"
-# Those that OpenCV reads and Pillow knows.
+_TOO_LARGE = "not enough memory to decode it"
+# The formats that both OpenCV and Pillow read.
 _FORMATS = {
     "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SUN", "TIFF", "WEBP",
 }  # fmt: skip
 
 
 class ImageReadError(Exception):
-    """A file that is no image, or not a whole one. ``str(error)`` says which."""
+    """A file that is not an image, or not a whole one; ``str(error)`` is the reason."""
 
 
 def list_images(folder: Path) -> list[str]:
-    """The images below a folder by their suffix, sorted: paths relative to it, with ``/``.
+    """List the images below a folder, recognized by their suffix.
 
-    Links to files and folders are followed, as hloc's listing does; a folder that is within itself
-    by a link is entered once. A link to nothing is listed, so that reading it says what it is.
+    Links to files and folders are followed, as hloc does; a folder that contains itself through a
+    link is entered once. A broken link is listed, so that reading it reports the error.
+
+    Returns:
+        Sorted paths relative to the folder, with ``/``.
 
     Raises:
-        DiskHlocError: there is no such folder, no image in it, a folder in it cannot be listed, or
-            a name that is not UTF-8, which no file of features can hold.
+        DiskHlocError: the folder does not exist or has no images, a folder in it cannot be listed,
+            or a name is not UTF-8 (HDF5 files cannot hold it).
     """
     if not folder.is_dir():
         raise DiskHlocError(f"there is no folder {folder}")
@@ -55,15 +58,18 @@ def list_images(folder: Path) -> list[str]:
         names = sorted(_walk(folder, "", ()))
     except OSError as error:
         raise DiskHlocError(
-            f"cannot list {error.filename}: {error.strerror}; mend its permissions, or take it out "
+            f"cannot list {error.filename}: {error.strerror}; fix its permissions, or move it out "
             f"of {folder}"
         ) from error
     if not names:
-        raise DiskHlocError(f"no image in {folder}: none of {', '.join(SUFFIXES)} at any depth")
+        raise DiskHlocError(
+            f"no image in {folder} or its subfolders: expected files with one of the suffixes "
+            f"{', '.join(SUFFIXES)}"
+        )
     for name in names:
         if not is_relative(name):
             raise DiskHlocError(
-                f"{folder}: {os.fsencode(name)!r} is not a name in UTF-8: rename the image"
+                f"{folder}: the image name {os.fsencode(name)!r} is not UTF-8: rename the image"
             )
     return names
 
@@ -71,7 +77,7 @@ def list_images(folder: Path) -> list[str]:
 def _walk(
     folder: str | os.PathLike[str], prefix: str, above: tuple[tuple[int, int], ...]
 ) -> Iterator[str]:
-    """Names below a folder; ``above`` are the folders that it lies in, by device and inode."""
+    """Yield the images below a folder; ``above`` has the (device, inode) of its parent folders."""
     status = os.stat(folder)
     itself = (status.st_dev, status.st_ino)
     if itself in above:
@@ -106,17 +112,20 @@ def _is_file_or_broken(entry: os.DirEntry[str]) -> bool:
 
 
 def read_image_list(path: Path, folder: Path | None = None) -> list[str]:
-    """The image names of a list, hloc's format: a name a line, what follows it is ignored.
+    """Read the image names of a list in hloc's format: one name per line, the rest is ignored.
 
-    Empty lines and lines that begin with ``#`` are passed over.
+    Empty lines and lines that begin with ``#`` are skipped.
 
     Args:
         path: the list.
-        folder: where the images are; without it, they need not exist.
+        folder: the folder of the images; if None, the images do not have to exist.
+
+    Returns:
+        The names without duplicates, in the order of the list.
 
     Raises:
-        DiskHlocError: the list cannot be read or is empty, names images that do not exist, or a
-            name leads out of their folder.
+        DiskHlocError: the list cannot be read or is empty, an image does not exist, or a name
+            points outside the folder of the images.
     """
     names = [
         require_relative(line.split()[0], f"{path}, line {number}")
@@ -124,37 +133,37 @@ def read_image_list(path: Path, folder: Path | None = None) -> list[str]:
         if line.strip() and not line.startswith("#")
     ]
     if not names:
-        raise DiskHlocError(f"the image list {path} names no image")
+        raise DiskHlocError(f"the image list {path} is empty")
     missing = [name for name in names if folder and not os.path.lexists(folder / name)]
     if missing:
         raise DiskHlocError(
-            f"{path} names {len(missing)} images that are not in {folder}: {listing(missing)} "
+            f"{path} lists {len(missing)} images that are not in {folder}: {listing(missing)} "
             "(a name ends at the first white space)"
         )
     return list(dict.fromkeys(names))
 
 
 def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
-    """An image as stored: EXIF orientation is not applied (hloc's rule, and COLMAP's).
+    """Read an image as stored, like hloc: EXIF orientation is not applied.
 
-    The bits are those of ``cv2.imread`` with ``IMREAD_IGNORE_ORIENTATION``, as hloc reads: 16 bits
-    become the upper 8, an alpha channel is dropped, a palette and CMYK become RGB, and of an
-    animation the first frame is taken.
+    The result is bit-identical to ``cv2.imread`` with ``IMREAD_IGNORE_ORIENTATION``, as hloc reads:
+    16-bit values become their upper 8 bits, an alpha channel is dropped, a palette and CMYK become
+    RGB, and the first frame of an animation is used.
 
     Args:
         path: an image file.
         grayscale: decode to one channel.
 
     Returns:
-        (H, W, 3) RGB, or (H, W), uint8.
+        (H, W, 3) RGB, or (H, W) if ``grayscale``; uint8.
 
     Raises:
-        ImageReadError: the file cannot be read, is no image, is truncated, or has more pixels than
-            :func:`max_pixels`.
+        ImageReadError: the file cannot be read, is not an image, is truncated, or has more pixels
+            than :func:`max_pixels`.
     """
     mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
     encoded = _read_bytes(path)
-    # Decoded from memory, since from a file OpenCV fills the rest of a truncated JPEG with gray.
+    # Decoded from memory: from a file, OpenCV fills the rest of a truncated JPEG with gray.
     try:
         image = cv2.imdecode(encoded, mode | cv2.IMREAD_IGNORE_ORIENTATION)
     except MemoryError as error:
@@ -164,21 +173,21 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
             raise ImageReadError(_TOO_LARGE) from error
         raise ImageReadError(" ".join(str(error).split())) from error
     if image is None:
-        raise ImageReadError("truncated, or no image")
-    # Of a format that Pillow does not know the size is found out only now.
+        raise ImageReadError("truncated, or not an image")
+    # For a format that Pillow does not know, the size is known only now.
     require_few_pixels((image.shape[1], image.shape[0]))
     return image if grayscale else image[:, :, ::-1]
 
 
 def _read_bytes(path: Path) -> np.ndarray:
-    """The bytes of a file, whose header has been looked at first."""
+    """Return the (N,) uint8 bytes of a file after checking its header."""
     try:
         num_bytes = _require_regular(path)
         with opened(path):
             pass
         if num_bytes > _MAX_BYTES:
             raise ImageReadError(
-                f"of {num_bytes / 2**30:.1f} GiB, but OpenCV decodes 2 GiB at most"
+                f"{num_bytes / 2**30:.1f} GiB, but OpenCV decodes files of up to 2 GiB"
             )
         encoded = np.fromfile(path, dtype=np.uint8)
     except MemoryError as error:
@@ -191,16 +200,16 @@ def _read_bytes(path: Path) -> np.ndarray:
 
 
 def _require_regular(path: Path) -> int:
-    """How many bytes a file has.
+    """Return the size of a file in bytes.
 
     Raises:
-        OSError: there is none.
-        ImageReadError: it is a folder, a pipe or another thing than a file, or it is empty.
+        OSError: the file does not exist.
+        ImageReadError: the path is a folder, a pipe or another special file, or the file is empty.
     """
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise ImageReadError("a directory")
-    # A pipe would be waited for, without end.
+    # Opening a pipe would block forever.
     if not stat.S_ISREG(status.st_mode):
         raise ImageReadError("not a regular file")
     if status.st_size == 0:
@@ -210,19 +219,19 @@ def _require_regular(path: Path) -> int:
 
 def _why(error: OSError, path: Path) -> str:
     if error.errno in (errno.ENOENT, errno.ELOOP) and path.is_symlink():
-        return f"a link to {os.readlink(path)}, which leads nowhere"
+        return f"a broken link to {os.readlink(path)}"
     return error.strerror or str(error)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[ImageFile.ImageFile | None]:
-    """An image by Pillow, of which no more than the header is read yet; None if it knows it not.
+    """Open an image with Pillow, reading only its header; None if Pillow does not know the format.
 
-    Not by ``Image.open``, which ends, or warns, at a limit of its own.
+    ``Image.open`` is not used, since it warns or fails at a limit of its own.
 
     Raises:
         OSError: the file cannot be opened.
-        ImageReadError: it is no regular file or empty, or has more pixels than
+        ImageReadError: the file is not a regular file, is empty, or has more pixels than
             :func:`max_pixels`.
     """
     _require_regular(path)
@@ -240,7 +249,7 @@ def _parse(file: BinaryIO) -> ImageFile.ImageFile | None:
     for name in _FORMATS & set(Image.OPEN):
         factory, accept = Image.OPEN[name]
         try:
-            # Some answer with a text, which says why not.
+            # Some plug-ins return a string, which says why they do not accept the file.
             if accept is None or accept(prefix) is True:
                 file.seek(0)
                 return factory(file, "")
@@ -250,34 +259,34 @@ def _parse(file: BinaryIO) -> ImageFile.ImageFile | None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as stored, from its header.
+    """Read the width and height in pixels of an image as stored, from its header.
 
     Raises:
-        ImageReadError: as :func:`read_image`, as far as the header tells.
+        ImageReadError: the errors of :func:`read_image` that the header shows.
     """
     try:
         with opened(path) as image:
             if image is None:
-                raise ImageReadError("truncated, or no image")
+                raise ImageReadError("truncated, or not an image")
             return image.size
     except OSError as error:
         raise ImageReadError(_why(error, path)) from error
 
 
 def max_pixels() -> int:
-    """The most pixels that an image may have, ``DISK_HLOC_MAX_PIXELS`` or 2^29, 23,170 squared.
+    """Return the most pixels an image may have: ``DISK_HLOC_MAX_PIXELS``, or 2^29 (23,170 squared).
 
-    A small file can decode to any number of pixels. OpenCV itself stops at 2^30, unless
-    ``OPENCV_IO_MAX_IMAGE_PIXELS`` says otherwise.
+    A small file can decode to any number of pixels. OpenCV's own limit is 2^30, unless
+    ``OPENCV_IO_MAX_IMAGE_PIXELS`` is set.
 
     Raises:
-        DiskHlocError: the variable holds no such number.
+        DiskHlocError: the variable is not a positive integer.
     """
     text = os.environ.get(LIMIT_VARIABLE)
     if text is None:
         return DEFAULT_MAX_PIXELS
     if not text.isdecimal() or int(text) == 0:
-        raise DiskHlocError(f"{LIMIT_VARIABLE} is {text!r}, but must be a number of pixels")
+        raise DiskHlocError(f"{LIMIT_VARIABLE} must be a number of pixels, found {text!r}")
     return int(text)
 
 
@@ -285,32 +294,35 @@ def require_few_pixels(size: tuple[int, int]) -> None:
     """Check a width and height in pixels against :func:`max_pixels`.
 
     Raises:
-        ImageReadError: they are more.
+        ImageReadError: the image has more pixels.
     """
     width, height = size
     limit = max_pixels()
     if width * height <= limit:
         return
-    raising = LIMIT_VARIABLE
+    variables = LIMIT_VARIABLE
     if width * height > 1 << 30:
-        raising += f" and OpenCV's {OPENCV_LIMIT_VARIABLE}"
+        variables += f" and OpenCV's {OPENCV_LIMIT_VARIABLE}"
     raise ImageReadError(
-        f"{width}x{height} px are more than the limit of {limit} pixels: if it is no bomb, raise "
-        f"{raising}"
+        f"{width}x{height} px exceed the limit of {limit} pixels: if you trust the file, increase "
+        f"{variables}"
     )
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -> np.ndarray:
-    """Resize as hloc does.
+    """Resize an image as hloc does.
 
     Args:
         image: (H, W) or (H, W, 3) float32.
         size: new width and height in pixels.
-        interpolation: ``cv2_<name>``, OpenCV's ``INTER_<NAME>``; area becomes linear where the
-            image grows.
+        interpolation: ``cv2_<name>`` for OpenCV's ``INTER_<NAME>``; ``cv2_area`` becomes
+            ``cv2_linear`` if the image is enlarged.
+
+    Returns:
+        (height, width) or (height, width, 3) float32.
 
     Raises:
-        DiskHlocError: unknown interpolation.
+        DiskHlocError: the interpolation is unknown.
     """
     library, _, name = interpolation.partition("_")
     method = getattr(cv2, f"INTER_{name.upper()}", None) if library == "cv2" else None
@@ -325,12 +337,15 @@ def resize_image(image: np.ndarray, size: tuple[int, int], interpolation: str) -
 
 
 def original_coordinates(coordinates: np.ndarray, original: int, resized: int) -> np.ndarray:
-    """Coordinates in a resized image in pixels of the original one, float32 as hloc's arithmetic.
+    """Convert coordinates in a resized image to pixels of the original image, in float32 as hloc.
 
     Args:
-        coordinates: along one axis, 0 at the centre of the first pixel.
-        original: the length of that axis of the original image, in pixels.
-        resized: the same of the resized image.
+        coordinates: coordinates along one axis, with 0 at the centre of the first pixel.
+        original: length of that axis in the original image, in pixels.
+        resized: length of that axis in the resized image, in pixels.
+
+    Returns:
+        Coordinates of the same shape in the original image, float32.
     """
     scale, half = np.float32(original / resized), np.float32(0.5)
     moved: np.ndarray = (coordinates.astype(np.float32) + half) * scale - half

@@ -1,4 +1,4 @@
-"""The loader: photos and their masks, ready for the network, read ahead in a thread."""
+"""Load photos and their masks for the network, and read them ahead in a thread."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "interpolation": "cv2_area",
 }
 
-# Pixels. Below this, all channels together take less time and no memory to speak of.
-LARGE = 1 << 26
+# Larger images are converted one channel at a time; smaller ones take little memory anyway, and
+# are faster with all channels at once.
+LARGE_IMAGE_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True)
 class Photo:
-    """An image ready for a network.
+    """An image that is ready for the network.
 
     Attributes:
         name: path relative to the image folder, with ``/``.
-        image: (3, H, W) RGB, or (1, H, W) where the conf asks for grayscale; float32 in [0, 1].
-        original_size: width and height of the file's image in pixels, before resizing.
-        mask: (height, width) bool of the original image, True where keypoints may be; None where
+        image: (3, H, W) RGB, or (1, H, W) if the conf asks for grayscale; float32 in [0, 1].
+        original_size: width and height of the stored image in pixels, before resizing.
+        mask: (height, width) bool at the original size, True where keypoints are allowed; None if
             nothing is masked.
     """
 
@@ -47,17 +48,17 @@ class Photo:
 def load_photo(
     folder: Path, name: str, preprocessing: Mapping[str, Any], masks: Masks | None = None
 ) -> Photo:
-    """Read and resize one photo, to the bit as hloc's loader does, and its mask.
+    """Read and resize one photo, bit-identical to hloc's loader, and read its mask.
 
     Args:
         folder: the image folder.
-        name: path in it.
-        preprocessing: the conf's ``preprocessing``; what it lacks is hloc's default.
-        masks: where keypoints may be.
+        name: path of the photo in the folder.
+        preprocessing: the conf's ``preprocessing``; missing keys have hloc's defaults.
+        masks: source of the mask; None keeps the whole photo.
 
     Raises:
-        ImageReadError: as :func:`read_image`.
-        DiskHlocError: the mask cannot be read or does not fit.
+        ImageReadError: the photo cannot be read; see :func:`read_image`.
+        DiskHlocError: the mask cannot be read or does not fit the photo.
     """
     conf = {**DEFAULT_PREPROCESSING, **preprocessing}
     stored = read_image(folder / name, conf["grayscale"])
@@ -70,7 +71,7 @@ def load_photo(
     try:
         image = _resized(stored, size, conf["interpolation"])
     except MemoryError as error:
-        raise ImageReadError(f"{width}x{height} px take more memory than there is") from error
+        raise ImageReadError(f"not enough memory for {width}x{height} px") from error
     del stored
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
     mask = None if masks is None else masks(name, (width, height))
@@ -80,14 +81,14 @@ def load_photo(
 
 
 def _resized(image: np.ndarray, size: Size, interpolation: str) -> np.ndarray:
-    """An image of 8 bits as float32 of a size, to the bit as by hloc, which converts it first.
+    """Convert an 8-bit image to float32 and resize it, bit-identical to hloc.
 
-    Where it is large its channels are converted and resized one after the other, which takes a
-    third of the memory. Only these interpolations then give the same bits.
+    The channels of a large image are converted and resized one at a time, which takes a third of
+    the memory. The result is then bit-identical only with these interpolations.
     """
     if size == (image.shape[1], image.shape[0]):
         return image.astype(np.float32)
-    large = image.shape[0] * image.shape[1] > LARGE
+    large = image.shape[0] * image.shape[1] > LARGE_IMAGE_PIXELS
     if not large or image.ndim == 2 or interpolation not in ("cv2_area", "cv2_linear"):
         return resize_image(image.astype(np.float32), size, interpolation)
     channels = [
@@ -104,20 +105,20 @@ def read_ahead(
     ahead: int = 2,
     masks: Masks | None = None,
 ) -> Iterator[tuple[str, Photo | ImageReadError]]:
-    """Photos in order, read in a thread while the caller works on the one before.
+    """Yield photos in order, read by a thread while the caller works on the previous ones.
 
     Args:
         folder: the image folder.
-        names: paths in it.
+        names: paths of the photos in the folder.
         preprocessing: see :func:`load_photo`.
-        ahead: how many photos are read ahead, at least one.
+        ahead: number of photos to read ahead, at least one.
         masks: see :func:`load_photo`.
 
     Yields:
-        (name, photo), or (name, error) for one that cannot be read.
+        (name, photo), or (name, error) for a photo that cannot be read.
 
     Raises:
-        DiskHlocError: a mask cannot be read or does not fit.
+        DiskHlocError: a mask cannot be read or does not fit its photo.
     """
     remaining = iter(names)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -140,7 +141,7 @@ def read_ahead(
 
 
 def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
-    """Photos in order, in runs of one size (resized) of at most ``at_once``."""
+    """Yield photos in order, in batches of up to ``at_once`` photos of the same resized size."""
     batch: list[Photo] = []
     for photo in photos:
         if batch and (len(batch) == at_once or photo.image.shape != batch[0].image.shape):
@@ -152,7 +153,7 @@ def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
 
 
 def in_original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
-    """(N, 2) keypoints of the resized photo in pixels of its file."""
+    """Convert (N, 2) keypoints of the resized photo to pixels of the stored one, float32."""
     moved = [
         original_coordinates(values, photo.original_size[axis], photo.image.shape[2 - axis])
         for axis, values in enumerate(keypoints.T)

@@ -1,13 +1,14 @@
-"""Masks: where in a photo keypoints may be.
+"""Read masks, which say where in a photo keypoints are allowed.
 
 A mask is a boolean image of the photo as stored (EXIF orientation is not applied), True where
-keypoints may be. It comes from a folder of images in COLMAP's convention, from one image for all
-photos, from label maps, or from a COCO file; several together keep what all of them keep.
+keypoints are allowed. It is read from a folder of images in COLMAP's convention, from one image for
+all photos, from label maps, or from a COCO file. With several sources a pixel is kept if all of
+them keep it.
 
-The rule for a keypoint is COLMAP's. A keypoint at (x, y), with (0, 0) at the centre of the
-top-left pixel, lies in the pixel (floor(x + 0.5), floor(y + 0.5)): a pixel reaches from its centre
-half a pixel to each side, and what lies exactly between two belongs to the right or lower one. It
-is kept if the mask keeps that pixel. A keypoint outside the image is not.
+Keypoints are masked as in COLMAP. A keypoint at (x, y), with (0, 0) at the centre of the top-left
+pixel, is in the pixel (floor(x + 0.5), floor(y + 0.5)): a pixel extends half a pixel to each side
+of its centre, and a point exactly between two pixels belongs to the right or lower one. The
+keypoint is kept if the mask keeps that pixel. Keypoints outside the image are not kept.
 """
 
 from __future__ import annotations
@@ -30,37 +31,37 @@ from .images import SUFFIXES, ImageReadError, opened
 
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]  # width, height
-# (image name, size) -> mask, or None where the source has none for the image.
+# (image name, size) -> mask, or None if the source has no mask for the image.
 Source = Callable[[str, Size], "Mask | None"]
 
 DEFAULT_CONF: dict[str, Any] = {
     "folder": None,  # COLMAP's convention: a/b.jpg.png for a/b.jpg; also a/b.png
     "file": None,  # one image for all photos
-    "invert": False,  # white, not black, is ignored in `folder` and `file`
-    "ignore_labels": None,  # `folder` and `file` hold ids; these are ignored
+    "invert": False,  # ignore white instead of black in `folder` and `file`
+    "ignore_labels": None,  # `folder` and `file` hold label ids; ignore these
     "coco": None,  # a COCO file of annotations or results
     "ignore_classes": None,  # names or ids; None: every annotation
     "min_score": 0.0,
-    "dilate": 0,  # the ignored region grows by so many pixels
+    "dilate": 0,  # grow the ignored region by this many pixels
     "missing": "keep",  # or "error"
 }
 
-# Aspects may differ by so much for a mask to be taken as a smaller or larger version.
+# Largest relative difference in aspect ratio between a mask and a photo of another size.
 ASPECT_TOLERANCE = 0.01
-# Lossy formats have no clean black.
+# Lossy formats have no exact black.
 _LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
 _LOSSY_THRESHOLD = 128
 
 
 class Masks:
-    """The masks of a data set.
+    """The masks of a set of images.
 
     Attributes:
-        conf: what they come from, :data:`DEFAULT_CONF` with the user's keys.
-        missing: names asked for that no source has a mask of; everything of them is kept.
+        conf: :data:`DEFAULT_CONF` with the user's values.
+        missing: names of requested images for which no source has a mask; they are kept as a whole.
 
     Raises:
-        DiskHlocError: an unknown key, a folder or file that does not exist, an unknown class.
+        DiskHlocError: a key or a class is unknown, or a folder or file does not exist.
     """
 
     def __init__(self, conf: Mapping[str, Any]) -> None:
@@ -69,39 +70,41 @@ class Masks:
             raise DiskHlocError(f"unknown keys for masks: {', '.join(sorted(unknown))}")
         self.conf = {**DEFAULT_CONF, **conf}
         if self.conf["missing"] not in ("keep", "error"):
-            raise DiskHlocError(f"missing masks: keep or error, not {self.conf['missing']!r}")
+            raise DiskHlocError(
+                f"missing (masks) must be 'keep' or 'error', found {self.conf['missing']!r}"
+            )
         if self.conf["dilate"] < 0:
-            raise DiskHlocError(f"dilate is {self.conf['dilate']}, but cannot be negative")
+            raise DiskHlocError(f"dilate must not be negative, found {self.conf['dilate']}")
         self.missing: set[str] = set()
         self._sources = list(self._open_sources())
         if not self._sources:
-            raise DiskHlocError("no source of masks: give a folder, a file or a COCO file")
+            raise DiskHlocError("no masks given: give a folder, a file or a COCO file")
 
     def __call__(self, name: str, size: Size) -> Mask:
-        """The mask of one image.
+        """Return the mask of one image.
 
         Args:
-            name: of the image, relative to the image folder.
-            size: its width and height in pixels.
+            name: name of the image, relative to the image folder.
+            size: width and height of the image in pixels.
 
         Returns:
-            (height, width) bool, True where keypoints may be.
+            (height, width) bool, True where keypoints are allowed.
 
         Raises:
-            DiskHlocError: a mask cannot be read or has another aspect, or there is none and
-                ``missing`` is ``error``.
+            DiskHlocError: a mask cannot be read or has another aspect ratio, or no source has a
+                mask and ``missing`` is ``error``.
         """
         found = [mask for mask in (read(name, size) for read in self._sources) if mask is not None]
         if not found:
             if self.conf["missing"] == "error":
-                raise DiskHlocError(f"there is no mask of {name}: make one, or keep such images")
+                raise DiskHlocError(f"there is no mask for {name}: add one, or set missing to keep")
             self.missing.add(name)
             return np.ones((size[1], size[0]), dtype=bool)
         keep: Mask = np.logical_and.reduce(found)
         return grow_ignored(keep, self.conf["dilate"])
 
     def log_missing(self, num_images: int) -> None:
-        """Say of how many of ``num_images`` images there was no mask, if of any."""
+        """Log how many of ``num_images`` images have no mask, if any."""
         log_missing(self.missing, num_images)
 
     def _open_sources(self) -> Iterable[Source]:
@@ -110,7 +113,7 @@ class Masks:
         if conf["folder"] is not None:
             folder = Path(conf["folder"])
             if not folder.is_dir():
-                raise DiskHlocError(f"there is no folder of masks {folder}")
+                raise DiskHlocError(f"the folder of masks {folder} does not exist")
 
             def from_folder(name: str, size: Size) -> Mask | None:
                 path = find_mask(folder, name)
@@ -140,14 +143,14 @@ class Masks:
 
 
 def keep_keypoints(mask: Mask, keypoints: np.ndarray) -> NDArray[np.bool_]:
-    """Which keypoints a mask keeps, by the rule above.
+    """Determine which keypoints a mask keeps, by the rule above.
 
     Args:
         mask: (H, W) bool.
-        keypoints: (N, 2) x and y in pixels of the image, (0, 0) at the centre of the top-left one.
+        keypoints: (N, 2) x and y in pixels, with (0, 0) at the centre of the top-left pixel.
 
     Returns:
-        (N,) bool.
+        (N,) bool, True for the keypoints that are kept.
     """
     x, y = pixel_of(keypoints[:, 0]), pixel_of(keypoints[:, 1])
     height, width = mask.shape
@@ -157,25 +160,36 @@ def keep_keypoints(mask: Mask, keypoints: np.ndarray) -> NDArray[np.bool_]:
 
 
 def pixel_of(coordinates: np.ndarray) -> NDArray[np.int64]:
-    """The column (or row) of pixels in which coordinates lie. In float64: x + 0.5 is exact."""
+    """Return the columns (or rows) of the pixels that contain the coordinates.
+
+    Computed in float64, in which x + 0.5 is exact for a float32 x.
+    """
     pixels: NDArray[np.int64] = np.floor(coordinates.astype(np.float64) + 0.5).astype(np.int64)
     return pixels
 
 
 def grow_ignored(mask: Mask, pixels: int) -> Mask:
-    """The mask with its ignored region grown by a disc of so many pixels."""
+    """Grow the ignored region of a mask by a disc with a radius of ``pixels``."""
     if pixels == 0 or mask.all():
         return mask
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1))
-    # Beyond the border nothing is ignored: cv2's default for an erosion.
+    # By cv2's default for an erosion, nothing is ignored outside the image.
     return cv2.erode(mask.astype(np.uint8), disc).astype(bool)
 
 
 def fit(mask: Mask, size: Size, path: Path, name: str) -> Mask:
-    """A mask at the size of its photo, by nearest pixels.
+    """Resize a mask to the size of its photo by nearest-neighbour interpolation.
+
+    Args:
+        mask: (H, W) bool.
+        size: width and height of the photo in pixels.
+        path, name: the mask's file and the photo's name, for the error.
+
+    Returns:
+        (height, width) bool.
 
     Raises:
-        DiskHlocError: its aspect differs by more than 1 %.
+        DiskHlocError: the aspect ratios differ by more than 1 %.
     """
     height, width = mask.shape
     if (width, height) == size:
@@ -183,8 +197,8 @@ def fit(mask: Mask, size: Size, path: Path, name: str) -> Mask:
     if abs(width * size[1] / (height * size[0]) - 1) > ASPECT_TOLERANCE:
         raise DiskHlocError(
             f"the mask in {path} is {width}x{height} px, but the photo {name} is "
-            f"{size[0]}x{size[1]} px: of another shape (masks are of the photo as stored, without "
-            "EXIF rotation)"
+            f"{size[0]}x{size[1]} px, with another aspect ratio (a mask must fit the photo as "
+            "stored, without EXIF rotation)"
         )
     return cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).astype(
         bool
@@ -192,7 +206,7 @@ def fit(mask: Mask, size: Size, path: Path, name: str) -> Mask:
 
 
 def find_mask(folder: Path, name: str) -> Path | None:
-    """The mask of ``a/b.jpg`` in a folder: ``a/b.jpg.png``, ``a/b.png``, or another image type."""
+    """Find the mask of ``a/b.jpg``: ``a/b.jpg.png``, ``a/b.png``, or one with another suffix."""
     image = folder / name
     others = [suffix for suffix in SUFFIXES if suffix != ".png"]
     candidates = [
@@ -204,16 +218,16 @@ def find_mask(folder: Path, name: str) -> Path | None:
 
 
 def read_mask(path: Path, invert: bool = False, ignore_labels: Iterable[int] | None = None) -> Mask:
-    """One mask file.
+    """Read one mask file.
 
     Args:
-        path: an image. Black is ignored: exactly 0, as in COLMAP; below 128 in lossy formats.
-        invert: black is kept, everything else is ignored.
-        ignore_labels: the image holds ids (8 or 16 bits, a palette's indices, or COCO's panoptic
-            R + 256 G + 65536 B); these are ignored, all others kept.
+        path: an image. Black is ignored: exactly 0, as in COLMAP, or below 128 in lossy formats.
+        invert: keep black, and ignore everything else.
+        ignore_labels: label ids to ignore, all others are kept. The image then holds ids (8 or 16
+            bits, a palette's indices, or COCO's panoptic R + 256 G + 65536 B).
 
     Returns:
-        (H, W) bool.
+        (H, W) bool, True where keypoints are allowed.
 
     Raises:
         DiskHlocError: the file cannot be read.
@@ -221,7 +235,7 @@ def read_mask(path: Path, invert: bool = False, ignore_labels: Iterable[int] | N
     try:
         with opened(path) as image:
             if image is None:
-                raise ImageReadError("no image")
+                raise ImageReadError("not an image")
             values = _labels(image) if ignore_labels is not None else _gray(image)
     except (*PARSER_ERRORS, MemoryError, ImageReadError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split())
@@ -234,7 +248,7 @@ def read_mask(path: Path, invert: bool = False, ignore_labels: Iterable[int] | N
 
 
 def _gray(image: Image.Image) -> np.ndarray:
-    # Pillow clips 16 bits at 255 or shifts them, as its version has it.
+    # Depending on its version, Pillow clips 16-bit values at 255 or shifts them.
     wide = image.mode.startswith(("I", "F"))
     return np.asarray(image if wide else image.convert("RGB").convert("L"))
 
@@ -242,20 +256,22 @@ def _gray(image: Image.Image) -> np.ndarray:
 def _labels(image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if values.ndim == 2 or values.shape[2] < 3:
-        # With an alpha channel at most.
+        # One channel, or one and alpha.
         return values.reshape(*values.shape[:2], -1)[..., 0].astype(np.int64)
     red, green, blue = (values[..., i].astype(np.int64) for i in range(3))
     return red + 256 * green + 65536 * blue
 
 
 def log_missing(missing: Collection[str], num_images: int) -> None:
-    """Say of how many of ``num_images`` images there was no mask, if of any."""
+    """Log how many of ``num_images`` images have no mask, if any."""
     if missing:
-        logger.info("%d of %d images have no mask: all of them was kept", len(missing), num_images)
+        logger.info(
+            "%d of %d images have no mask: all their keypoints were kept", len(missing), num_images
+        )
 
 
 def to_json(conf: Mapping[str, Any]) -> dict[str, Any]:
-    """A conf of masks as plain JSON, less what is default, for a file's note of its origin."""
+    """Return the non-default values of a conf of masks as plain JSON, to be stored in a file."""
     changed = {key: value for key, value in conf.items() if value != DEFAULT_CONF.get(key)}
     result: dict[str, Any] = json.loads(json.dumps(changed, default=str))
     return result

@@ -1,8 +1,8 @@
-"""Names of images that a file's content gives: they stay inside the folders that the user gives.
+"""Check that image names read from a file stay inside the folder that the user gives.
 
-A list, a model, a database or a features file may name ``../../.bashrc`` or ``/etc/passwd``; what
-is read from ``folder / name``, or written to it, would then lie elsewhere. Every parser of names
-checks them here. A link inside the folder may lead where the user had it lead.
+A list, a model, a database or a features file may contain names such as ``../../.bashrc`` or
+``/etc/passwd``; ``folder / name`` would then be outside the folder. Every parser of names checks
+them here. Links inside the folder are the user's own and may point anywhere.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ def require_relative(name: str, where: object) -> str:
     """Check that a name stays inside any folder that it is joined to.
 
     Args:
-        name: a path as a file's content gives it, with ``/``.
-        where: the file, and the line if it has one: the error begins with it.
+        name: a path read from a file, with ``/``.
+        where: the file, and the line if there is one; the error message begins with it.
 
     Returns:
-        The name without ``./`` and doubled slashes, as a folder's listing has it.
+        The name without ``./`` and double slashes, as in a folder's listing.
 
     Raises:
-        DiskHlocError: the name is empty, absolute, has ``..``, or cannot be that of a file.
+        DiskHlocError: the name is empty, absolute, contains ``..``, or is not a valid file name.
     """
     reason = _why_not(name)
     if reason:
         raise DiskHlocError(
-            f"{where}: {name!r} {reason}; names are relative to the folder of the images and stay "
-            "inside it"
+            f"{where}: {name!r} {reason}; names must be relative to the folder of the images and "
+            "stay inside it"
         )
     return PurePosixPath(name).as_posix()
 
 
 def is_relative(name: str) -> bool:
-    """Whether :func:`require_relative` lets a name pass."""
+    """Check whether :func:`require_relative` accepts a name."""
     return _why_not(name) is None
 
 
 def _why_not(name: str) -> str | None:
-    # By the rules of the machine that joins it: on Windows a drive leads away, too.
+    # By the rules of this machine: on Windows, a drive letter also leaves the folder.
     path = PurePath(name)
     if not path.parts:
-        return "is no name"
+        return "is not a name"
     if "\0" in name:
         return "has a zero byte"
     try:
@@ -53,5 +53,5 @@ def _why_not(name: str) -> str | None:
     if path.anchor:
         return "is an absolute path"
     if ".." in path.parts:
-        return "leads out of its folder by '..'"
+        return "leaves its folder through '..'"
     return None

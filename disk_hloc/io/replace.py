@@ -1,4 +1,4 @@
-"""Files that are whole or unchanged, however their writing ends."""
+"""Write files that are either complete or unchanged, even if writing is interrupted."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 @contextmanager
 def replaced(path: Path, partial: Path | None = None) -> Iterator[Path]:
-    """A path beside ``path`` to write to, which takes its name once that has ended well.
+    """Yield a temporary path in the same folder, which replaces ``path`` if no error is raised.
 
     Args:
         path: the file; its folder is created.
-        partial: the other path, for who is alone in writing it; else one of this process's own.
+        partial: the temporary path, if only one process can write it; by default its name contains
+            the process id.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial or path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield partial
-        # The other way around a power failure could leave the name without the content.
+        # Without this a power failure could leave the new name, but not the content.
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
@@ -29,13 +30,13 @@ def replaced(path: Path, partial: Path | None = None) -> Iterator[Path]:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file, which is whole or unchanged."""
+    """Write a UTF-8 text file, which is either complete or unchanged."""
     with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def _sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Wait until a file, or the names in a folder, are on the disk."""
     if os.name == "nt":  # a folder cannot be opened there
         return
     file = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Files of text that a user gives."""
+"""Read text files that a user gives."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from disk_hloc.errors import DiskHlocError
 
 
 def read_text(path: Path, what: str) -> str:
-    """A whole file of UTF-8.
+    """Read a whole UTF-8 file.
 
     Args:
         path: the file.
-        what: it is, for the error: ``the pairs``.
+        what: what the file is, for the error message, e.g. ``the pairs``.
 
     Raises:
         DiskHlocError: the file cannot be read, or is not UTF-8.
@@ -24,9 +24,10 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_lines(path: Path, what: str) -> Iterator[str]:
-    """The lines of a file of UTF-8, one by one, as :func:`read_text`. Only a line feed ends one.
+    """Yield the lines of a UTF-8 file one at a time; see :func:`read_text`.
 
-    ``str.splitlines`` would also end a line where a name has a control character.
+    Only a line feed ends a line; ``str.splitlines`` would also split at control characters, which
+    may be part of a name.
     """
     with _clear(path, what), path.open(encoding="utf-8", newline="\n") as file:
         for line in file:
@@ -37,7 +38,7 @@ def read_lines(path: Path, what: str) -> Iterator[str]:
 def _clear(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    # A path with a zero byte is a ValueError, as is what is not UTF-8.
+    # A path with a zero byte raises a ValueError, and so does text that is not UTF-8.
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"cannot read {what} {path}: {reason}") from error

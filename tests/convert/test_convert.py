@@ -227,7 +227,7 @@ def test_errors(tmp_path: Path) -> None:
     both = write(tmp_path / "both", features, dict.fromkeys((("a", "b"), ("b", "a")), twice))
     fails("release", "imc", both, "both ways")
     imc = write(tmp_path / "imc", features, {("b", "a"): twice}, "{}-{}")
-    fails("release", "imc", imc, "not of DISK's release")
+    fails("release", "imc", imc, "not in the format of DISK's release")
     beyond = write(tmp_path / "beyond", features, {("b", "a"): twice + 2}, "{}-{}")
     fails("imc", "release", beyond, "b-a", "other features")
     other = write(tmp_path / "other", features, {("b", "c"): twice}, "{}-{}")

@@ -34,7 +34,7 @@ def compressed(mask: np.ndarray) -> dict[str, Any]:
 
 
 def uncompressed(mask: np.ndarray) -> dict[str, Any]:
-    """Runs down the columns, the first of them of zeros."""
+    """Encode a mask as runs along its columns; the first run is of zeros."""
     flat = mask.ravel(order="F").astype(int)
     changes = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff([0, *changes, len(flat)]).tolist()
@@ -100,7 +100,7 @@ def test_images_that_the_file_knows(tmp_path: Path) -> None:
     assert one_line_error(error, "d.jpg")
 
 
-def test_names_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+def test_equal_names_in_different_folders_are_distinguished(tmp_path: Path) -> None:
     content = data_set({"segmentation": [BOX]})
     content["images"][1]["file_name"] = "c/b.jpg"
     path = write(tmp_path / "c.json", content)
@@ -130,7 +130,7 @@ def test_classes_and_scores(tmp_path: Path) -> None:
     assert one_line_error(error, "tree", "person, car", path)
 
 
-def test_objects_without_score_are_taken(tmp_path: Path) -> None:
+def test_objects_without_a_score_are_kept(tmp_path: Path) -> None:
     path = write(tmp_path / "c.json", data_set({"segmentation": [BOX]}))
     assert np.array_equal(ignored(path, min_score=0.9), boxed())
 

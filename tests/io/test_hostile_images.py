@@ -1,4 +1,4 @@
-"""Images that are not what their names say."""
+"""Unusual, broken and malicious image files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GRAY = RGB[:, :, 0]
 
 
 def other() -> Image.Image:
-    """Another image, a new one: Pillow notes in an image how it was written last."""
+    """Make a second, new image: Pillow stores in an image how it was last saved."""
     return Image.fromarray(255 - RGB)
 
 
@@ -101,15 +101,13 @@ FORMATS = {
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("mode", [cv2.IMREAD_COLOR, cv2.IMREAD_GRAYSCALE])
 @pytest.mark.filterwarnings("ignore:'mode' parameter")
-def test_what_hloc_decodes_is_decoded_to_the_same_bits(
-    name: str, mode: int, tmp_path: Path
-) -> None:
+def test_images_are_decoded_bit_identically_to_hloc(name: str, mode: int, tmp_path: Path) -> None:
     path = tmp_path / name
     FORMATS[name](path)
     expected = as_hloc(path, mode)
     found = read_image(path, mode == cv2.IMREAD_GRAYSCALE)
     if name == "animated.png" and mode == cv2.IMREAD_GRAYSCALE:
-        # OpenCV rounds the grays of an APNG otherwise from a file than from memory.
+        # OpenCV rounds the grays of an APNG differently when reading from a file.
         assert abs(found.astype(int) - expected).max() <= 1
     else:
         np.testing.assert_array_equal(found, expected)
@@ -117,7 +115,7 @@ def test_what_hloc_decodes_is_decoded_to_the_same_bits(
 
 
 @pytest.mark.parametrize("name", ["animated.webp", "animated.png", "pages.tif"])
-def test_the_first_of_several_images_is_taken(name: str, tmp_path: Path) -> None:
+def test_the_first_of_several_images_is_read(name: str, tmp_path: Path) -> None:
     FORMATS[name](tmp_path / name)
     np.testing.assert_array_equal(read_image(tmp_path / name), RGB)
 
@@ -137,7 +135,7 @@ def test_an_animated_gif_is_its_first_image_or_refused(tmp_path: Path) -> None:
 
 
 def bomb(path: Path, width: int, height: int) -> Path:
-    """A PNG of zeros, a thousandth of what it decodes to."""
+    """Write a PNG of zeros, which decodes to a thousand times its size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         check = zlib.crc32(kind + data)
@@ -164,13 +162,13 @@ def test_a_bomb_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for read in (read_image, image_size):
         with pytest.raises(ImageReadError) as error:
             read(path)
-        assert one_line_error(error, "30000x20000", str(1 << 29), "raise DISK_HLOC_MAX_PIXELS")
+        assert one_line_error(error, "30000x20000", str(1 << 29), "increase DISK_HLOC_MAX_PIXELS")
     with pytest.raises(DiskHlocError) as refused:
         read_mask(path)
     assert one_line_error(refused, path, "DISK_HLOC_MAX_PIXELS")
 
 
-def test_the_limit_of_opencv_is_named_where_it_is_reached(tmp_path: Path) -> None:
+def test_the_error_names_the_limit_of_opencv(tmp_path: Path) -> None:
     with pytest.raises(ImageReadError, match="and OpenCV's OPENCV_IO_MAX_IMAGE_PIXELS"):
         read_image(bomb(tmp_path / "bomb.png", 40_000, 30_000))
 
@@ -213,7 +211,7 @@ def test_a_mask_of_a_large_photo_is_read(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """A folder with an image and things that are called as images are."""
+    """A folder with an image, and other things with names of images."""
     folder = tmp_path / "photos"
     (folder / "folder.jpg").mkdir(parents=True)
     Image.fromarray(RGB).save(folder / "a.png")
@@ -244,22 +242,22 @@ def test_what_is_listed(odd: Path, tmp_path: Path) -> None:
         ("folder.jpg", "a directory"),
         ("pipe.jpg", "not a regular file"),
         ("link_to_pipe.jpg", "not a regular file"),
-        ("nothing.jpg", "a link to absent.jpg, which leads nowhere"),
-        ("loop.jpg", "a link to loop.jpg, which leads nowhere"),
+        ("nothing.jpg", "a broken link to absent.jpg"),
+        ("loop.jpg", "a broken link to loop.jpg"),
         ("empty.jpg", "an empty file"),
         ("absent.jpg", "No such file"),
         ("a.png/b.jpg", "Not a directory"),
         ("x" * 300 + ".jpg", "too long"),
     ],
 )
-def test_what_is_no_image_says_so(name: str, reason: str, odd: Path) -> None:
+def test_the_reason_why_a_file_is_not_an_image(name: str, reason: str, odd: Path) -> None:
     for read in (read_image, image_size):
         with pytest.raises(ImageReadError, match=reason):
             read(odd / name)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_what_may_not_be_read_says_so(odd: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(odd: Path) -> None:
     (odd / "a.png").chmod(0)
     with pytest.raises(ImageReadError, match="Permission denied"):
         read_image(odd / "a.png")
@@ -303,14 +301,14 @@ def test_a_name_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     try:
         (tmp_path / os.fsdecode(b"\xff.jpg")).touch()
     except OSError:
-        pytest.skip("the file system takes UTF-8 alone")
+        pytest.skip("the file system only allows UTF-8")
     with pytest.raises(DiskHlocError) as error:
         list_images(tmp_path)
-    assert one_line_error(error, tmp_path, r"b'\xff.jpg' is not a name in UTF-8")
+    assert one_line_error(error, tmp_path, r"b'\xff.jpg' is not UTF-8")
 
 
 @pytest.mark.parametrize("failing", [MemoryError(), cv2.error("x")])
-def test_an_image_that_no_memory_holds_is_an_error_of_its_own(
+def test_an_image_too_large_for_memory_is_a_read_error(
     failing: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.fromarray(RGB).save(tmp_path / "a.png")
@@ -328,13 +326,13 @@ def test_an_image_that_no_memory_holds_is_an_error_of_its_own(
 
 @pytest.mark.parametrize("interpolation", ["cv2_area", "cv2_linear", "cv2_cubic"])
 @pytest.mark.parametrize("grayscale", [False, True])
-def test_large_images_are_resized_to_the_same_bits(
+def test_large_images_are_resized_bit_identically(
     interpolation: str, grayscale: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A channel at a time, where that is the same, against all at once."""
+    """One channel at a time gives the same result as all at once."""
     for i in range(40):
         height, width = (int(side) for side in RNG.integers(1, 400, 2))
-        if i % 3 == 0:  # OpenCV has ways of their own for whole ratios
+        if i % 3 == 0:  # OpenCV has special code for integer ratios
             height, width = 4 * (height // 4 + 1), 4 * (width // 4 + 1)
         Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(
             tmp_path / "a.bmp"
@@ -344,7 +342,7 @@ def test_large_images_are_resized_to_the_same_bits(
         conf = {"resize_max": resize_max, "interpolation": interpolation, "grayscale": grayscale}
         conf["resize_force"] = i % 2 == 0
         expected = load_photo(tmp_path, "a.bmp", conf)
-        monkeypatch.setattr(loader, "LARGE", 0)
+        monkeypatch.setattr(loader, "LARGE_IMAGE_PIXELS", 0)
         found = load_photo(tmp_path, "a.bmp", conf)
         monkeypatch.undo()
         np.testing.assert_array_equal(found.image, expected.image)

@@ -1,4 +1,4 @@
-"""Finding, reading and resizing photos, against OpenCV and Pillow called by hand."""
+"""Listing, reading and resizing photos, compared with OpenCV and Pillow."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_folder_without_images_is_an_error(tmp_path, filename):
 # read_image_list
 
 
-def test_image_list_has_names_in_order_once_without_what_follows(folder):
+def test_image_list_has_names_in_order_without_duplicates(folder):
     path = folder / "list.txt"
     path.write_text("# a comment\n2.png SIMPLE_RADIAL 8 6 10 4 3 0\n\n  \n0.png\n2.png\n1.png 7\n")
     assert read_image_list(path, folder) == ["2.png", "0.png", "1.png"]
@@ -78,7 +78,7 @@ def test_image_list_without_names(folder, content):
     path.write_bytes(content)
     with pytest.raises(DiskHlocError) as error:
         read_image_list(path, folder)
-    assert one_line_error(error, path, "names no image")
+    assert one_line_error(error, path, "is empty")
 
 
 def test_image_list_that_cannot_be_read(folder):
@@ -133,7 +133,7 @@ def test_exif_orientation_is_not_applied(tmp_path, orientation, grayscale):
     assert image[:, 18:].max() < 15
 
 
-# A cut that only takes the end marker leaves all pixels whole.
+# If only the end marker is cut off, all pixels can be decoded.
 @pytest.mark.parametrize("kept", [0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.9999])
 @pytest.mark.parametrize("grayscale", [False, True])
 def test_truncated_jpeg_is_refused(photo, tmp_path, kept, grayscale):
@@ -156,12 +156,12 @@ def test_other_truncated_files_are_refused(tmp_path, suffix, kept):
         read_image(path)
 
 
-def test_no_image_says_why(tmp_path):
+def test_the_reason_why_a_file_is_not_an_image(tmp_path):
     (tmp_path / "zero.jpg").touch()
-    (tmp_path / "text.jpg").write_text("this is no image\n" * 100)
+    (tmp_path / "text.jpg").write_text("this is not an image\n" * 100)
     for name, reason in (
         ("zero.jpg", "empty file"),
-        ("text.jpg", "no image"),
+        ("text.jpg", "not an image"),
         ("absent.jpg", "No such file"),
         (".", "directory"),
     ):
@@ -181,7 +181,7 @@ def test_path_with_unicode_and_blanks(tmp_path):
 
 
 def hloc_image(path, resize_max, resize_force, grayscale):
-    """hloc's ImageDataset.__getitem__, written down from its description."""
+    """Reimplement hloc's ImageDataset.__getitem__."""
     mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
     image = cv2.imread(str(path), mode | cv2.IMREAD_IGNORE_ORIENTATION)
     if not grayscale:
@@ -203,7 +203,7 @@ def hloc_image(path, resize_max, resize_force, grayscale):
     ("resize_max", "resize_force"),
     [(None, False), (1600, False), (1600, True), (640, False), (333, True)],
 )
-def test_load_photo_is_hlocs_to_the_bit(sacre_coeur, grayscale, resize_max, resize_force):
+def test_load_photo_is_bit_identical_to_hloc(sacre_coeur, grayscale, resize_max, resize_force):
     for path in sorted(sacre_coeur.glob("*.jpg"))[:3]:
         expected = hloc_image(path, resize_max, resize_force, grayscale)
         conf = {"grayscale": grayscale, "resize_max": resize_max, "resize_force": resize_force}
@@ -222,7 +222,7 @@ def test_load_photo_has_hlocs_defaults(photo):
     )
 
 
-def test_load_photo_takes_the_interpolation_asked_for(photo):
+def test_load_photo_uses_the_requested_interpolation(photo):
     conf = {"resize_max": 200, "interpolation": "cv2_nearest"}
     image = load_photo(photo.parent, photo.name, conf).image
     full = read_image(photo).astype(np.float32)
@@ -266,7 +266,7 @@ def test_read_ahead_of_nothing(folder):
     assert list(read_ahead(folder, [], {})) == []
 
 
-def test_read_ahead_takes_no_more_than_it_needs(folder):
+def test_read_ahead_reads_no_more_than_needed(folder):
     taken = []
     names = (taken.append(i) or f"{i % 4}.png" for i in range(1000))
     photos = read_ahead(folder, names, {}, ahead=2)
@@ -284,7 +284,7 @@ def test_closing_read_ahead_leaves_no_thread(folder):
     assert not set(threading.enumerate()) - before
 
 
-def test_read_ahead_passes_on_errors_that_are_not_of_the_image(folder):
+def test_read_ahead_raises_errors_that_do_not_concern_the_image(folder):
     before = set(threading.enumerate())
     with pytest.raises(DiskHlocError, match="unknown interpolation"):
         list(read_ahead(folder, ["0.png"], {"resize_max": 4, "interpolation": "x"}))

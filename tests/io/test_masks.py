@@ -1,4 +1,4 @@
-"""Masks: the rule for a keypoint, the sources, and that COLMAP has the same rule."""
+"""Masks: which keypoints they keep, as in COLMAP, and where they come from."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def random_mask(seed: int, width: int, height: int) -> np.ndarray:
         (1e6, None),
     ],
 )
-def test_a_pixel_reaches_half_a_pixel_to_each_side(x: float, pixel: int | None) -> None:
+def test_a_pixel_extends_half_a_pixel_to_each_side(x: float, pixel: int | None) -> None:
     for axis in (0, 1):
         for column in range(10):
             mask = np.zeros((10, 10), dtype=bool)
@@ -68,7 +68,7 @@ def test_a_pixel_reaches_half_a_pixel_to_each_side(x: float, pixel: int | None) 
             assert keep_keypoints(mask, xy).tolist() == [column == pixel]
 
 
-def test_no_keypoints_are_judged_too() -> None:
+def test_no_keypoints_can_be_masked_too() -> None:
     assert keep_keypoints(np.ones((3, 4), dtype=bool), np.zeros((0, 2))).shape == (0,)
 
 
@@ -77,7 +77,7 @@ def test_no_keypoints_are_judged_too() -> None:
     reason="pycolmap before 3.13 extracts with other options",
 )
 def test_colmap_keeps_the_same_keypoints(scene: Path, tmp_path: Path) -> None:
-    """SIFT's keypoints lie between pixels; in masks of single pixels, the rounding decides."""
+    """SIFT's keypoints lie between pixels, so that rounding decides in a mask of single pixels."""
     images = sorted(path.name for path in (scene / "images").iterdir())
     height, width = 384, 512
     y, x = np.mgrid[:height, :width]
@@ -198,7 +198,7 @@ def test_one_mask_for_all(tmp_path: Path) -> None:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=20)
-def test_several_sources_keep_what_all_keep(
+def test_several_sources_keep_the_pixels_that_all_keep(
     tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
     folder = tmp_path_factory.mktemp("several")
@@ -281,7 +281,7 @@ def test_a_missing_mask(tmp_path: Path) -> None:
 
 
 def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
-    """A PNG cut anywhere is an error; only the last 12 bytes, which say that it ends, may go."""
+    """A truncated PNG is an error, unless only the 12 bytes of its end marker are missing."""
     path = save(tmp_path / "m.png", random_mask(0, 64, 64).astype(np.uint8) * 255)
     whole = path.read_bytes()
     for length in [0, 1, 7, 8, 20, 33, 40, 41, 60, *range(80, len(whole) - 20, 37)]:
@@ -306,13 +306,13 @@ def test_masks_that_cannot_be_read(tmp_path: Path) -> None:
         ({"folders": "x"}, "folders"),
         ({"folder": "absent"}, "absent"),
         ({"coco": "absent.json"}, "absent.json"),
-        ({}, "no source"),
-        ({"dilate": 3}, "no source"),
+        ({}, "no masks given"),
+        ({"dilate": 3}, "no masks given"),
         ({"file": "m.png", "dilate": -1}, "-1"),
         ({"file": "m.png", "missing": "maybe"}, "maybe"),
     ],
 )
-def test_confs_that_make_no_sense(
+def test_invalid_confs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conf: dict[str, Any], part: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -322,6 +322,6 @@ def test_confs_that_make_no_sense(
     assert one_line_error(error, part)
 
 
-def test_the_note_of_a_conf_is_what_differs_from_the_default() -> None:
+def test_a_stored_conf_has_the_non_default_values() -> None:
     conf = {"folder": Path("masks"), "dilate": 0, "invert": True, "missing": "keep"}
     assert to_json(conf) == {"folder": "masks", "invert": True}

@@ -1,4 +1,4 @@
-"""Names in files stay inside the folders that the user gives."""
+"""Names in files cannot leave the folders that the user gives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CAMERA = "PINHOLE 640 480 500 500 320 240"
 
 
 @pytest.mark.parametrize("name", [*OUTSIDE, "", ".", "./", "a\0b", "\udce4.jpg"])
-def test_what_leads_out_or_is_no_name_is_refused(name: str) -> None:
+def test_names_that_leave_the_folder_or_are_invalid_are_refused(name: str) -> None:
     with pytest.raises(DiskHlocError) as error:
         require_relative(name, "list.txt, line 3")
     assert one_line_error(error, "list.txt, line 3: ", repr(name))
@@ -50,16 +50,16 @@ def test_what_leads_out_or_is_no_name_is_refused(name: str) -> None:
         ("a//b/./c.jpg", "a/b/c.jpg"),
         ("..a/b...jpg", "..a/b...jpg"),
         ("é \n.jpg", "é \n.jpg"),
-        # Decomposed, as some systems store it: it stays as it is.
+        # Decomposed Unicode, as some systems store it, is not changed.
         ("e\u0301.jpg", "e\u0301.jpg"),
     ],
 )
-def test_other_names_pass_as_a_listing_has_them(name: str, same: str) -> None:
+def test_other_names_are_normalized(name: str, same: str) -> None:
     assert require_relative(name, "here") == same
 
 
 @given(parts=st.lists(st.sampled_from(["a", "..", ".", "", "b.jpg", "..."]), max_size=6))
-def test_what_passes_stays_inside(parts: list[str]) -> None:
+def test_accepted_names_stay_inside(parts: list[str]) -> None:
     name = "/".join(parts)
     if is_relative(name):
         joined = os.path.normpath(Path("/top/images") / require_relative(name, "here"))
@@ -82,7 +82,7 @@ TEXT = {
 
 @pytest.mark.parametrize("kind", TEXT)
 @pytest.mark.parametrize("name", OUTSIDE[:3])
-def test_a_list_names_its_line(kind: str, name: str, tmp_path: Path) -> None:
+def test_the_error_names_the_line_of_a_list(kind: str, name: str, tmp_path: Path) -> None:
     text, read = TEXT[kind]
     path = tmp_path / "list.txt"
     path.write_text(text.format(name))
@@ -91,12 +91,12 @@ def test_a_list_names_its_line(kind: str, name: str, tmp_path: Path) -> None:
     assert one_line_error(error, f"{path}, line 2: ", name)
 
 
-def test_a_name_that_leads_out_is_read_by_no_list(tmp_path: Path) -> None:
-    """The file is there, and would have been read."""
+def test_a_list_does_not_read_a_file_outside_its_folder(tmp_path: Path) -> None:
+    """The file exists, and would otherwise be read."""
     (tmp_path / "images").mkdir()
     (tmp_path / "secret.jpg").write_text("x")
     (tmp_path / "list.txt").write_text("../secret.jpg\n")
-    with pytest.raises(DiskHlocError, match="leads out of its folder"):
+    with pytest.raises(DiskHlocError, match="leaves its folder"):
         read_image_list(tmp_path / "list.txt", tmp_path / "images")
 
 
@@ -144,12 +144,12 @@ def test_a_preview_is_not_written_elsewhere(tmp_path: Path) -> None:
     path = tmp_path / "features.h5"
     with h5py.File(path, "w") as file:
         file.create_group("..").create_group("x.jpg")["keypoints"] = np.zeros((1, 2))
-    with pytest.raises(DiskHlocError, match="leads out"):
+    with pytest.raises(DiskHlocError, match="leaves its folder"):
         draw.mask_previews(tmp_path / "preview", tmp_path, path, None)
     assert not (tmp_path / "x.jpg.png").exists()
 
 
-def test_releases_names(tmp_path: Path) -> None:
+def test_names_in_the_files_of_disks_release(tmp_path: Path) -> None:
     path = tmp_path / "keypoints.h5"
     with h5py.File(path, "w") as file:
         file[".."] = np.zeros((1, 2))
@@ -158,7 +158,7 @@ def test_releases_names(tmp_path: Path) -> None:
     assert one_line_error(error, path, "'..'")
 
 
-def test_a_confs_output_is_a_name(tmp_path: Path) -> None:
+def test_the_output_of_a_conf_must_be_a_name(tmp_path: Path) -> None:
     path = tmp_path / "conf.yaml"
     path.write_text("output: ../../x\nmodel: {name: disk}\n")
     with pytest.raises(DiskHlocError) as error:
@@ -181,8 +181,8 @@ def test_a_pipelines_conf_stays_in_its_folders(key: str, tmp_path: Path) -> None
     assert one_line_error(error, key, path, "/tmp/elsewhere")
 
 
-def test_coco_names_are_compared_and_never_opened(tmp_path: Path) -> None:
-    """Data sets have absolute names; only a photo's own name is looked for."""
+def test_names_in_a_coco_file_are_only_compared(tmp_path: Path) -> None:
+    """Data sets contain absolute names; only the photo's own name is looked up."""
     path = tmp_path / "c.json"
     path.write_text('{"images": [{"id": 1, "file_name": "/etc/passwd"}], "annotations": []}')
     objects = read_coco(path)
@@ -190,6 +190,6 @@ def test_coco_names_are_compared_and_never_opened(tmp_path: Path) -> None:
     assert objects("other", (4, 4)) is None
 
 
-def test_a_mask_is_looked_for_in_its_folder(tmp_path: Path) -> None:
+def test_a_mask_is_only_searched_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     assert find_mask(tmp_path / "masks", "a/b.jpg") is None
