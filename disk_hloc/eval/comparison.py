@@ -10,11 +10,11 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import read_verified
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.io.store import reading
 from disk_hloc.report import tables as report
 

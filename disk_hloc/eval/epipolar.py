@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pycolmap
 
-from disk_hloc.io.colmap import cam_from_world
+from disk_hloc.geometry import Pose, epipolar_distances, essential_matrix, relative_pose
+from disk_hloc.io.colmap import camera_rays
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.io.store import reading
 
-from .stereo import matched_points, true_relative_pose
+from .stereo import matched_points
 
 
 def match_errors(
@@ -43,7 +43,7 @@ def match_errors(
             if points is None:
                 errors.append(np.zeros(0))
                 continue
-            relative = true_relative_pose(poses[name0], poses[name1])
+            relative = relative_pose(poses[name0], poses[name1])
             errors.append(epipolar_errors(*points, cameras[name0], cameras[name1], *relative))
     return errors
 
@@ -71,37 +71,9 @@ def epipolar_errors(
     Returns:
         (K,) pixels, the greater of the two distances of a match.
     """
-    rays0, rays1 = _rays(camera0, points0), _rays(camera1, points1)
-    x, y, z = translation
-    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
-    lines1, lines0 = rays0 @ essential.T, rays1 @ essential
-    residuals = np.abs((rays1 * lines1).sum(axis=1))
-    # A point at the epipole lies on every line.
-    distances = [
-        residuals / np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12) * focal
-        for lines, focal in (
-            (lines0, camera0.mean_focal_length()),
-            (lines1, camera1.mean_focal_length()),
-        )
-    ]
-    return np.maximum(*distances)
-
-
-def _rays(camera: pycolmap.Camera, points: np.ndarray) -> np.ndarray:
-    """(K, 3) directions whose third coordinate is 1."""
-    flat = np.asarray(camera.cam_from_img(points)).reshape(-1, 2)
-    return np.column_stack([flat, np.ones(len(flat))])
-
-
-def of_model(
-    model: pycolmap.Reconstruction,
-) -> tuple[dict[str, pycolmap.Camera], dict[str, Pose]]:
-    """Image name -> camera, and image name -> pose, of the registered images."""
-    cameras, poses = {}, {}
-    for image_id in model.reg_image_ids():
-        image = model.images[image_id]
-        pose = cam_from_world(image)
-        x, y, z, w = pose.rotation.quat
-        cameras[image.name] = model.cameras[image.camera_id]
-        poses[image.name] = Pose(np.array([w, x, y, z]), np.asarray(pose.translation))
-    return cameras, poses
+    essential = essential_matrix(rotation, translation)
+    distances = epipolar_distances(
+        camera_rays(camera0, points0), camera_rays(camera1, points1), essential
+    )
+    focals = camera0.mean_focal_length(), camera1.mean_focal_length()
+    return np.maximum(distances[0] * focals[0], distances[1] * focals[1])

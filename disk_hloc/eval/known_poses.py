@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap import read_model
+from disk_hloc.io.colmap import read_model, registered_images
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.report import tables as report
 
@@ -47,7 +47,7 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
         report.write(output, "Model", results, table(results["figures"]), NOTE)
         return results
     truth = read_poses(poses)
-    names = {model.images[image_id].name for image_id in model.reg_image_ids()}
+    names = {image.name for image in registered_images(model)}
     if not names & set(truth):
         raise DiskHlocError(
             f"{poses} names no image of {model_dir}, which are called {listing(sorted(names))}"

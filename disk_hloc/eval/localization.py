@@ -12,9 +12,7 @@ from typing import Any
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.poses import Pose
-
-from .model import angle
+from disk_hloc.geometry import Pose, rotation_angle
 
 # Metres and degrees.
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
@@ -53,7 +51,7 @@ def errors_of(pose: Pose | None, truth: Pose) -> tuple[float, float]:
     if pose is None:
         return float("inf"), float("inf")
     position = float(np.linalg.norm(pose.center - truth.center))
-    return position, angle(pose.rotation @ truth.rotation.T)
+    return position, rotation_angle(pose.rotation @ truth.rotation.T)
 
 
 def text(figures: Mapping[str, Mapping[str, Any]]) -> str:

@@ -16,15 +16,13 @@ import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.geometry import Pose, angle_between, relative_pose, rotation_angle
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair
-from disk_hloc.io.colmap import cam_from_world
+from disk_hloc.io.colmap import poses_of
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.io.store import reading
-
-from .model import angle
 
 # In degrees.
 LIMITS = (1, 2, 5, 10)
@@ -63,7 +61,7 @@ def pair_errors(
             (name0, name1),
             cameras[name0],
             cameras[name1],
-            *true_relative_pose(truth[name0], truth[name1]),
+            *relative_pose(truth[name0], truth[name1]),
         )
         for name0, name1 in pairs
         if name0 in truth and name1 in truth
@@ -102,7 +100,7 @@ def calibrated_pair_errors(
         feature_path: the features file.
         match_path: the matches file.
         pairs: the pairs.
-        threshold, library: see :func:`relative_pose`.
+        threshold, library: see :func:`estimate_relative_pose`.
 
     Returns:
         (P,) degrees (:func:`pose_error`), infinite where the matches gave no pose or there are
@@ -114,7 +112,7 @@ def calibrated_pair_errors(
             points = matched_points(features, matches, pair.names)
             if points is None or len(points[0]) < LEAST_MATCHES:
                 continue
-            found = relative_pose(*points, pair.camera0, pair.camera1, threshold, library)
+            found = estimate_relative_pose(*points, pair.camera0, pair.camera1, threshold, library)
             if found is not None:
                 errors[i] = pose_error(*found, pair.rotation, pair.translation)
     return errors
@@ -135,22 +133,17 @@ def model_pair_errors(
     Returns:
         (P,) degrees (:func:`pose_error`), infinite where an image is not registered.
     """
-    estimated = {}
-    for image_id in model.reg_image_ids():
-        image = model.images[image_id]
-        pose = cam_from_world(image)
-        x, y, z, w = pose.rotation.quat
-        estimated[image.name] = Pose(np.array([w, x, y, z]), np.asarray(pose.translation))
+    estimated = poses_of(model)
     known = [pair for pair in pairs if pair[0] in truth and pair[1] in truth]
     errors = np.full(len(known), np.inf)
     for i, (name0, name1) in enumerate(known):
         if name0 in estimated and name1 in estimated:
-            found = true_relative_pose(estimated[name0], estimated[name1])
-            errors[i] = pose_error(*found, *true_relative_pose(truth[name0], truth[name1]))
+            found = relative_pose(estimated[name0], estimated[name1])
+            errors[i] = pose_error(*found, *relative_pose(truth[name0], truth[name1]))
     return errors
 
 
-def relative_pose(
+def estimate_relative_pose(
     points0: np.ndarray,
     points1: np.ndarray,
     camera0: pycolmap.Camera,
@@ -205,12 +198,6 @@ def relative_pose(
     return pose.rotation.matrix(), np.asarray(pose.translation)
 
 
-def true_relative_pose(pose0: Pose, pose1: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """(3, 3) rotation and (3,) translation of ``cam1_from_cam0``."""
-    rotation = pose1.rotation @ pose0.rotation.T
-    return rotation, pose1.translation - rotation @ pose0.translation
-
-
 def pose_error(
     rotation: np.ndarray,
     translation: np.ndarray,
@@ -227,9 +214,8 @@ def pose_error(
         true_rotation: (3, 3).
         true_translation: (3,), of any length.
     """
-    cross = np.linalg.norm(np.cross(translation, true_translation))
-    direction = np.degrees(np.arctan2(cross, abs(np.dot(translation, true_translation))))
-    return max(angle(rotation @ true_rotation.T), float(direction))
+    direction = float(angle_between(translation, true_translation))
+    return max(rotation_angle(rotation @ true_rotation.T), min(direction, 180 - direction))
 
 
 def mean_accuracy(errors: np.ndarray, limit: float) -> float:

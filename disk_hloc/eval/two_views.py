@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.geometry import relative_pose
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs
 from disk_hloc.io.benchmarks.calibration import read_calibrations
 from disk_hloc.io.colmap import camera_object
@@ -130,7 +131,7 @@ def _known(
             (name0, name1),
             cameras[name0],
             cameras[name1],
-            *stereo.true_relative_pose(poses[name0], poses[name1]),
+            *relative_pose(poses[name0], poses[name1]),
         )
         for name0, name1 in chosen
     ]

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap import cam_from_world, read_model
+from disk_hloc.geometry import Pose
+from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
 from disk_hloc.io.hloc.matches import find_pair, read_matches
-from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.store import reading
@@ -133,7 +133,7 @@ def main(
     }  # fmt: skip
     log_path = results.with_name(f"{results.name}_logs.json")
     replace_text(log_path, json.dumps({**about, "queries": log}, indent=2) + "\n")
-    return {name: _pose(written[name]) for name, entry in log.items() if entry["localized"]}
+    return {name: to_pose(written[name]) for name, entry in log.items() if entry["localized"]}
 
 
 def covisible_clusters(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> list[list[int]]:
@@ -243,11 +243,6 @@ class _Hloc:
         return {**figures, "inliers": int(found["num_inliers"])}, found["cam_from_world"]
 
 
-def _pose(pose: pycolmap.Rigid3d) -> Pose:
-    x, y, z, w = pose.rotation.quat
-    return Pose(np.array([w, x, y, z]), np.array(pose.translation))
-
-
 def _report(log: Mapping[str, Mapping[str, Any]], reference_path: Path) -> None:
     failed = {name: entry["reason"] for name, entry in log.items() if not entry["localized"]}
     logger.info(
@@ -263,7 +258,7 @@ def _write_results(
     lines = []
     for name, pose in poses.items():
         shown = "/".join(name.split("/")[-2 if prepend_camera_name else -1 :])
-        found = _pose(pose)
+        found = to_pose(pose)
         values = [*found.quaternion, *found.translation]
         lines.append(" ".join([shown, *(repr(float(value)) for value in values)]))
     replace_text(path, "".join(f"{line}\n" for line in lines))

@@ -12,7 +12,8 @@ import pycolmap
 import scipy.sparse
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap import cam_from_world, read_model
+from disk_hloc.geometry import angle_between
+from disk_hloc.io.colmap import cam_from_world, read_model, registered_images, to_pose
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
 from disk_hloc.io.images import list_images
@@ -131,18 +132,14 @@ def poses(model_path: Path, output: Path, *, num_matched: int, max_angle: float 
         DiskHlocError: no model, or none of its images look the same way.
     """
     images = _registered(read_model(model_path))
-    located = [cam_from_world(image) for image in images]
-    rotations = np.array([pose.rotation.matrix() for pose in located])
-    centers = np.array(
-        [-r.T @ pose.translation for r, pose in zip(rotations, located, strict=True)]
-    )
+    located = [to_pose(cam_from_world(image)) for image in images]
+    centers = np.array([pose.center for pose in located])
     # What an image looks along is the third row of its rotation.
-    directions = rotations[:, 2]
+    directions = np.array([pose.rotation[2] for pose in located])
     pairs = []
     for i, image in enumerate(images):
         distances = np.linalg.norm(centers - centers[i], axis=1)
-        cosines = np.clip(directions @ directions[i], -1, 1)
-        distances[np.degrees(np.arccos(cosines)) >= max_angle] = np.inf
+        distances[angle_between(directions, directions[i]) >= max_angle] = np.inf
         distances[i] = np.inf
         for j in np.argsort(distances, kind="stable")[:num_matched]:
             if np.isfinite(distances[j]):
@@ -173,8 +170,7 @@ def _names(source: Path) -> list[str]:
 
 def _registered(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
     """In the order of their names, so that ties do not depend on how a model was built."""
-    images = [model.images[image_id] for image_id in model.reg_image_ids()]
-    return sorted(images, key=lambda image: image.name)
+    return sorted(registered_images(model), key=lambda image: image.name)
 
 
 def _write(output: Path, pairs: Sequence[Pair], num_images: int) -> Path:

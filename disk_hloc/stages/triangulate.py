@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_pose
 from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import read_keypoints, require_features
 from disk_hloc.io.hloc.matches import read_matches
@@ -146,7 +147,7 @@ def _write_verified(
             if image.name not in rays:
                 keypoints = read_keypoints(features, image.name).astype(np.float64) + 0.5
                 camera = reference.cameras[image.camera_id]
-                rays[image.name] = np.asarray(camera.cam_from_img(keypoints)).reshape(-1, 2)
+                rays[image.name] = colmap.camera_rays(camera, keypoints)
             return rays[image.name]
 
         for pair in tqdm(pairs, desc="Verify", unit="pair"):
@@ -155,10 +156,11 @@ def _write_verified(
                 continue
             if not all_of_them:
                 images = [reference.images[ids[name]] for name in pair]
-                errors = epipolar_errors(
-                    colmap.cam_from_world(images[1]) * colmap.cam_from_world(images[0]).inverse(),
+                poses = [colmap.to_pose(colmap.cam_from_world(image)) for image in images]
+                errors = epipolar_distances(
                     rays_of(images[0])[matches[:, 0]],
                     rays_of(images[1])[matches[:, 1]],
+                    essential_matrix(*relative_pose(*poses)),
                 )
                 limits = [
                     reference.cameras[image.camera_id].cam_from_img_threshold(
@@ -166,7 +168,7 @@ def _write_verified(
                     )
                     for image in images
                 ]
-                kept = (errors <= limits).all(axis=1)
+                kept = (errors[0] <= limits[0]) & (errors[1] <= limits[1])
                 ratios.append(kept.mean())
                 matches = matches[kept]
             geometry = pycolmap.TwoViewGeometry()
@@ -175,30 +177,6 @@ def _write_verified(
             database.write_two_view_geometry(ids[pair[0]], ids[pair[1]], geometry)
     if ratios:
         logger.info("%.1f %% of the matches agree with the known poses", 100 * np.mean(ratios))
-
-
-def epipolar_errors(
-    cam1_from_cam0: pycolmap.Rigid3d, rays0: np.ndarray, rays1: np.ndarray
-) -> np.ndarray:
-    """How far matches are from each other's epipolar lines.
-
-    Args:
-        cam1_from_cam0: the relative pose.
-        rays0, rays1: (N, 2) points on the plane z = 1 of each camera.
-
-    Returns:
-        (N, 2) distances on the plane z = 1 of the first and the second camera; not finite where a
-        point is.
-    """
-    x, y, z = cam1_from_cam0.translation
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    essential = cross @ cam1_from_cam0.rotation.matrix()
-    p0, p1 = (np.hstack([rays, np.ones((len(rays), 1))]) for rays in (rays0, rays1))
-    lines1, lines0 = p0 @ essential.T, p1 @ essential
-    error = np.abs((p1 * lines1).sum(axis=1))
-    lengths = [np.linalg.norm(lines[:, :2], axis=1) for lines in (lines0, lines1)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.stack([error / length for length in lengths], axis=1)
 
 
 def _uncertainty(features: h5py.File, name: str) -> float:

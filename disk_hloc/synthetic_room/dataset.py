@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.poses import Pose, write_poses
+from disk_hloc.geometry import Pose
+from disk_hloc.io.hloc.poses import write_poses
 
 from .camera import Camera, quaternion
 from .render import Rendering, render

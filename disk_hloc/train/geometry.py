@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from disk_hloc import geometry as formulas
+
 
 @dataclass(frozen=True)
 class View:
@@ -61,18 +63,18 @@ def epipolar_distances(xy1: Tensor, xy2: Tensor, view1: View, view2: View) -> tu
     Returns:
         (N, M) pixels in the first image, and (N, M) in the second.
     """
-    lines1, points2, lines2 = _points_and_lines(xy1, xy2, view1, view2)
-    product = (lines2 @ points2.T).abs()
-    return product / _length(lines1)[None, :], product / _length(lines2)[:, None]
+    fundamental = _unit_fundamental(xy1, view1, view2)
+    lines1, lines2 = formulas.epipolar_lines(xy1, xy2, fundamental)
+    product = (lines2[:, :2] @ xy2.T + lines2[:, 2:]).abs()
+    length1, length2 = (formulas.line_lengths(lines, fundamental) for lines in (lines1, lines2))
+    return product / length1[None, :], product / length2[:, None]
 
 
 def matched_epipolar_distances(
     xy1: Tensor, xy2: Tensor, view1: View, view2: View
 ) -> tuple[Tensor, Tensor]:
     """As :func:`epipolar_distances` of K matched keypoints: (K,) and (K,) pixels."""
-    lines1, points2, lines2 = _points_and_lines(xy1, xy2, view1, view2)
-    product = (lines2 * points2).sum(dim=1).abs()
-    return product / _length(lines1), product / _length(lines2)
+    return formulas.epipolar_distances(xy1, xy2, _unit_fundamental(xy1, view1, view2))
 
 
 def transfer(xy: Tensor, view1: View, view2: View) -> Tensor:
@@ -99,19 +101,12 @@ def transfer(xy: Tensor, view1: View, view2: View) -> Tensor:
     return torch.where(in_front, projected[:, :2] / projected[:, 2:], nowhere)
 
 
-def _points_and_lines(
-    xy1: Tensor, xy2: Tensor, view1: View, view2: View
-) -> tuple[Tensor, Tensor, Tensor]:
+def _unit_fundamental(xy: Tensor, view1: View, view2: View) -> Tensor:
+    """Return the fundamental matrix at unit norm, in the type of ``xy``."""
     fundamental = fundamental_matrix(view1, view2)
-    # Of unit size: its scale is that of the scene, and cancels.
-    fundamental = (fundamental / fundamental.norm().clamp(min=1e-300)).to(xy1.dtype)
-    points1, points2 = _homogeneous(xy1), _homogeneous(xy2)
-    return points2 @ fundamental, points2, points1 @ fundamental.T
+    # Its scale is that of the scene, and cancels.
+    return (fundamental / fundamental.norm().clamp(min=1e-300)).to(xy.dtype)
 
 
 def _homogeneous(xy: Tensor) -> Tensor:
     return torch.cat([xy, torch.ones_like(xy[:, :1])], dim=1)
-
-
-def _length(lines: Tensor) -> Tensor:
-    return lines[:, :2].norm(dim=1)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval.model import angle
+from disk_hloc.geometry import angle_between, rotation_angle
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints
 
 from .data import Batch
@@ -191,10 +191,8 @@ def pose_figures(
     if not info["num_inliers"]:
         return *FAILED, 0, 0
     rotation, translation = (one.cpu().numpy() for one in relative_pose(view1, view2))
-    estimated = np.asarray(pose.t)
-    cross = np.linalg.norm(np.cross(estimated, translation))
-    direction = float(np.degrees(np.arctan2(cross, np.dot(estimated, translation))))
-    turned = float(angle(np.asarray(pose.R) @ rotation.T))
+    direction = float(angle_between(np.asarray(pose.t), translation))
+    turned = rotation_angle(np.asarray(pose.R) @ rotation.T)
     return turned, direction, float(info["num_inliers"]), 1.0
 
 

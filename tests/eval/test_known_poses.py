@@ -16,8 +16,9 @@ from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import pose_errors
+from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import read_cameras, read_model
-from disk_hloc.io.hloc.poses import Pose, write_poses
+from disk_hloc.io.hloc.poses import write_poses
 from support.errors import one_line_error
 
 IDENTITY = np.array([1.0, 0, 0, 0])

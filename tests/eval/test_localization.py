@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.localization import errors_of, evaluate, text
-from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.geometry import Pose
 
 
 def pose(center: tuple[float, float, float], degrees: float = 0.0) -> Pose:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval.model import align, angle, pose_errors, summarize
-from disk_hloc.io.hloc.poses import Pose, read_poses
+from disk_hloc.eval.model import pose_errors, summarize
+from disk_hloc.geometry import Pose
+from disk_hloc.io.hloc.poses import read_poses
 
 seeds = st.integers(0, 2**32 - 1)
 scales = st.floats(-3, 3).map(lambda exponent: 10**exponent)
@@ -59,69 +60,6 @@ def moved(pose, scale, rotation, translation):
 
 def random_poses(rng, count=6):
     return {f"{i}.jpg": Pose(random_quaternion(rng), rng.uniform(-5, 5, 3)) for i in range(count)}
-
-
-# align
-
-
-@given(seed=seeds, scale=scales, flat=st.booleans())
-@settings(deadline=None)
-def test_align_recovers_a_similarity(seed, scale, flat):
-    rng = np.random.default_rng(seed)
-    source = rng.normal(size=(rng.integers(4, 20), 3))
-    if flat:
-        source[:, 2] = 0
-    rotation, translation = matrix(random_quaternion(rng)), rng.uniform(-10, 10, 3)
-    target = scale * source @ rotation.T + translation
-    found = align(source, target)
-    assert found[0] == pytest.approx(scale, rel=1e-9)
-    np.testing.assert_allclose(found[1], rotation, atol=1e-7)
-    np.testing.assert_allclose(found[2], translation, atol=1e-7 * (1 + scale))
-
-
-@given(seed=seeds, mirrored=st.booleans())
-@settings(deadline=None)
-def test_align_is_the_least_squares_rotation_never_a_reflection(seed, mirrored):
-    rng = np.random.default_rng(seed)
-    source = rng.normal(size=(8, 3))
-    mirror = np.diag([1, 1, -1 if mirrored else 1])
-    target = 2 * source @ mirror @ matrix(random_quaternion(rng)).T + 0.05 * rng.normal(size=(8, 3))
-    scale, rotation, translation = align(source, target)
-
-    def cost(scale, rotation, translation):
-        return ((scale * source @ rotation.T + translation - target) ** 2).sum()
-
-    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
-    assert np.linalg.det(rotation) == pytest.approx(1)
-    best = cost(scale, rotation, translation)
-    assert not mirrored or best > 0.1
-    for _ in range(10):
-        turned = about(rng.normal(size=3), 10 ** rng.uniform(-4, 0.5)) @ rotation
-        assert cost(scale, turned, translation) >= best
-        assert cost(scale * 10 ** rng.uniform(-1, 1), rotation, translation) >= best
-        assert cost(scale, rotation, translation + 0.01 * rng.normal(size=3)) >= best
-
-
-# angle
-
-
-@pytest.mark.parametrize(
-    "radians", [0, 1e-12, 1e-9, 1e-6, 1e-3, 1, np.pi / 2, 3, np.pi - 1e-6, np.pi - 1e-9, np.pi]
-)
-@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 0, 1), (1, -2, 3)])
-def test_angle_is_exact(radians, axis):
-    found = angle(about(axis, radians))
-    # Of a tiny angle 6 digits, of one near 180 degrees the distance from it.
-    assert found == pytest.approx(np.degrees(radians), rel=1e-6, abs=1e-15)
-    assert 180 - found == pytest.approx(180 - np.degrees(radians), rel=1e-6, abs=3e-13)
-
-
-@given(seed=seeds, radians=st.floats(0, np.pi))
-@settings(deadline=None)
-def test_angle_does_not_depend_on_axis_or_direction(seed, radians):
-    rotation = about(np.random.default_rng(seed).normal(size=3), radians)
-    assert np.radians(angle(rotation)) == pytest.approx(radians, abs=1e-9)
-    assert angle(rotation.T) == pytest.approx(angle(rotation), abs=1e-9)
 
 
 # pose_errors

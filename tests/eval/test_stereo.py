@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disk_hloc.eval import stereo
-from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.geometry import Pose
 from support.hloc_files import write_features, write_matches
 
 IDENTITY = np.eye(3)
@@ -45,17 +45,6 @@ def test_the_error_is_the_greater_of_two_angles(rotation, translation, expected)
 def test_small_errors_are_exact() -> None:
     error = stereo.pose_error(turn_about_z(1e-6), np.array([1, 0, 0]), IDENTITY, np.eye(3)[0])
     assert error == pytest.approx(1e-6, rel=1e-6)
-
-
-def test_the_relative_pose_takes_one_camera_to_the_other() -> None:
-    pose0 = Pose(np.array([1.0, 0, 0, 0]), np.array([0.0, 0, 2]))
-    half = np.radians(45)
-    pose1 = Pose(np.array([np.cos(half), 0, 0, np.sin(half)]), np.array([1.0, 0, 0]))
-    rotation, translation = stereo.true_relative_pose(pose0, pose1)
-    point = np.array([0.3, -0.2, 5.0])
-    in_first = pose0.rotation @ point + pose0.translation
-    in_second = pose1.rotation @ point + pose1.translation
-    np.testing.assert_allclose(rotation @ in_first + translation, in_second, atol=1e-12)
 
 
 def test_mean_accuracy_by_hand() -> None:
@@ -116,12 +105,12 @@ def test_a_pose_is_recovered(library, monkeypatch) -> None:
         pytest.importorskip("poselib")
     monkeypatch.setattr(stereo, "estimator", lambda: library)
     points0, points1, pose = two_views(np.random.default_rng(0))
-    first = stereo.relative_pose(points0, points1, CAMERA, CAMERA)
+    first = stereo.estimate_relative_pose(points0, points1, CAMERA, CAMERA)
     assert first is not None
     assert stereo.pose_error(*first, pose.rotation, pose.translation) < 0.7
-    again = stereo.relative_pose(points0, points1, CAMERA, CAMERA)
+    again = stereo.estimate_relative_pose(points0, points1, CAMERA, CAMERA)
     np.testing.assert_array_equal(first[0], again[0])
-    assert stereo.relative_pose(points0[:4], points1[:4], CAMERA, CAMERA) is None
+    assert stereo.estimate_relative_pose(points0[:4], points1[:4], CAMERA, CAMERA) is None
 
 
 def test_pairs_are_judged_in_pixels_of_colmap(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_what_does_not_fit(files, tmp_path: Path) -> None:
         two_views.main(features, matches, tmp_path, pairs_with_gt=pairs)
     assert one_line_error(error, matches, "none of the pairs")
     with pytest.raises(DiskHlocError, match="no estimator is called 'opencv'"):
-        stereo.relative_pose(
+        stereo.estimate_relative_pose(
             np.zeros((9, 2)), np.zeros((9, 2)), *[read_calibrated_pairs(pairs)[0].camera0] * 2,
             library="opencv",
         )  # fmt: skip

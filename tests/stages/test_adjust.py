@@ -7,8 +7,8 @@ import pycolmap
 import pytest
 
 from disk_hloc.eval.model import pose_errors
+from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import cam_from_world
-from disk_hloc.io.hloc.poses import Pose
 from disk_hloc.stages import adjust
 
 pytestmark = pytest.mark.skipif(

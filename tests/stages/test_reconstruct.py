@@ -10,7 +10,8 @@ from packaging.version import Version
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval.model import angle, pose_errors
+from disk_hloc.eval.model import pose_errors
+from disk_hloc.geometry import rotation_angle
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.stages import extract, match, pairs, reconstruct
 
@@ -73,7 +74,7 @@ def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str)
     first = errors.names[0]
     for name in errors.names[1:]:
         relative = truth[name].rotation @ truth[first].rotation.T
-        assert angle(estimated[name] @ estimated[first].T @ relative.T) < 0.3
+        assert rotation_angle(estimated[name] @ estimated[first].T @ relative.T) < 0.3
     _, _, _, parameters = read_camera(scene / "camera.txt")
     (camera,) = model.cameras.values()
     assert camera.model.name == "PINHOLE"

@@ -16,7 +16,8 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.hloc.poses import Pose
+from disk_hloc.geometry import Pose
+from disk_hloc.io.colmap import to_pose
 from disk_hloc.io.store import reading
 from disk_hloc.io.store.hdf5 import find, read
 
@@ -62,9 +63,8 @@ def read_calibration(path: Path) -> tuple[str, Pose]:
         raise DiskHlocError(f"{path}: R is no rotation")
     if abs(k[0, 1]) > 1e-6 * abs(k[0, 0]) or min(k[0, 0], k[1, 1]) <= 0:
         raise DiskHlocError(f"{path}: K is not that of a camera with square corners")
-    x, y, z, w = pycolmap.Rotation3d(r).quat
     camera = f"PINHOLE {k[0, 0]},{k[1, 1]},{k[0, 2]},{k[1, 2]}"
-    return camera, Pose(np.array([w, x, y, z]), t.reshape(3))
+    return camera, to_pose(pycolmap.Rigid3d(pycolmap.Rotation3d(r), t.reshape(3)))
 
 
 def _read(file: h5py.File, key: str) -> np.ndarray:

@@ -4,7 +4,7 @@ COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at
 keypoints are written with half a pixel added.
 """
 
-from .cameras import CAMERA_MODES, camera_mode, camera_object, image_reader_options
+from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options
 from .database import (
     VERIFICATION,
     copy_database,
@@ -17,7 +17,15 @@ from .database import (
     verify_matches,
 )
 from .log import log_to
-from .model import MODEL_FILES, cam_from_world, read_model
+from .model import (
+    MODEL_FILES,
+    cam_from_world,
+    cameras_of,
+    poses_of,
+    read_model,
+    registered_images,
+    to_pose,
+)
 
 __all__ = [
     "CAMERA_MODES",
@@ -26,15 +34,20 @@ __all__ = [
     "cam_from_world",
     "camera_mode",
     "camera_object",
+    "camera_rays",
+    "cameras_of",
     "copy_database",
     "create_database",
     "create_database_of",
     "image_reader_options",
     "import_features_and_matches",
     "log_to",
+    "poses_of",
     "read_cameras",
     "read_images_and_pairs",
     "read_model",
     "read_verified",
+    "registered_images",
+    "to_pose",
     "verify_matches",
 ]

@@ -74,3 +74,16 @@ def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
         height=height,
         params=[float(value) for value in options["camera_params"].split(",")],
     )
+
+
+def camera_rays(camera: pycolmap.Camera, points: np.ndarray) -> np.ndarray:
+    """Return where points of an image lie on the plane z = 1 of its camera, without distortion.
+
+    Args:
+        camera: the camera.
+        points: (N, 2) pixels, COLMAP's: (0, 0) at the corner of the image.
+
+    Returns:
+        (N, 2) float64; NaN where the distortion cannot be undone.
+    """
+    return np.asarray(camera.cam_from_img(points), np.float64).reshape(-1, 2)

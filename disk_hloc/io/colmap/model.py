@@ -1,22 +1,24 @@
-"""COLMAP's models: reading one, and the poses of its images."""
+"""COLMAP's models: read one, and get the cameras and poses of its images."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 
 MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 
 
 def read_model(folder: Path) -> pycolmap.Reconstruction:
-    """A model of a folder.
+    """Read the model of a folder.
 
     Raises:
-        DiskHlocError: there is none, or it cannot be read or has no image with a pose.
+        DiskHlocError: there is no model, it cannot be read, or it has no image with a pose.
     """
     if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
         raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
@@ -34,7 +36,28 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     return model
 
 
+def registered_images(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
+    """Return the images that have a pose, in the order of their ids."""
+    return [model.images[image_id] for image_id in model.reg_image_ids()]
+
+
 def cam_from_world(image: pycolmap.Image) -> pycolmap.Rigid3d:
-    """The pose of a registered image; an attribute until pycolmap 3.11, then a method."""
+    """Return the pose of a registered image: an attribute until pycolmap 3.11, then a method."""
     pose = image.cam_from_world
     return pose() if callable(pose) else pose
+
+
+def to_pose(rigid: pycolmap.Rigid3d) -> Pose:
+    """Return a pose as ours: pycolmap has the quaternion as x, y, z, w."""
+    x, y, z, w = rigid.rotation.quat
+    return Pose(np.array([w, x, y, z]), np.array(rigid.translation))
+
+
+def poses_of(model: pycolmap.Reconstruction) -> dict[str, Pose]:
+    """Return image name -> pose of the registered images."""
+    return {image.name: to_pose(cam_from_world(image)) for image in registered_images(model)}
+
+
+def cameras_of(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
+    """Return image name -> camera of the registered images."""
+    return {image.name: model.cameras[image.camera_id] for image in registered_images(model)}

@@ -8,46 +8,16 @@ A camera file holds one line, COLMAP's model, size and parameters:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.text import read_lines
 
 from .pairs import require_plain_names
-
-
-@dataclass(frozen=True)
-class Pose:
-    """A rigid ``cam_from_world``.
-
-    Attributes:
-        quaternion: (4,) w, x, y, z of unit length.
-        translation: (3,) in metres.
-    """
-
-    quaternion: np.ndarray
-    translation: np.ndarray
-
-    @property
-    def rotation(self) -> np.ndarray:
-        """(3, 3) rotation matrix of cam_from_world."""
-        w, x, y, z = self.quaternion
-        return np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-            ]
-        )
-
-    @property
-    def center(self) -> np.ndarray:
-        """(3,) the camera's centre in the world, in metres."""
-        return -self.rotation.T @ self.translation
 
 
 def read_poses(path: Path) -> dict[str, Pose]:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.poses import Pose, read_camera, read_poses, write_poses
+from disk_hloc.geometry import Pose
+from disk_hloc.io.hloc.poses import read_camera, read_poses, write_poses
 from disk_hloc.io.names import is_relative
 from support.errors import one_line_error
 

@@ -10,10 +10,7 @@ import pytest
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import (
-    CAMERA_MODES,
-    camera_mode,
     create_database,
-    image_reader_options,
     import_features_and_matches,
     verify_matches,
 )
@@ -58,58 +55,6 @@ def tables(path, ids):
             if a != b and database.exists_matches(ids[a], ids[b])
         }
     return keypoints, matches
-
-
-# image_reader_options and camera modes
-
-
-def test_no_camera_leaves_all_to_colmap():
-    assert image_reader_options(None) == {}
-
-
-@pytest.mark.parametrize("text", ["SIMPLE_RADIAL", " OPENCV "])
-def test_model_alone(text):
-    assert image_reader_options(text) == {"camera_model": text.strip()}
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["PINHOLE 500,501.5,256,192", "PINHOLE 500 501.5 256 192", "PINHOLE  500, 501.5,256,192 "],
-)
-def test_model_with_parameters(text):
-    options = image_reader_options(text)
-    assert options["camera_model"] == "PINHOLE"
-    assert [float(value) for value in options["camera_params"].split(",")] == [500, 501.5, 256, 192]
-
-
-@pytest.mark.parametrize("text", ["FISH 1,2,3", "pinhole 1,2,3,4", "", "INVALID", "1,2,3,4"])
-def test_unknown_model(text):
-    with pytest.raises(DiskHlocError) as error:
-        image_reader_options(text)
-    assert one_line_error(error, "no camera model is called", "PINHOLE, SIMPLE_RADIAL")
-
-
-@pytest.mark.parametrize("text", ["PINHOLE 500", "PINHOLE 1,2,3", "PINHOLE 1,2,3,4,5"])
-def test_wrong_number_of_parameters(text):
-    with pytest.raises(DiskHlocError) as error:
-        image_reader_options(text)
-    assert one_line_error(error, "fx, fy, cx, cy", repr(text), f"gives {text.count(',') + 1}")
-
-
-@pytest.mark.parametrize(
-    "text", ["PINHOLE a,b,c,d", "PINHOLE 500,500,256,192px", "PINHOLE 1;2;3;4"]
-)
-def test_parameter_that_is_no_number(text):
-    with pytest.raises(DiskHlocError) as error:
-        image_reader_options(text)
-    assert one_line_error(error, repr(text), "no number")
-
-
-def test_unknown_camera_mode():
-    assert camera_mode("per-image") == pycolmap.CameraMode.PER_IMAGE
-    with pytest.raises(DiskHlocError) as error:
-        camera_mode("shared")
-    assert one_line_error(error, "'shared'", *CAMERA_MODES)
 
 
 # create_database
@@ -293,15 +238,3 @@ def test_true_matches_are_verified_and_false_ones_are_not(tmp_path, scene, pairs
     assert inliers[0] == inliers[1] == 200
     assert inliers[2] < 100
     assert sorted(entry.name for entry in tmp_path.glob("*pairs*")) == []
-
-
-@pytest.mark.parametrize(
-    "camera", ["PINHOLE nan,1,1,1", "SIMPLE_RADIAL 0,1,1,0", "PINHOLE -5,5,1,1"]
-)
-def test_impossible_cameras_are_errors(camera):
-    with pytest.raises(DiskHlocError, match="impossible"):
-        image_reader_options(camera)
-
-
-def test_any_white_space_parts_model_and_parameters():
-    assert image_reader_options("PINHOLE\t1, 2, 3 4")["camera_params"] == "1.0,2.0,3.0,4.0"
