@@ -1,4 +1,4 @@
-"""What the release's view_h5.py does: pictures of keypoints and of matches."""
+"""Draw keypoints and matches, as view_h5.py of DISK's release does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image, ImageDraw, ImageShow
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
-from disk_hloc.io.images import ImageReadError, read_image
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
+from disk_hloc.report.drawing import draw_dots, draw_lines, read_photo, side_by_side, to_image
 
 MODES = ("keypoints", "matches")
 MARK_COLOR = (255, 255, 255)
@@ -36,13 +36,13 @@ def main(
         mode: ``keypoints`` or ``matches``.
         image_extension: of the photos.
         save: a folder for ``1.png``, ``2.png``, ... in the order of the files' images or pairs,
-            which the log tells; None shows the pictures one after the other.
+            which the log names; None shows the pictures one after the other.
 
     Returns:
         The pictures written.
 
     Raises:
-        DiskHlocError: an unknown mode, a file is missing or broken, or nothing here shows pictures.
+        DiskHlocError: an unknown mode, a file is missing or broken, or no program shows pictures.
     """
     if mode not in MODES:
         raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(MODES)}")
@@ -63,36 +63,32 @@ def main(
 
 
 def picture_of_keypoints(photo: np.ndarray, keypoints: np.ndarray) -> Image.Image:
-    """A photo with a white dot, edged in black, on each keypoint.
+    """Draw a photo with a white dot, edged in black, on each keypoint.
 
     Args:
         photo: (H, W, 3) uint8 RGB.
         keypoints: (N, 2) x and y in pixels, (0, 0) at the centre of the top-left pixel.
     """
-    picture = Image.fromarray(np.ascontiguousarray(photo))
-    _mark(ImageDraw.Draw(picture), keypoints, _radius(photo))
+    picture = to_image(photo)
+    draw_dots(ImageDraw.Draw(picture), keypoints, MARK_COLOR, _radius(photo), EDGE_COLOR)
     return picture
 
 
 def picture_of_matches(
     photo0: np.ndarray, photo1: np.ndarray, keypoints0: np.ndarray, keypoints1: np.ndarray
 ) -> Image.Image:
-    """Two photos side by side, with a green line for each match and dots at its ends.
+    """Draw two photos side by side, with a green line for each match and dots at its ends.
 
     Args:
         photo0, photo1: (H, W, 3) uint8 RGB.
         keypoints0, keypoints1: (K, 2) x and y of the matches, as :func:`picture_of_keypoints`.
     """
-    width = photo0.shape[1]
-    picture = Image.new("RGB", (width + photo1.shape[1], max(len(photo0), len(photo1))))
-    picture.paste(Image.fromarray(np.ascontiguousarray(photo0)), (0, 0))
-    picture.paste(Image.fromarray(np.ascontiguousarray(photo1)), (width, 0))
+    picture, (_, left) = side_by_side([to_image(photo0), to_image(photo1)])
     canvas = ImageDraw.Draw(picture)
-    shifted = keypoints1 + np.array([width, 0])
-    radius = max(_radius(photo0), _radius(photo1))
-    for start, end in zip(keypoints0, shifted, strict=True):
-        canvas.line([*map(float, start), *map(float, end)], fill=LINE_COLOR, width=1)
-    _mark(canvas, np.concatenate([keypoints0, shifted]), radius)
+    shifted = keypoints1 + np.array([left, 0])
+    draw_lines(canvas, keypoints0, shifted, LINE_COLOR)
+    ends = np.concatenate([keypoints0, shifted])
+    draw_dots(canvas, ends, MARK_COLOR, max(_radius(photo0), _radius(photo1)), EDGE_COLOR)
     return picture
 
 
@@ -101,7 +97,7 @@ def _keypoint_pictures(
 ) -> Iterator[tuple[str, Image.Image]]:
     with files.reading_arrays(files.path_of(h5_dir, "keypoints")) as keypoints:
         for name, file in files.find_images(image_dir, keypoints, extension).items():
-            photo = _read(image_dir / file)
+            photo = read_photo(image_dir / file)
             yield name, picture_of_keypoints(photo, files.read_centered(keypoints, name))
 
 
@@ -117,23 +113,10 @@ def _match_pictures(
             files.require_names(matches, pair, images)
             xy0, xy1 = (files.read_centered(keypoints, name) for name in pair)
             index = files.read_matches(matches, *pair, len(xy0), len(xy1))
-            photo0, photo1 = (_read(image_dir / images[name]) for name in pair)
+            photo0, photo1 = (read_photo(image_dir / images[name]) for name in pair)
             picture = picture_of_matches(photo0, photo1, xy0[index[0]], xy1[index[1]])
             yield " - ".join(pair), picture
 
 
-def _mark(canvas: ImageDraw.ImageDraw, keypoints: np.ndarray, radius: float) -> None:
-    for x, y in keypoints.tolist():
-        box = (x - radius, y - radius, x + radius, y + radius)
-        canvas.ellipse(box, fill=MARK_COLOR, outline=EDGE_COLOR)
-
-
 def _radius(photo: np.ndarray) -> float:
     return max(2.0, max(photo.shape) / 400)
-
-
-def _read(path: Path) -> np.ndarray:
-    try:
-        return read_image(path)
-    except ImageReadError as error:
-        raise DiskHlocError(f"{path} cannot be read: {error}") from error

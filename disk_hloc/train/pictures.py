@@ -1,4 +1,4 @@
-"""Pictures of a training: heatmaps, keypoints, and matches coloured by their error."""
+"""Pictures of a training: heatmaps, keypoints, and matches coloured by their errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,22 @@ import numpy as np
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from disk_hloc.report.drawing import (
+    GOOD_COLOR,
+    ZOOM,
+    dimmed,
+    draw_dots,
+    draw_lines,
+    shrunk,
+    side_by_side,
+    to_image,
+)
+
 from .data import Batch
 from .network import Features
 from .validation import Match
 
-KEYPOINT_COLOR = (90, 255, 90)
-_ZOOM = 2  # Lines are drawn larger and shrunk, so that they have smooth edges.
-_LINES = 200  # At most so many matches of a pair.
+MAX_LINES = 200  # Between the photos of a pair.
 
 
 def tuple_picture(
@@ -27,14 +36,14 @@ def tuple_picture(
     matches: Sequence[Match],
     threshold: float,
 ) -> Image.Image:
-    """A tuple: in the first row photos with keypoints, below heatmaps, then matches of all pairs.
+    """Draw a tuple: photos with keypoints in the first row, heatmaps, then matches of all pairs.
 
     Args:
-        batch: the tuple's.
-        index: of the tuple in it.
+        batch: the batch with the tuple.
+        index: of the tuple in the batch.
         heatmaps: (K, H, W) logits.
         features: of the tuple's K images.
-        matches: of its pairs, in the order of ``itertools.combinations``.
+        matches: of the tuple's pairs, in the order of ``itertools.combinations``.
         threshold: the error, in pixels, up to which a match counts as right.
     """
     per_tuple = len(features)
@@ -55,7 +64,7 @@ def tuple_picture(
         for (i, j), match in zip(combinations(range(per_tuple), 2), matches, strict=True)
     ]
     width = max(rows[0].shape[1], pairs[0].shape[1])
-    # A pair is two photos wide: in rows of as many as fit.
+    # A pair is two photos wide: as many as fit go in a row.
     columns = max(1, width // pairs[0].shape[1])
     for i in range(0, len(pairs), columns):
         rows.append(np.concatenate(pairs[i : i + columns], axis=1))
@@ -64,17 +73,16 @@ def tuple_picture(
 
 
 def heatmap_picture(heatmap: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: the sigmoid of (H, W) logits, from dark to bright."""
+    """Return the sigmoid of (H, W) logits, from dark to bright: (H, W, 3) uint8."""
     chance = 1 / (1 + np.exp(-np.clip(heatmap, -30, 30)))
     return cv2.applyColorMap((255 * chance).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
 
 
 def photo_with_keypoints(photo: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """A copy of a photo, (H, W, 3) uint8, with (N, 2) keypoints."""
-    drawn = photo.copy()
-    for x, y in xy.astype(int):
-        cv2.circle(drawn, (int(x), int(y)), 1, KEYPOINT_COLOR, -1)
-    return drawn
+    """Draw (N, 2) keypoints on a copy of a photo, (H, W, 3) uint8."""
+    panel = to_image(photo)
+    draw_dots(ImageDraw.Draw(panel), xy, GOOD_COLOR, radius=1)
+    return np.asarray(panel)
 
 
 def matches_picture(
@@ -85,26 +93,24 @@ def matches_picture(
     match: Match,
     threshold: float,
 ) -> np.ndarray:
-    """Two photos side by side, (H, 2 W, 3) uint8, with lines between matches.
+    """Draw two photos side by side, (H, 2 W, 3) uint8, with lines between matches.
 
-    A line is green without an error, yellow at half the threshold and red from it on. Of many
-    matches some are drawn, evenly.
+    A line is green without an error, yellow at half the threshold, and red from the threshold on.
+    If there are many matches, some of them are drawn, evenly spread.
     """
-    both = np.concatenate([photo1, photo2], axis=1)
-    height, width = both.shape[:2]
-    panel = Image.fromarray(both // 2).resize((width * _ZOOM, height * _ZOOM))
-    canvas = ImageDraw.Draw(panel)
+    both, (_, left) = side_by_side([to_image(photo1), to_image(photo2)])
+    panel = dimmed(both, 0.5).resize((both.width * ZOOM, both.height * ZOOM))
     index, error = match.indices.cpu().numpy(), match.error.cpu().numpy()
-    shown = np.unique(np.linspace(0, len(index) - 1, min(_LINES, len(index))).astype(int))
-    start = (features1.xy.cpu().numpy()[index[shown, 0]] + 0.5) * _ZOOM
-    stop = (features2.xy.cpu().numpy()[index[shown, 1]] + [photo1.shape[1] + 0.5, 0.5]) * _ZOOM
-    for one, other, color in zip(start, stop, error_colors(error[shown], threshold), strict=True):
-        canvas.line([tuple(one), tuple(other)], fill=tuple(color.tolist()), width=_ZOOM)
-    return np.asarray(panel.resize((width, height), Image.Resampling.LANCZOS))
+    shown = np.unique(np.linspace(0, len(index) - 1, min(MAX_LINES, len(index))).astype(int))
+    start = (features1.xy.cpu().numpy()[index[shown, 0]] + 0.5) * ZOOM
+    end = (features2.xy.cpu().numpy()[index[shown, 1]] + [left + 0.5, 0.5]) * ZOOM
+    colors = [tuple(color) for color in error_colors(error[shown], threshold).tolist()]
+    draw_lines(ImageDraw.Draw(panel), start, end, colors, width=ZOOM)
+    return np.asarray(shrunk(panel))
 
 
 def error_colors(error: np.ndarray, threshold: float) -> np.ndarray:
-    """(K, 3) uint8 of (K,) errors in pixels: from green over yellow to red."""
+    """Return (K, 3) uint8 colours of (K,) errors in pixels: green, yellow, red."""
     share = np.clip(np.nan_to_num(error / threshold, nan=1, posinf=1), 0, 1)
     red, green = np.minimum(1, 2 * share), np.minimum(1, 2 - 2 * share)
     return (255 * np.stack([red, green, np.full_like(share, 0.15)], axis=1)).astype(np.uint8)

@@ -27,7 +27,7 @@ from disk_hloc.io.masks import find_mask
 from disk_hloc.io.names import is_relative, require_relative
 from disk_hloc.io.release import names_of
 from disk_hloc.pipelines.aachen import read_conf as read_pipeline
-from disk_hloc.report import pictures as draw
+from disk_hloc.report.mask_pictures import mask_previews
 from support.errors import one_line_error
 
 OUTSIDE = ["../x.jpg", "/etc/passwd", "a/../../x.jpg", "..", "a/.."]
@@ -145,7 +145,7 @@ def test_a_preview_is_not_written_elsewhere(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_group("..").create_group("x.jpg")["keypoints"] = np.zeros((1, 2))
     with pytest.raises(DiskHlocError, match="leaves its folder"):
-        draw.mask_previews(tmp_path / "preview", tmp_path, path, None)
+        mask_previews(tmp_path / "preview", tmp_path, path, None)
     assert not (tmp_path / "x.jpg.png").exists()
 
 
