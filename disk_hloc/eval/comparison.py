@@ -16,7 +16,7 @@ from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
-from disk_hloc.report import tables as report
+from disk_hloc.report import tables
 
 from . import stereo
 from .model import pose_errors, summarize
@@ -115,7 +115,7 @@ def _by_limit(measure: Any, errors: np.ndarray) -> dict[str, float]:
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Rows of results in aligned columns, what did not run with its reason beneath."""
     lines, notes = _cells(rows)
-    return "\n".join([report.aligned(lines), *notes])
+    return "\n".join([tables.aligned(lines), *notes])
 
 
 def markdown(results: Mapping[str, Any]) -> str:
@@ -128,10 +128,8 @@ def markdown(results: Mapping[str, Any]) -> str:
         "two images (stereo), and of the model's (model). Position errors are in the unit of the "
         "known poses. Seconds are those of extraction, matching, and verification with mapping.",
     ]
-    return "\n".join(
-        ["# Comparison", "", *report.markdown(lines), "", *(f"{n}  " for n in notes), "",
-         *legend, "", "The same for all rows:", "", *shared, ""]
-    )  # fmt: skip
+    note = [*(f"{one}  " for one in notes), "", *legend, "", "The same for all rows:", "", *shared]
+    return tables.page("Comparison", lines, "\n".join(note))
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:

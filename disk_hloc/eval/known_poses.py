@@ -11,7 +11,7 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.colmap import read_model, registered_images
 from disk_hloc.io.hloc.poses import read_poses
-from disk_hloc.report import tables as report
+from disk_hloc.report import plots, tables
 
 from .model import pose_errors, summarize
 
@@ -44,7 +44,7 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
     model = read_model(model_dir)
     if poses is None:
         results: dict[str, Any] = {"figures": summarize(model, model.num_reg_images())}
-        report.write(output, "Model", results, table(results["figures"]), NOTE)
+        tables.write(output, "Model", results, table(results["figures"]), NOTE)
         return results
     truth = read_poses(poses)
     names = {image.name for image in registered_images(model)}
@@ -68,12 +68,12 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
     ]
     listed += [[name, None, None] for name in errors.missing]
     results = {"figures": figures, "errors": listed}
-    report.write(output, "Model", results, table(figures), NOTE)
+    tables.write(output, "Model", results, table(figures), NOTE)
     panels = {
         "position (unit of the known poses)": {"model": _curve(errors.position, len(truth))},
         "rotation (degrees)": {"model": _curve(errors.rotation, len(truth))},
     }
-    report.plot(output, panels, "error", "share of images")
+    plots.plot(output, panels, "error", "share of images")
     return results
 
 
@@ -99,7 +99,7 @@ def _spread(errors: np.ndarray, digits: int) -> dict[str, float]:
     }
 
 
-def _curve(errors: np.ndarray, count: int) -> report.Curve:
+def _curve(errors: np.ndarray, count: int) -> plots.Curve:
     """The share of ``count`` images whose error is at most x: steps at the errors."""
     x = np.repeat(np.sort(errors), 2)
     y = np.repeat(np.arange(len(errors) + 1), 2)[1:-1] / count

@@ -17,7 +17,7 @@ from disk_hloc.io.hloc.matches import find_pair
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
-from disk_hloc.report import tables as report
+from disk_hloc.report import plots, tables
 
 from . import stereo
 
@@ -73,11 +73,11 @@ def main(
         ],
     }
     name = match_path.stem
-    report.write(output, "Relative poses", results, table(name, results["figures"]), NOTE)
+    tables.write(output, "Relative poses", results, table(name, results["figures"]), NOTE)
     limits = np.linspace(0, max(AUC_LIMITS), 201)
     shares = (errors[:, None] <= limits).mean(axis=0)
     curve = (limits.tolist(), shares.tolist(), True)
-    report.plot(output, {"relative pose": {name: curve}}, "error (degrees)", "share of pairs")
+    plots.plot(output, {"relative pose": {name: curve}}, "error (degrees)", "share of pairs")
     return results
 
 
