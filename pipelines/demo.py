@@ -18,7 +18,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.log import logger
-from disk_hloc.report.model_picture import model_overview
+from disk_hloc.report import pictures as draw
 from disk_hloc.synthetic_room import billboard, write_scene
 
 from . import sfm
@@ -58,7 +58,7 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
     }
     (output / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     model = pycolmap.Reconstruction(output / "with_masks" / "sfm")
-    picture = model_overview(model, scene / "images", output / "demo.png")
+    picture = draw.model_overview(model, scene / "images", output / "demo.png")
     logger.info("A picture of the model with masks: %s", picture)
     return report
 

@@ -19,7 +19,7 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.eval import epipolar, stereo
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.benchmarks.calibration import read_calibrations
-from disk_hloc.io.colmap import camera_object, cameras_of, poses_of, read_model, read_verified
+from disk_hloc.io.colmap import camera_object, read_model, read_verified
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.hloc.poses import Pose, read_poses
 from disk_hloc.io.images import list_images
@@ -142,7 +142,7 @@ def main(
     }
     _reconstruct(image_dir, output / "before", extractor, shared)
     model = read_model(output / "before" / "sfm")
-    model_cameras, model_poses = cameras_of(model), poses_of(model)
+    model_cameras, model_poses = epipolar.of_model(model)
     names = sorted(model_poses)
     truth, cameras = _known(poses, camera, names)
     unseen = held_out_images(names, held_out, tuple_size)

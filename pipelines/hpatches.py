@@ -12,7 +12,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import descriptors, hpatches, published
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.plugin import find_conf
-from disk_hloc.report import plots, tables
+from disk_hloc.report import tables as report
 from disk_hloc.stages import extract, match
 
 NOTE = (
@@ -76,17 +76,17 @@ def main(
             raise DiskHlocError(f"two results are called {cache.stem}: rename {cache}")
         methods[cache.stem] = published.read(cache)
     results = {"thresholds": list(hpatches.THRESHOLDS), "methods": methods}
-    tables.write(output, "HPatches", results, table(methods), NOTE)
-    panels: dict[str, dict[str, plots.Curve]] = {}
+    report.write(output, "HPatches", results, table(methods), NOTE)
+    panels: dict[str, dict[str, report.Curve]] = {}
     for kind in (*hpatches.KINDS, "all"):
-        curves: dict[str, plots.Curve] = {
+        curves: dict[str, report.Curve] = {
             name: (hpatches.THRESHOLDS, figures["mma"][kind], name in measured)
             for name, figures in methods.items()
             if kind in figures["mma"]
         }
         if curves:
             panels[kind] = curves
-    plots.plot(output, panels, "threshold (px)", "MMA")
+    report.plot(output, panels, "threshold (px)", "MMA")
     return results
 
 

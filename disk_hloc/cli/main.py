@@ -466,9 +466,9 @@ def _preview(
 ) -> None:
     if folder is None:
         return
-    from disk_hloc.report.mask_pictures import mask_previews
+    from disk_hloc.report import pictures as draw
 
-    mask_previews(folder, images, features, masks)
+    draw.mask_previews(folder, images, features, masks)
 
 
 def _table(figures: dict[str, Any]) -> str:

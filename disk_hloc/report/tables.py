@@ -9,6 +9,10 @@ from typing import Any
 
 from disk_hloc.io.replace import replace_text
 
+from .plots import Curve, plot
+
+__all__ = ["Curve", "aligned", "markdown", "page", "plot", "write"]
+
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Return lines of cells, a heading first, in aligned columns."""
