@@ -18,7 +18,7 @@ from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 from disk_hloc.report import tables
 
-from . import stereo
+from . import accuracy, stereo
 from .model import pose_errors, summarize
 
 DIGITS = 4
@@ -90,12 +90,12 @@ def of_poses(
     figures: Figures = {}
     if cameras is not None:
         errors = stereo.pair_errors(feature_path, match_path, pairs, cameras, truth)
-        figures["stereo_maa"] = _by_limit(stereo.mean_accuracy, errors)
-        figures["stereo_auc"] = _by_limit(stereo.auc, errors)
+        figures["stereo_maa"] = _by_limit(accuracy.mean_accuracy, errors)
+        figures["stereo_auc"] = _by_limit(accuracy.auc, errors)
     if model is None:
-        return {**figures, "model_maa": {str(limit): 0.0 for limit in stereo.LIMITS}}
+        return {**figures, "model_maa": {str(limit): 0.0 for limit in accuracy.LIMITS_DEGREES}}
     figures["model_maa"] = _by_limit(
-        stereo.mean_accuracy, stereo.model_pair_errors(model, pairs, truth)
+        accuracy.mean_accuracy, stereo.model_pair_errors(model, pairs, truth)
     )
     try:
         aligned = pose_errors(model, truth)
@@ -109,7 +109,7 @@ def of_poses(
 
 
 def _by_limit(measure: Any, errors: np.ndarray) -> dict[str, float]:
-    return {str(limit): round(measure(errors, limit), DIGITS) for limit in stereo.LIMITS}
+    return {str(limit): round(measure(errors, limit), DIGITS) for limit in accuracy.LIMITS_DEGREES}
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -124,7 +124,9 @@ def markdown(results: Mapping[str, Any]) -> str:
     shared = [f"- {key}: {value}" for key, value in results["settings"].items()]
     legend = [
         "Keypoints are means of an image, matches and verified matches means of a pair.",
-        "mAA is at " + "/".join(map(str, stereo.LIMITS)) + " degrees: of poses from the matches of "
+        "mAA is at "
+        + "/".join(map(str, accuracy.LIMITS_DEGREES))
+        + " degrees: of poses from the matches of "
         "two images (stereo), and of the model's (model). Position errors are in the unit of the "
         "known poses. Seconds are those of extraction, matching, and verification with mapping.",
     ]

@@ -11,7 +11,7 @@ the centre of the top-left pixel.
   pairs. A pair without matches counts as 0.
 - The homography's accuracy is SuperPoint's (DeTone, Malisiewicz, Rabinovich, CVPRW 2018): the mean
   distance of the first photo's corners under the estimated homography (OpenCV's RANSAC) and the
-  true one, and the area under its share within a threshold, as :func:`disk_hloc.eval.stereo.auc`.
+  true one, and the area under its share within a threshold, as :func:`disk_hloc.eval.accuracy.auc`.
   Photos and errors are in full size; LightGlue's figures are of photos resized to 480 px.
 - Repeatability is SuperPoint's: of the keypoints of both photos that the other photo sees, the
   share that has a keypoint of the other within 3 px.
@@ -35,7 +35,7 @@ from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 from disk_hloc.io.text import read_text
 
-from . import stereo
+from . import accuracy
 
 Figures = dict[str, Any]
 
@@ -170,7 +170,7 @@ def evaluate(
         },
         "homography_auc": {
             kind: {
-                str(limit): round(stereo.auc(np.array(corners)[which], limit), DIGITS)
+                str(limit): round(accuracy.auc(np.array(corners)[which], limit), DIGITS)
                 for limit in CORNER_LIMITS
             }
             for kind, which in by_kind(kinds).items()

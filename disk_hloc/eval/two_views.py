@@ -19,10 +19,10 @@ from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.report import plots, tables
 
-from . import stereo
+from . import accuracy, estimators, stereo
 
-# SuperGlue's, in degrees.
-AUC_LIMITS = (5, 10, 20)
+# SuperGlue's.
+AUC_LIMITS_DEGREES = (5, 10, 20)
 NOTE = (
     "Errors are the greater of the rotation's and the translation's direction, in degrees; a pair "
     "without a pose counts as infinitely wrong. mAA is the Image Matching Challenge's, AUC the "
@@ -38,7 +38,7 @@ def main(
     pairs: Path | None = None,
     calibration: Path | None = None,
     pairs_with_gt: Path | None = None,
-    threshold: float = stereo.THRESHOLD,
+    threshold: float = estimators.THRESHOLD_PX,
     library: str | None = None,
 ) -> dict[str, Any]:
     """Estimate the relative pose of each pair and compare it with the known one.
@@ -62,7 +62,7 @@ def main(
     """
     known = _known(pairs, calibration, pairs_with_gt)
     _require_matched(feature_path, match_path, known)
-    library = library or stereo.estimator()
+    library = library or estimators.estimator()
     errors = stereo.calibrated_pair_errors(feature_path, match_path, known, threshold, library)
     results: dict[str, Any] = {
         "settings": {"estimator": library, "threshold": threshold},
@@ -74,7 +74,7 @@ def main(
     }
     name = match_path.stem
     tables.write(output, "Relative poses", results, table(name, results["figures"]), NOTE)
-    limits = np.linspace(0, max(AUC_LIMITS), 201)
+    limits = np.linspace(0, max(AUC_LIMITS_DEGREES), 201)
     shares = (errors[:, None] <= limits).mean(axis=0)
     curve = (limits.tolist(), shares.tolist(), True)
     plots.plot(output, {"relative pose": {name: curve}}, "error (degrees)", "share of pairs")
@@ -93,8 +93,11 @@ def figures_of(errors: np.ndarray) -> dict[str, Any]:
         "pairs": len(errors),
         "failed": int(np.isinf(errors).sum()),
         "median": round(median, 4) if np.isfinite(median) else None,
-        "maa": {str(one): round(stereo.mean_accuracy(errors, one), 4) for one in stereo.LIMITS},
-        "auc": {str(one): round(stereo.auc(errors, one), 4) for one in AUC_LIMITS},
+        "maa": {
+            str(one): round(accuracy.mean_accuracy(errors, one), 4)
+            for one in accuracy.LIMITS_DEGREES
+        },
+        "auc": {str(one): round(accuracy.auc(errors, one), 4) for one in AUC_LIMITS_DEGREES},
     }
 
 

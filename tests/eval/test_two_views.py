@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from disk_hloc import confs
 from disk_hloc.cli.main import app
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval import stereo, two_views
+from disk_hloc.eval import estimators, stereo, two_views
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.stages import extract, match
@@ -136,7 +136,7 @@ def test_what_does_not_fit(files, tmp_path: Path) -> None:
         two_views.main(features, matches, tmp_path, pairs_with_gt=pairs)
     assert one_line_error(error, matches, "none of the pairs")
     with pytest.raises(DiskHlocError, match="no estimator is called 'opencv'"):
-        stereo.estimate_relative_pose(
+        estimators.estimate_relative_pose(
             np.zeros((9, 2)), np.zeros((9, 2)), *[read_calibrated_pairs(pairs)[0].camera0] * 2,
             library="opencv",
         )  # fmt: skip
