@@ -22,12 +22,11 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
+from disk_hloc.choices import FORMATS
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.store import require_space
 
 from . import hloc, released
-
-FORMATS = ("release", "imc", "hloc")
 
 
 def main(

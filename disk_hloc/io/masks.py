@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from disk_hloc.choices import MISSING_MASK
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.log import logger
 
@@ -69,7 +70,7 @@ class Masks:
         if unknown:
             raise DiskHlocError(f"unknown keys for masks: {', '.join(sorted(unknown))}")
         self.conf = {**DEFAULT_CONF, **conf}
-        if self.conf["missing"] not in ("keep", "error"):
+        if self.conf["missing"] not in MISSING_MASK:
             raise DiskHlocError(
                 f"missing (masks) must be 'keep' or 'error', found {self.conf['missing']!r}"
             )

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import pycolmap
 from packaging.version import InvalidVersion, Version
 
+from disk_hloc.choices import ENGINES
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.log import logger
 
 from . import find_provider, import_provider
-
-ENGINES = ("auto", "hloc", "native")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from disk_hloc import device as devices
+from disk_hloc.choices import DETECT_MODES
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io import release as files
 from disk_hloc.io.images import ImageReadError, read_image
@@ -20,8 +21,6 @@ from disk_hloc.log import logger
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints, sample_keypoints
 from disk_hloc.models.disk_network.unet import DESCRIPTOR_DIM, STRIDE
 from disk_hloc.models.extractors.disk import DISK
-
-MODES = ("nms", "rng")
 
 
 def main(
@@ -219,8 +218,8 @@ def _check_options(
         raise DiskHlocError(
             f"--desc-dim is {desc_dim}, but the network has descriptors of {DESCRIPTOR_DIM}"
         )
-    if mode not in MODES:
-        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(MODES)}")
+    if mode not in DETECT_MODES:
+        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(DETECT_MODES)}")
 
 
 def _list_photos(image_dir: Path, extension: str) -> list[str]:

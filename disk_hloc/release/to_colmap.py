@@ -13,6 +13,7 @@ import pycolmap
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from disk_hloc.choices import RELEASE_CAMERAS
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
 from disk_hloc.io.colmap import create_database
@@ -20,8 +21,6 @@ from disk_hloc.io.images import ImageReadError, image_size
 from disk_hloc.io.masks import Masks, keep_keypoints
 from disk_hloc.io.store import reading, require_space
 from disk_hloc.log import logger
-
-CAMERA_MODELS = ("simple-pinhole", "pinhole", "simple-radial", "opencv")
 
 
 def main(
@@ -48,7 +47,7 @@ def main(
         database_path: the database to write, whole or not at all.
         image_extension: of the photos.
         single_camera: all photos share a camera; else each has its own.
-        camera_model: one of :data:`CAMERA_MODELS`; ``opencv`` for a single camera only.
+        camera_model: one of :data:`RELEASE_CAMERAS`; ``opencv`` for a single camera only.
         release_origin: write the keypoints' coordinates as they are stored.
         masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); matches of others
             are dropped, keypoints keep their indices.
@@ -116,9 +115,9 @@ def _check_options(database_path: Path, single_camera: bool, camera_model: str) 
             f"{database_path} exists and is left as it is: remove it, or name another with "
             "--database-path"
         )
-    if camera_model not in CAMERA_MODELS:
+    if camera_model not in RELEASE_CAMERAS:
         raise DiskHlocError(
-            f"no camera model is called {camera_model!r}; known: {', '.join(CAMERA_MODELS)}"
+            f"no camera model is called {camera_model!r}; known: {', '.join(RELEASE_CAMERAS)}"
         )
     if camera_model == "opencv" and not single_camera:
         raise DiskHlocError(

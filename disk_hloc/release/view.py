@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageShow
 
+from disk_hloc.choices import VIEW_MODES
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.report.drawing import draw_dots, draw_lines, read_photo, side_by_side, to_image
 
-MODES = ("keypoints", "matches")
 MARK_COLOR = (255, 255, 255)
 EDGE_COLOR = (0, 0, 0)
 LINE_COLOR = (0, 128, 0)
@@ -44,8 +44,8 @@ def main(
     Raises:
         DiskHlocError: an unknown mode, a file is missing or broken, or no program shows pictures.
     """
-    if mode not in MODES:
-        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(MODES)}")
+    if mode not in VIEW_MODES:
+        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(VIEW_MODES)}")
     draw = _keypoint_pictures if mode == "keypoints" else _match_pictures
     written: list[Path] = []
     for title, picture in draw(h5_dir, image_dir, image_extension):

@@ -14,6 +14,7 @@ import pycolmap
 from tqdm import tqdm
 
 from disk_hloc import plugin
+from disk_hloc.choices import MAPPERS
 from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import require_features
@@ -23,7 +24,6 @@ from disk_hloc.plugin import engine as engines
 
 from . import adjust
 
-MAPPERS = ("incremental", "global")
 # COLMAP's default (min_num_matches of its mappers).
 MIN_NUM_MATCHES = 15
 # While the model grows it need not converge to the last digit: the mapper's last adjustment is

@@ -14,6 +14,7 @@ from packaging.version import Version
 from tqdm import tqdm
 
 from disk_hloc import plugin
+from disk_hloc.choices import VERIFY
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_pose
 from disk_hloc.io import colmap
@@ -66,7 +67,7 @@ def main(
         DiskHlocError: a broken or incomplete file, an image that the reference does not know, an
             unknown option, or a model without a point.
     """
-    if verify not in ("poses", "estimate", "none"):
+    if verify not in VERIFY:
         raise DiskHlocError(f"matches are verified by poses, estimate or none, not by {verify!r}")
     reference = colmap.read_model(reference_path)
     pairs = read_pairs(pairs_path)

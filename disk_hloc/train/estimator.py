@@ -27,14 +27,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from disk_hloc.choices import CREDITS
 from disk_hloc.errors import DiskHlocError
 
 from .geometry import View
 from .matching import match_log_probabilities
 from .network import Features
 from .rewards import Reward
-
-CREDITS = ("exact", "own")
 
 # Of two features sets and the rewards of their pairs: a loss to differentiate, and its figures.
 PairLoss = Callable[[Features, Features, Tensor], tuple[Tensor, "PairFigures"]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from disk_hloc.choices import CREDITS, REWARDS
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.plugin import find_conf
 
-from .estimator import CREDITS
 from .network import require_divisible
 
 # Where the command's options go.
@@ -32,7 +32,7 @@ OPTIONS = {
     "learning_rate": ("optimizer", "learning_rate"),
 }
 _CHOICES = {
-    ("reward", "name"): ("depth", "epipolar"),
+    ("reward", "name"): REWARDS,
     ("estimator", "credit"): CREDITS,
     ("model", "name"): ("disk",),
 }
