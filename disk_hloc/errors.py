@@ -1,4 +1,4 @@
-"""The errors that a user can mend, one line each, and the exit codes of the command."""
+"""The errors that a user can fix, one line each, and the exit codes of the command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import ClassVar
 
-# How torch, OpenCV, CUDA and HDF5 say that there is no memory, and SQLite and HDF5 no space.
+from disk_hloc.choices import ON_ERROR
+
+# How torch, OpenCV, CUDA and HDF5 report that memory ran out, and SQLite and HDF5 that the disk
+# is full.
 _NO_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -40,7 +43,7 @@ PARSER_ERRORS = (
 
 
 class Exit(IntEnum):
-    """What the command's exit code says; :data:`DESCRIPTIONS` has the words."""
+    """Exit codes of the command; :data:`DESCRIPTIONS` explains them."""
 
     DONE = 0
     ERROR = 1
@@ -53,45 +56,45 @@ class Exit(IntEnum):
 
 DESCRIPTIONS = {
     Exit.DONE: "done",
-    Exit.ERROR: "an error that you can mend; the last line names it and the way out",
-    Exit.USAGE: "no such option or argument",
+    Exit.ERROR: "an error that you can fix; the last line says what happened and what to do",
+    Exit.USAGE: "an unknown, missing or invalid option or argument",
     Exit.SKIPPED: "done, but some images were skipped; the last line names them",
     Exit.BUSY: "another process is writing this output",
-    Exit.BUG: "a bug of disk_hloc, with a traceback",
-    Exit.INTERRUPTED: "Ctrl-C; what is done is kept",
+    Exit.BUG: "a bug in disk_hloc; a traceback is printed",
+    Exit.INTERRUPTED: "interrupted by Ctrl-C; finished work is kept",
 }
 
 
 class DiskHlocError(Exception):
-    """Something in the input or on the machine that the user can mend.
+    """An error in the input or on the machine that the user can fix.
 
     ``str(error)`` is one line; the command prints it without a traceback.
 
     Attributes:
-        exit_code: what the command ends with.
+        exit_code: The exit code of the command.
     """
 
     exit_code: ClassVar[Exit] = Exit.ERROR
 
 
 class Busy(DiskHlocError):
-    """Another process is writing the file that was to be written."""
+    """Another process is writing to the output file."""
 
     exit_code = Exit.BUSY
 
 
 class SkippedImages(DiskHlocError):
-    """All is done, but for some images that were skipped; raised last."""
+    """Everything is done except for some images that were skipped. Raised at the end."""
 
     exit_code = Exit.SKIPPED
 
 
 class UnreadableImages(SkippedImages):
-    """Images that could not be read; every other image was extracted and kept.
+    """Some images could not be read; the features of all others were extracted and kept.
 
     Attributes:
-        reasons: image name -> why it could not be read.
-        feature_path: the features file, which holds all other images.
+        reasons: Image name -> why it could not be read.
+        feature_path: The features file, which has all other images.
     """
 
     def __init__(self, reasons: Mapping[str, str], feature_path: Path) -> None:
@@ -101,59 +104,60 @@ class UnreadableImages(SkippedImages):
 
 
 class NoModel(DiskHlocError):
-    """The matches agree too little for a model; the database is whole."""
-
-
-# What becomes of an image that cannot be read: it is left out and named at the end, or it ends
-# the run at once.
-ON_ERROR = ("skip", "stop")
+    """The matches agree too little to build a model; the database is complete."""
 
 
 def require_on_error(choice: str) -> None:
-    """Check a choice of :data:`ON_ERROR`.
+    """Check that ``choice`` is ``skip`` or ``stop``.
 
     Raises:
-        DiskHlocError: it is none.
+        DiskHlocError: It is neither.
     """
     if choice not in ON_ERROR:
-        raise DiskHlocError(f"on an error: {' or '.join(ON_ERROR)}, not {choice!r}")
+        raise DiskHlocError(f"on_error must be {' or '.join(ON_ERROR)}, not {choice!r}")
 
 
 def skipped(reasons: Mapping[str, str], of: str = "") -> str:
-    """The line that names what was skipped, image name -> reason, and the way out."""
+    """Return the line that names the skipped images and says what to do.
+
+    Args:
+        reasons: Image name -> why it could not be read.
+        of: What the images were left out of, with a leading space: ``" of features.h5"``.
+    """
     count = len(reasons)
     listed = "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
     return (
         f"{count} image{'s' if count > 1 else ''} could not be read and "
         f"{'were' if count > 1 else 'was'} left out{of}: {listed}. "
-        "Mend or remove, then run the same command again: the others are kept."
+        "Fix or remove, then run the same command again: the others are kept."
     )
 
 
 def of_the_machine(error: Exception) -> str | None:
-    """What an error that is none of ours says about memory, disk or files; None if it is a bug.
+    """Return what an error of a library says about memory, disk or files; None if it is a bug.
 
-    Libraries raise errors of their own where memory or disk end; they are told by their words.
+    Libraries raise different errors when memory or disk space runs out; they are recognized by
+    their messages.
     """
     reason = " ".join(str(error).split())
     lower = reason.lower()
     if is_out_of_memory(error):
         return (
-            "there is not enough memory for this: take smaller images (resize_max of the conf), "
-            f"fewer at a time, or a larger machine ({reason or type(error).__name__})"
+            "not enough memory: use smaller images (resize_max in the conf), fewer at a time, or "
+            f"a larger machine ({reason or type(error).__name__})"
         )
     if getattr(error, "errno", None) == errno.ENOSPC or any(part in lower for part in _NO_SPACE):
-        return f"the disk is full: make room and run the same command again ({reason})"
+        return f"the disk is full: free some space and run the same command again ({reason})"
     return reason if isinstance(error, OSError) else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory was asked for that a computer or a GPU does not have."""
+    """Return whether an error says that the memory of the computer or of a GPU ran out."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(part in said for part in _NO_MEMORY)
 
 
 def listing(names: list[str], limit: int = 5) -> str:
-    """The first ``limit`` names, comma-separated, and how many more there are."""
+    """Return the first ``limit`` names, comma-separated, and the number of the others."""
     more = len(names) - limit
     return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
