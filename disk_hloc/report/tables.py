@@ -28,6 +28,18 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join([rule, text[0], rule, *text[1:], rule])
 
 
+def key_values(figures: Mapping[str, Any]) -> str:
+    """Return figures by name as two columns; a mapping among them becomes one line."""
+    rows = []
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {number}" for key, number in value.items())
+        rows.append((name.replace("_", " "), str(value)))
+    width = max(len(name) for name, _ in rows)
+    rule = "-" * min(width + 2 + max(len(value) for _, value in rows), 100)
+    return "\n".join([rule, *(f"{name:{width}}  {value}" for name, value in rows), rule])
+
+
 def markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     """Return lines of cells, a heading first, as the lines of a Markdown table."""
     text = ["| " + " | ".join(line) + " |" for line in lines]

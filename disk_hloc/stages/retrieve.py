@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from disk_hloc import device as devices
 from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.global_features import length_of, list_globals, read_globals
 from disk_hloc.io.hloc.pairs import Pair, require_plain_names, write_pairs
 from disk_hloc.io.images import read_image_list
@@ -37,6 +38,7 @@ def main(
     query_list: Path | Sequence[str] | None = None,
     db_prefix: str | Sequence[str] | None = None,
     db_list: Path | Sequence[str] | None = None,
+    db_model: Path | None = None,
     db_descriptors: Path | Sequence[Path] | None = None,
     min_score: float = 0.0,
     device: str = "auto",
@@ -45,7 +47,7 @@ def main(
 
     As hloc's ``pairs_from_retrieval``: an image is not paired with itself, and where queries and
     database overlap both (a, b) and (b, a) may be written. An image whose descriptor is zero is
-    in no pair. Of the images of a COLMAP model, pass the names as a list.
+    in no pair.
 
     Args:
         global_path: the queries' global descriptors (:mod:`disk_hloc.io.hloc.global_features`), of
@@ -57,6 +59,7 @@ def main(
             all images of the file are.
         db_prefix: the database's images, likewise.
         db_list: likewise.
+        db_model: the database is the images of this COLMAP model; not with the two before.
         db_descriptors: the files of the database's descriptors; without them, ``global_path``.
         min_score: the least cosine of a pair; that of DISK's VLAD lies between 0 and 1.
         device: ``auto``, ``cpu``, ``cuda``, ...
@@ -68,6 +71,10 @@ def main(
         DiskHlocError: no such image, a name that is in no file or in two, descriptors of several
             lengths, a name with white space, or no pair found.
     """
+    if db_model is not None:
+        if db_list or db_prefix:
+            raise DiskHlocError("give one of --db-model, --db-list and --db-prefix")
+        db_list = [image.name for image in read_model(db_model).images.values()]
     if num_matched < 1:
         raise DiskHlocError(f"each query needs at least one pair, not {num_matched}")
     db_paths = [global_path] if db_descriptors is None else db_descriptors

@@ -82,6 +82,21 @@ def best_epoch(curves: Curves) -> int:
     return max(curves.auc, key=lambda epoch: (curves.auc[epoch], -epoch))
 
 
+def table(runs: Sequence[Curves]) -> list[list[str]]:
+    """Return the AUC of each epoch, a column for each run, and the best epochs.
+
+    Returns:
+        Rows of cells: a heading first, then one row for each epoch that any run has, with an empty
+        cell where a run does not have it, and the best epochs last.
+    """
+    rows = [["epoch", *(run.name for run in runs)]]
+    for epoch in sorted({epoch for run in runs for epoch in run.auc}):
+        values = [run.auc.get(epoch) for run in runs]
+        rows.append([str(epoch), *("" if value is None else f"{value:.4f}" for value in values)])
+    rows.append(["best", *(str(best_epoch(run)) for run in runs)])
+    return rows
+
+
 def plot(curves: Sequence[Curves], path: Path) -> Path:
     """Draw AUC and, where it was logged, precision and reward of runs.
 
