@@ -1,4 +1,4 @@
-"""``python -m disk_hloc`` is the command ``disk-hloc``."""
+"""``python -m disk_hloc`` runs the command ``disk-hloc``."""
 
 from disk_hloc.cli.main import main
 

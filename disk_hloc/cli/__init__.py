@@ -1,1 +1,1 @@
-"""The command ``disk-hloc``: it parses and calls."""
+"""The command ``disk-hloc``: it parses arguments and calls functions of the other packages."""

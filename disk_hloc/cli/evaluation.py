@@ -1,76 +1,115 @@
-"""The commands of evaluation: ``disk-hloc eval``."""
+"""The commands of evaluation: ``disk-hloc compare`` and ``disk-hloc eval``."""
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from disk_hloc import choices
+
+from . import options
+
 eval_app = typer.Typer(
-    help="Evaluate features, matches and models against what is known.", no_args_is_help=True
+    help="Evaluate features, matches and models against known geometry.", no_args_is_help=True
 )
 
-
-class Estimator(str, Enum):
-    """Who estimates relative poses."""
-
-    auto = "auto"
-    poselib = "poselib"
-    pycolmap = "pycolmap"
+Out = Annotated[Path, typer.Option(help="Output folder.")]
 
 
-Out = Annotated[
-    Path, typer.Option(help="Folder for results.json, results.md, results.png and .svg.")
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
+def compare(
+    images: options.Images,
+    out: Annotated[Path, typer.Argument(help="Folder for results, features and models.")],
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="What to compare, comma-separated: names in configs/compare.yaml, or "
+            "extractor/matcher."
+        ),
+    ] = "disk,disk-ratio,disk+lightglue,aliked+lightglue,sift",
+    pairs: options.PairsFrom = "exhaustive",
+    max_keypoints: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Largest number of keypoints of a photo, for all rows.",
+            show_default="each extractor's own",
+        ),
+    ] = None,
+    poses: options.Poses = None,
+    camera: options.Camera = None,
+    camera_mode: options.CameraMode = "auto",
+    engine: options.Engine = "auto",
+    mapper: options.Mapper = "incremental",
+    verbose: options.Verbose = False,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+) -> None:
+    """Compare features and matchers on the same photos, pairs, cameras and mapper.
+
+    OUT gets results.md, results.json and matches.png. Run again to resume, or to add rows. Known
+    cameras (--camera, or those of --poses) are kept fixed.
+    """
+    from disk_hloc.eval import comparison
+    from disk_hloc.pipelines import compare as pipeline
+
+    results = pipeline.main(
+        images, out, rows=[row.strip() for row in rows.split(",") if row.strip()],
+        pairs_from=pairs, max_keypoints=max_keypoints, poses=poses, camera=camera,
+        camera_mode=camera_mode, engine=engine, mapper=mapper, overwrite=overwrite, device=device,
+        verbose=verbose,
+    )  # fmt: skip
+    typer.echo(comparison.table(results["rows"]))
 
 
 @eval_app.command()
 def hpatches(
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="HPatches' sequences: i_*/ and v_*/."),
+        typer.Argument(metavar="[DIR]", help="HPatches' folder, with its i_*/ and v_*/ sequences."),
     ] = None,
     out: Out = Path("outputs/hpatches"),
-    extractor: Annotated[str, typer.Option(help="Extractor conf.")] = "disk-2k",
-    matcher: Annotated[str, typer.Option(help="Matcher conf.")] = "disk",
-    features: Annotated[
-        Path | None, typer.Option(help="Evaluate this features file (.h5), extract nothing.")
-    ] = None,
-    matches: Annotated[
-        Path | None, typer.Option(help="Evaluate these matches (.h5) of --features.")
-    ] = None,
+    extractor: options.Extractor = "disk-2k",
+    matcher: options.Matcher = "disk",
+    features: options.FeaturesFile = None,
+    matches: options.MatchesFile = None,
     cache: Annotated[
-        list[Path] | None, typer.Option(help="Published results of D2-Net's layout. Repeatable.")
+        list[Path] | None,
+        typer.Option(help="Published results, in the format of D2-Net's cache files. Repeatable."),
     ] = None,
-    device: DeviceOption = "auto",
+    device: options.Device = "auto",
 ) -> None:
     """Matching accuracy, homographies and repeatability on HPatches, by D2-Net's protocol.
 
-    Eight scenes of large photos are left out, as in its paper. Predictions are kept in OUT.
-    Without DIR, the published results alone.
+    Eight scenes of large photos are left out, as in its paper. OUT gets results.json, results.md,
+    results.png, results.svg and the predictions, which are reused. With --features and --matches
+    nothing is extracted or matched. Without DIR, only the results of --cache are shown.
     """
     from disk_hloc.pipelines import hpatches as pipeline
-    from disk_hloc.report import tables as report
+    from disk_hloc.report import tables
 
     results = pipeline.main(
         folder, out, extractor=extractor, matcher=matcher, features=features, matches=matches,
         caches=cache or [], device=device,
     )  # fmt: skip
-    typer.echo(report.aligned(pipeline.table(results["methods"])))
+    typer.echo(tables.aligned(pipeline.table(results["methods"])))
 
 
 @eval_app.command("make-homographies")
 def make_homographies(
-    images: Annotated[Path, typer.Argument(help="Folder of photos, at any depth.")],
+    images: options.Images,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make the scenes in.")],
-    size: Annotated[int, typer.Option(min=64, help="Longer side of a photo, pixels.")] = 640,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random changes.")] = 0,
-    limit: Annotated[int | None, typer.Option(min=1, help="Take so many photos.")] = None,
+    size: Annotated[int, typer.Option(min=64, help="Longer side of a photo, in pixels.")] = 640,
+    seed: options.Seed = 0,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only this many photos.", show_default="all")
+    ] = None,
 ) -> None:
-    """Make a data set in HPatches' layout of any photos, by known homographies and light."""
+    """Make a data set in HPatches' format from any photos.
+
+    Each photo is warped by known homographies, and its light is changed.
+    """
     from disk_hloc.eval import homographies
 
     homographies.main(images, folder, size=size, seed=seed, limit=limit)
@@ -78,35 +117,44 @@ def make_homographies(
 
 @eval_app.command()
 def stereo(
-    features: Annotated[Path, typer.Argument(help="Features file (.h5).")],
-    matches: Annotated[Path, typer.Argument(help="Matches file (.h5).")],
+    features: options.Features,
+    matches: options.Matches,
     pairs: Annotated[
-        Path | None, typer.Argument(help="Pairs file (.txt), with --calibration.")
+        Path | None,
+        typer.Argument(help="Pairs file (.txt); needed with --calibration.", show_default=False),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="Folder of calibration_*.h5: K, R and T of each photo.")
+        Path | None,
+        typer.Option(help="Folder of calibration_*.h5 files: K, R and T of each photo."),
     ] = None,
     pairs_with_gt: Annotated[
         Path | None,
-        typer.Option(help='SuperGlue\'s pairs, "name0 name1 rot0 rot1 K0 K1 T_0to1" a line.'),
+        typer.Option(
+            help='SuperGlue\'s pairs file, "name0 name1 rot0 rot1 K0 K1 T_0to1" on each line.'
+        ),
     ] = None,
     out: Out = Path("outputs/stereo"),
     threshold: Annotated[
-        float, typer.Option(min=0, help="Of an inlier from its epipolar line, pixels.")
+        float,
+        typer.Option(min=0, help="Largest distance of an inlier to its epipolar line, in pixels."),
     ] = 1.0,
     estimator: Annotated[
-        Estimator, typer.Option(help="auto is PoseLib where it is installed.")
-    ] = Estimator.auto,
+        choices.PoseEstimator,
+        typer.Option(help="Library that estimates poses; auto is PoseLib if it is installed."),
+    ] = "auto",
 ) -> None:
-    """Relative poses of calibrated pairs: mAA and AUC."""
+    """Accuracy (mAA and AUC) of the relative poses of calibrated image pairs.
+
+    OUT gets results.json, results.md, results.png and results.svg.
+    """
     from disk_hloc.eval import two_views
-    from disk_hloc.report import tables as report
+    from disk_hloc.report import tables
 
     results = two_views.main(
         features, matches, out, pairs=pairs, calibration=calibration, pairs_with_gt=pairs_with_gt,
-        threshold=threshold, library=None if estimator is Estimator.auto else estimator.value,
+        threshold=threshold, library=None if estimator == "auto" else estimator,
     )  # fmt: skip
-    typer.echo(report.aligned(two_views.table(matches.stem, results["figures"])))
+    typer.echo(tables.aligned(two_views.table(matches.stem, results["figures"])))
 
 
 @eval_app.command()
@@ -114,37 +162,47 @@ def model(
     folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a COLMAP model.")],
     poses: Annotated[
         Path | None,
-        typer.Option(help='Known poses, "name qw qx qy qz tx ty tz" a line (cam_from_world).'),
+        typer.Option(
+            help='Known poses: a file with "name qw qx qy qz tx ty tz" on each line '
+            "(cam_from_world)."
+        ),
     ] = None,
     out: Out = Path("outputs/model"),
 ) -> None:
-    """What a COLMAP model holds, and how far its poses are from known ones."""
+    """Figures of a COLMAP model, and the errors of its poses.
+
+    OUT gets results.json, results.md and, with --poses, results.png and results.svg.
+    """
     from disk_hloc.eval import known_poses
-    from disk_hloc.report import tables as report
+    from disk_hloc.report import tables
 
     results = known_poses.main(folder, out, poses=poses)
-    typer.echo(report.aligned(known_poses.table(results["figures"])))
+    typer.echo(tables.aligned(known_poses.table(results["figures"])))
 
 
 @eval_app.command()
 def eth(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A scene: images/ and, if any, database.db.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of a scene: images/ and, optionally, database.db."
+        ),
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder for features, matches, the model and its figures.")
-    ] = Path("outputs/eth"),
-    extractor: Annotated[str, typer.Option(help="Extractor conf.")] = "disk",
-    matcher: Annotated[str, typer.Option(help="Matcher conf.")] = "disk",
-    device: DeviceOption = "auto",
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show COLMAP's output.")] = False,
+    out: Out = Path("outputs/eth"),
+    extractor: options.Extractor = "disk",
+    matcher: options.Matcher = "disk",
+    device: options.Device = "auto",
+    verbose: options.Verbose = False,
 ) -> None:
-    """The ETH local feature benchmark on one of its scenes. Run again to resume."""
+    """The ETH local feature benchmark on one of its scenes. Run again to resume.
+
+    OUT gets features, matches, the model in sfm/, results.json and results.md.
+    """
     from disk_hloc.eval import known_poses
     from disk_hloc.pipelines import eth as pipeline
-    from disk_hloc.report import tables as report
+    from disk_hloc.report import tables
 
     results = pipeline.main(
         folder, out, extractor=extractor, matcher=matcher, device=device, verbose=verbose
     )
-    typer.echo(report.aligned(known_poses.table(results["figures"])))
+    typer.echo(tables.aligned(known_poses.table(results["figures"])))

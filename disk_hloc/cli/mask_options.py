@@ -1,28 +1,27 @@
-"""The mask options of the command line: the same on every command that takes masks."""
+"""The mask options of the command line: the same in every command that takes masks."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from disk_hloc.choices import MissingMask
 from disk_hloc.errors import DiskHlocError
 
-
-class Missing(str, Enum):
-    """What to do with an image that has no mask."""
-
-    keep = "keep"
-    error = "error"
+from .options import MASKS
 
 
 def mask_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the mask options; it gets them as one conf, ``masks`` (None without any)."""
+    """Add the mask options to a command, which gets them as one conf ``masks``.
+
+    The conf has the keys of :data:`disk_hloc.io.masks.DEFAULT_CONF`; it is None if no masks are
+    given.
+    """
     own = inspect.signature(command, eval_str=True)
     theirs = inspect.signature(_masks, eval_str=True).parameters.values()
 
@@ -43,28 +42,67 @@ def mask_options(command: Callable[..., None]) -> Callable[..., None]:
 def _masks(
     masks: Annotated[
         Path | None,
-        typer.Option(help="Folder of masks, COLMAP's: a/b.jpg.png (or a/b.png) for a/b.jpg."),
+        typer.Option(
+            help="Folder of masks, in COLMAP's convention: a/b.jpg.png (or a/b.png) for the photo "
+            "a/b.jpg. Keypoints on black pixels are ignored.",
+            rich_help_panel=MASKS,
+        ),
     ] = None,
     mask_file: Annotated[
-        Path | None, typer.Option(help="One mask for all photos (an eyepiece, a car's hood).")
+        Path | None,
+        typer.Option(
+            help="One mask for all photos, such as for a car's hood or an eyepiece.",
+            rich_help_panel=MASKS,
+        ),
     ] = None,
     invert: Annotated[
-        bool, typer.Option("--invert", help="White is ignored, not black (detectors' masks).")
+        bool,
+        typer.Option(
+            "--invert",
+            help="Ignore white pixels instead of black ones, as in masks of object detectors.",
+            rich_help_panel=MASKS,
+        ),
     ] = False,
     ignore_labels: Annotated[
-        str | None, typer.Option(help="The masks hold ids; ignore these: 11,12.")
+        str | None,
+        typer.Option(
+            help="The masks are label maps: ignore pixels with these labels, such as 11,12.",
+            rich_help_panel=MASKS,
+        ),
     ] = None,
     coco: Annotated[
-        Path | None, typer.Option(help="COCO-format annotations or results; their objects go.")
+        Path | None,
+        typer.Option(
+            help="COCO file of annotations or detections: ignore the objects in it.",
+            rich_help_panel=MASKS,
+        ),
     ] = None,
     ignore_classes: Annotated[
-        str | None, typer.Option(help="Of --coco only these, names or ids: person,car.")
+        str | None,
+        typer.Option(
+            help="Ignore only objects of these classes of --coco, by name or id, such as "
+            "person,car.",
+            rich_help_panel=MASKS,
+        ),
     ] = None,
-    min_score: Annotated[float, typer.Option(help="Of --coco only objects this certain.")] = 0.0,
-    dilate: Annotated[int, typer.Option(help="Grow the ignored region by so many pixels.")] = 0,
+    min_score: Annotated[
+        float,
+        typer.Option(
+            help="Ignore only objects of --coco with at least this score, from 0 to 1.",
+            rich_help_panel=MASKS,
+        ),
+    ] = 0.0,
+    dilate: Annotated[
+        int,
+        typer.Option(help="Grow the ignored regions by this many pixels.", rich_help_panel=MASKS),
+    ] = 0,
     missing: Annotated[
-        Missing, typer.Option(help="An image without a mask: keep all of it, or stop.")
-    ] = Missing.keep,
+        MissingMask,
+        typer.Option(
+            help="If a photo has no mask: keep all of its keypoints, or stop with an error.",
+            rich_help_panel=MASKS,
+        ),
+    ] = "keep",
 ) -> dict[str, Any] | None:
     if masks is None and mask_file is None and coco is None:
         if invert or ignore_labels or ignore_classes or min_score or dilate:
@@ -79,7 +117,7 @@ def _masks(
         "ignore_classes": ignore_classes.split(",") if ignore_classes else None,
         "min_score": min_score,
         "dilate": dilate,
-        "missing": missing.value,
+        "missing": missing,
     }
 
 
@@ -89,4 +127,4 @@ def _numbers(listed: str | None) -> list[int] | None:
     try:
         return [int(number) for number in listed.split(",")]
     except ValueError as error:
-        raise DiskHlocError(f"{listed!r} is no list of numbers like 11,12") from error
+        raise DiskHlocError(f"expected numbers such as 11,12, not {listed!r}") from error

@@ -1,21 +1,182 @@
-"""The option ``--on-error`` of the command line: the same wherever photos or features are read."""
+"""Options and arguments that several commands share, each declared once.
+
+A declaration has one help text wherever it is used; a command adds its default, and its docstring
+says what is special there.
+"""
 
 from __future__ import annotations
 
-from enum import Enum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from disk_hloc import choices
 
-class OnError(str, Enum):
-    """What to do at an image that cannot be read."""
+# Help panels of options.
+MASKS = "Masks"
+MODEL = "Cameras and model"
+RUN = "Running"
 
-    skip = "skip"
-    stop = "stop"
+# Confs.
+Conf = Annotated[
+    str, typer.Option(help="Configuration: a name (see above), or a .yaml file of your own.")
+]
+_EXTRACTOR = typer.Option(
+    help="Extractor configuration: disk, disk-2k, aliked, sift or another name in "
+    "configs/extractors.yaml, one of hloc's, or a .yaml file."
+)
+_MATCHER = typer.Option(
+    help="Matcher configuration: disk, disk-ratio, disk+lightglue or another name in "
+    "configs/matchers.yaml, one of hloc's, or a .yaml file."
+)
+Extractor = Annotated[str, _EXTRACTOR]
+OptionalExtractor = Annotated[str | None, _EXTRACTOR]
+Matcher = Annotated[str, _MATCHER]
+OptionalMatcher = Annotated[str | None, _MATCHER]
 
+# Inputs.
+Images = Annotated[Path, typer.Argument(help="Folder of photos; subfolders are included.")]
+Features = Annotated[Path, typer.Argument(help="Features file (.h5).")]
+Matches = Annotated[Path, typer.Argument(help="Matches file (.h5).")]
+Pairs = Annotated[Path, typer.Argument(help="Pairs file: two image names on each line (.txt).")]
+Model = Annotated[Path, typer.Argument(help="Folder of a COLMAP model.")]
+PairsFrom = Annotated[
+    str, typer.Option("--pairs", help="exhaustive (all pairs of photos), or a pairs file.")
+]
+FeaturesFile = Annotated[
+    Path | None, typer.Option("--features", help="Existing features file (.h5) to use.")
+]
+MatchesFile = Annotated[
+    Path | None, typer.Option("--matches", help="Existing matches file (.h5) to use.")
+]
+ImageFolder = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the photos of these features.")
+]
+Poses = Annotated[
+    Path | None,
+    typer.Option(
+        help='Known poses: a file with "name qw qx qy qz tx ty tz" on each line '
+        "(cam_from_world), or a folder of calibration_*.h5 files."
+    ),
+]
+GroundTruth = Annotated[
+    Path | None,
+    typer.Option(
+        help='Known poses of the queries, "name qw qx qy qz tx ty tz" on each line: print recall '
+        "and errors."
+    ),
+]
 
-OnErrorOption = Annotated[
-    OnError,
-    typer.Option(help="An image that cannot be read: go on and name it last, or stop there."),
+# Outputs.
+PairsOutput = Annotated[Path, typer.Argument(help="Pairs file to write (.txt).")]
+Preview = Annotated[
+    Path | None,
+    typer.Option(help="Folder for pictures of the photos with their keypoints and masks."),
+]
+
+# Cameras and models.
+Camera = Annotated[
+    str | None,
+    typer.Option(
+        help="Camera that all photos share: COLMAP model and parameters in pixels, such as "
+        '"PINHOLE fx,fy,cx,cy".',
+        rich_help_panel=MODEL,
+    ),
+]
+CameraMode = Annotated[
+    choices.CameraMode,
+    typer.Option(
+        help="Which photos share a camera. auto decides by EXIF, or takes one camera for all if "
+        "--camera is given.",
+        rich_help_panel=MODEL,
+    ),
+]
+Engine = Annotated[
+    choices.Engine,
+    typer.Option(
+        help="Build models and localize with hloc's own modules (hloc) or with pycolmap directly "
+        "(native). auto uses hloc if it works with the installed pycolmap, else native.",
+        rich_help_panel=MODEL,
+    ),
+]
+Mapper = Annotated[
+    choices.Mapper,
+    typer.Option(
+        help="COLMAP's incremental mapper, or the global one, which needs pycolmap 4.",
+        rich_help_panel=MODEL,
+    ),
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Show COLMAP's output.", rich_help_panel=RUN)
+]
+
+# How a command runs.
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Device for networks: cpu, cuda, cuda:1, ... auto uses CUDA if there is a GPU.",
+        rich_help_panel=RUN,
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        help="Extract and match with Dask workers: local:N (N processes on this machine), "
+        "tcp://HOST:PORT (a running scheduler), or a .yaml file of batch jobs.",
+        rich_help_panel=RUN,
+    ),
+]
+OnError = Annotated[
+    choices.OnError,
+    typer.Option(
+        help="What to do with an image that cannot be read: skip it and name it at the end, or "
+        "stop there.",
+        rich_help_panel=RUN,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace existing output and start from scratch.",
+        rich_help_panel=RUN,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
+
+# Data sets for training.
+Covisible = Annotated[
+    tuple[float, float],
+    typer.Option(
+        "--covisible",
+        help="Smallest and largest overlap of two images in a tuple: the fraction of what one "
+        "image shows that the other one shows, too.",
+    ),
+]
+TupleSize = Annotated[
+    int, typer.Option("--tuple-size", min=2, help="Number of images in a training tuple.")
+]
+MaxTuples = Annotated[
+    int,
+    typer.Option(
+        "--max-tuples", min=1, help="Largest number of tuples of a scene, chosen at random."
+    ),
+]
+
+# DISK's release.
+H5Dir = Annotated[
+    Path,
+    typer.Argument(help="Folder of keypoints.h5, descriptors.h5 and the release's other files."),
+]
+ReleaseImages = Annotated[Path, typer.Argument(help="Folder of the photos, without subfolders.")]
+ImageExtension = Annotated[
+    str, typer.Option(help="Extension of the photos, with or without a dot; case matters.")
+]
+ReleaseOrigin = Annotated[
+    bool,
+    typer.Option(
+        "--release-origin",
+        help="Keep keypoint coordinates as the release has them, half a pixel off.",
+    ),
 ]

@@ -1,184 +1,159 @@
-"""The commands ``disk-hloc release ...``: the scripts of DISK's release under their options."""
+"""The commands ``disk-hloc release``: the scripts of DISK's release, with the same options."""
 
 from __future__ import annotations
 
 import math
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .mask_options import mask_options
-from .options import OnError, OnErrorOption
+from disk_hloc import choices
 
-# As in the main command, torch is imported in the commands.
+from . import options
+from .mask_options import mask_options
 
 app = typer.Typer(
-    help="DISK's released scripts: the same options, files and numbers.", no_args_is_help=True
+    help="The scripts of DISK's release: the same options, files and numbers.",
+    no_args_is_help=True,
 )
-
-
-class DetectMode(str, Enum):
-    """How keypoints are chosen."""
-
-    nms = "nms"
-    rng = "rng"
-
-
-class ViewMode(str, Enum):
-    """What is drawn."""
-
-    keypoints = "keypoints"
-    matches = "matches"
-
-
-class CameraModel(str, Enum):
-    """COLMAP's cameras that the release knows."""
-
-    simple_pinhole = "simple-pinhole"
-    pinhole = "pinhole"
-    simple_radial = "simple-radial"
-    opencv = "opencv"
-
-
-H5Dir = Annotated[
-    Path, typer.Argument(help="Folder of keypoints.h5, descriptors.h5, ...", show_default=False)
-]
-Images = Annotated[Path, typer.Argument(help="Folder of the photos.", show_default=False)]
-Extension = Annotated[str, typer.Option(help="Of the photos to take, with or without a dot.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of resuming.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")]
 
 
 @app.command()
 def detect(
-    h5_dir: H5Dir,
-    images: Images,
+    h5_dir: options.H5Dir,
+    images: options.ReleaseImages,
     height: Annotated[
-        int | None, typer.Option(help="Photos are resized and padded to this, with --width.")
+        int | None,
+        typer.Option(
+            help="Height that photos are resized and padded to, in pixels; a multiple of 16.",
+            show_default="size of the photo",
+        ),
     ] = None,
-    width: Annotated[int | None, typer.Option(help="Likewise; multiples of 16.")] = None,
-    image_extension: Extension = "jpg",
+    width: Annotated[
+        int | None,
+        typer.Option(
+            help="Width that photos are resized and padded to, in pixels; a multiple of 16.",
+            show_default="size of the photo",
+        ),
+    ] = None,
+    image_extension: options.ImageExtension = "jpg",
     f16: Annotated[bool, typer.Option("--f16", help="Store descriptors as float16.")] = False,
-    window: Annotated[int, typer.Option(help="Side of the NMS window in pixels.")] = 5,
-    n: Annotated[int | None, typer.Option("--n", help="The most keypoints of a photo.")] = None,
-    desc_dim: Annotated[int, typer.Option(help="The checkpoint's descriptor dimension.")] = 128,
+    window: Annotated[
+        int, typer.Option(help="Side of the window of non-maximum suppression, in pixels; odd.")
+    ] = 5,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", help="Largest number of keypoints of a photo.", show_default="all"),
+    ] = None,
+    desc_dim: Annotated[
+        int, typer.Option(help="Dimension of the descriptors of the checkpoint.")
+    ] = 128,
     mode: Annotated[
-        DetectMode, typer.Option(help="Maxima, or drawn at random as in training.")
-    ] = DetectMode.nms,
+        choices.DetectMode,
+        typer.Option(help="Keypoints are the maxima (nms), or sampled as in training (rng)."),
+    ] = "nms",
     model_path: Annotated[
         str,
-        typer.Option("--model-path", "--model_path", help="A checkpoint, or depth or epipolar."),
+        typer.Option("--model-path", "--model_path", help="Checkpoint: depth, epipolar or a path."),
     ] = "depth",
     detection_scores: Annotated[
-        bool, typer.Option("--detection-scores", help="Write scores.h5 too.")
+        bool, typer.Option("--detection-scores", help="Write scores.h5, too.")
     ] = False,
-    on_error: OnErrorOption = OnError.skip,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    on_error: options.OnError = "skip",
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
-    """Detect keypoints (detect.py). Run again to resume."""
+    """Detect keypoints (detect.py). Run again to resume.
+
+    H5_DIR gets keypoints.h5 and descriptors.h5.
+    """
     from disk_hloc.release import detect as stage
 
     stage.main(
-        h5_dir,
-        images,
-        height=height,
-        width=width,
-        image_extension=image_extension,
-        f16=f16,
-        window=window,
-        n=n,
-        desc_dim=desc_dim,
-        mode=mode.value,
-        model_path=model_path,
-        detection_scores=detection_scores,
-        overwrite=overwrite,
-        device=device,
-        on_error=on_error.value,
-    )
+        h5_dir, images, height=height, width=width, image_extension=image_extension, f16=f16,
+        window=window, n=n, desc_dim=desc_dim, mode=mode, model_path=model_path,
+        detection_scores=detection_scores, overwrite=overwrite, device=device, on_error=on_error,
+    )  # fmt: skip
 
 
 @app.command()
 def match(
-    h5_dir: H5Dir,
-    rt: Annotated[float | None, typer.Option(help="Ratio test; none by default.")] = None,
+    h5_dir: options.H5Dir,
+    rt: Annotated[
+        float | None,
+        typer.Option(
+            help="Ratio test: keep matches that are nearer than this times the second nearest.",
+            show_default="no test",
+        ),
+    ] = None,
     save_threshold: Annotated[
-        float, typer.Option(help="Leave out pairs with fewer matches.", show_default=False)
+        float,
+        typer.Option(
+            help="Leave out pairs with fewer matches than this.", show_default="keep all pairs"
+        ),
     ] = -math.inf,
     u16: Annotated[bool, typer.Option("--u16", help="Store indices as uint16.")] = False,
     f16: Annotated[bool, typer.Option("--f16", help="Compute distances in float16.")] = False,
     max_full_matrix: Annotated[
-        int, typer.Option(help="With more distances than this, match chunk by chunk.")
+        int,
+        typer.Option(help="Largest number of distances of a pair; above it, match in chunks."),
     ] = 10000**2,
-    overwrite: Overwrite = False,
-    device: Device = "auto",
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
-    """Match all pairs of images (match.py). Run again to resume."""
+    """Match all image pairs (match.py). Run again to resume.
+
+    H5_DIR gets matches.h5.
+    """
     from disk_hloc.release import match as stage
 
     stage.main(
-        h5_dir,
-        rt=rt,
-        save_threshold=save_threshold,
-        u16=u16,
-        f16=f16,
-        max_full_matrix=max_full_matrix,
-        overwrite=overwrite,
-        device=device,
-    )
+        h5_dir, rt=rt, save_threshold=save_threshold, u16=u16, f16=f16,
+        max_full_matrix=max_full_matrix, overwrite=overwrite, device=device,
+    )  # fmt: skip
 
 
 @app.command()
 def view(
-    h5_dir: H5Dir,
-    images: Images,
-    mode: Annotated[ViewMode, typer.Argument(help="What to draw.")],
-    image_extension: Extension = "jpg",
+    h5_dir: options.H5Dir,
+    images: options.ReleaseImages,
+    mode: Annotated[choices.ViewMode, typer.Argument(help="What to draw: keypoints or matches.")],
+    image_extension: options.ImageExtension = "jpg",
     save: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures; else they are shown.")
+        Path | None,
+        typer.Option(help="Folder for the pictures.", show_default="show them on the screen"),
     ] = None,
 ) -> None:
     """Draw keypoints or matches (view_h5.py)."""
     from disk_hloc.release import view as stage
 
-    stage.main(h5_dir, images, mode.value, image_extension=image_extension, save=save)
+    stage.main(h5_dir, images, mode, image_extension=image_extension, save=save)
 
 
 @app.command()
 @mask_options
 def to_colmap(
-    h5_dir: H5Dir,
-    images: Images,
-    database_path: Annotated[Path, typer.Option(help="The database to make.")] = Path(
+    h5_dir: options.H5Dir,
+    images: options.ReleaseImages,
+    database_path: Annotated[Path, typer.Option(help="COLMAP database to write.")] = Path(
         "database.db"
     ),
-    image_extension: Extension = "jpg",
+    image_extension: options.ImageExtension = "jpg",
     single_camera: Annotated[
-        bool, typer.Option("--single-camera", help="All photos share a camera.")
+        bool, typer.Option("--single-camera", help="All photos share one camera.")
     ] = False,
     camera_model: Annotated[
-        CameraModel, typer.Option(help="opencv: with --single-camera only.")
-    ] = CameraModel.simple_radial,
-    release_origin: Annotated[
-        bool,
-        typer.Option(
-            "--release-origin", help="Coordinates as the release wrote them, half a pixel off."
-        ),
-    ] = False,
+        choices.ReleaseCamera, typer.Option(help="opencv needs --single-camera.")
+    ] = "simple-radial",
+    release_origin: options.ReleaseOrigin = False,
     masks: dict[str, Any] | None = None,
 ) -> None:
-    """Write a COLMAP database (h5_to_db.py); then: disk-hloc reconstruct --from-database."""
+    """Write a COLMAP database (h5_to_db.py) for disk-hloc reconstruct --from-database."""
     from disk_hloc.release import to_colmap as stage
 
     stage.main(
-        h5_dir,
-        images,
-        database_path=database_path,
-        image_extension=image_extension,
-        single_camera=single_camera,
-        camera_model=camera_model.value,
-        release_origin=release_origin,
+        h5_dir, images, database_path=database_path, image_extension=image_extension,
+        single_camera=single_camera, camera_model=camera_model, release_origin=release_origin,
         masks=masks,
-    )
+    )  # fmt: skip

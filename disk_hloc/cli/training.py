@@ -1,36 +1,24 @@
-"""The commands of training: ``disk-hloc train`` and ``disk-hloc train-auc``."""
+"""The commands of training: train, train-auc and finetune."""
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from disk_hloc import choices
 from disk_hloc.errors import DiskHlocError
 
+from . import options
 
-class RewardName(str, Enum):
-    """What a match is judged by."""
-
-    depth = "depth"
-    epipolar = "epipolar"
+IMAGES = "Images and scenes"
+SCHEDULE = "Schedule and optimization"
 
 
-class Precision(str, Enum):
-    """Of the network's convolutions."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Credit(str, Enum):
-    """Which part of the reward a keypoint's log-probability is weighted by."""
-
-    exact = "exact"
-    own = "own"
+def _setting(help_: str, default: str, panel: str | None = None) -> Any:
+    """Return an option that overrides the conf; ``default`` is what the conf ``disk`` says."""
+    return typer.Option(help=help_, show_default=default, rich_help_panel=panel)
 
 
 def train(
@@ -44,59 +32,106 @@ def train(
     validation: Annotated[
         Path | None, typer.Option(help="Data set to validate on after each epoch.")
     ] = None,
-    conf: Annotated[str, typer.Option(help="Of configs/train.yaml, or a .yaml file.")] = "disk",
-    reward: Annotated[RewardName | None, typer.Option(help="[conf: depth]")] = None,
-    height: Annotated[int | None, typer.Option(help="Of images, pixels. [conf: 768]")] = None,
-    width: Annotated[int | None, typer.Option(help="Of images, pixels. [conf: 768]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Tuples in a batch. [conf: 2]")] = None,
-    substep: Annotated[
-        int | None, typer.Option(help="Batches whose gradients make a step. [conf: 1]")
-    ] = None,
-    chunk_size: Annotated[
-        int | None, typer.Option(help="Batches in an epoch. [conf: 5000]")
-    ] = None,
-    warmup: Annotated[
-        int | None, typer.Option(help="Batches in the first epoch. [conf: 250]")
-    ] = None,
-    n_epochs: Annotated[int | None, typer.Option(help="Epochs. [conf: 50]")] = None,
-    train_scene_limit: Annotated[
-        int | None, typer.Option(help="Tuples of a scene in a pass, at random. [conf: 1000]")
-    ] = None,
-    test_scene_limit: Annotated[
-        int | None, typer.Option(help="Tuples of a scene in validation. [conf: 250]")
+    conf: options.Conf = "disk",
+    reward: Annotated[
+        choices.Reward | None,
+        _setting("Matches are judged by depth maps or by epipolar geometry.", "depth"),
     ] = None,
     load: Annotated[
-        str | None, typer.Option(help="Start from a checkpoint: depth, epipolar or a path.")
-    ] = None,
-    epoch_offset: Annotated[
-        int | None, typer.Option(help="Count epochs, and anneal, from here. [conf: 0]")
-    ] = None,
-    desc_dim: Annotated[
-        int | None, typer.Option(help="Channels of a descriptor; extractors take 128. [conf: 128]")
+        str | None,
+        _setting("Checkpoint to start from: depth, epipolar or a path.", "random weights"),
     ] = None,
     credit: Annotated[
-        Credit | None, typer.Option(help="Gradient: exact, or the paper's. [conf: exact]")
+        choices.Credit | None,
+        _setting("Estimator of the gradient: exact, or own, which is the paper's.", "exact"),
     ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Adam's. [conf: 0.0001]")] = None,
+    desc_dim: Annotated[
+        int | None,
+        _setting("Dimension of a descriptor; the extractors here take 128 only.", "128"),
+    ] = None,
     recompute: Annotated[
-        bool | None, typer.Option("--recompute", help="Less memory, a tenth more time.")
+        bool | None,
+        typer.Option("--recompute", help="Use less memory and 10% more time."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    devices: Annotated[int, typer.Option(min=1, help="How many of them.")] = 1,
+    seed: options.Seed = 0,
+    height: Annotated[
+        int | None,
+        _setting("Height that photos are resized and padded to, in pixels.", "768", IMAGES),
+    ] = None,
+    width: Annotated[
+        int | None,
+        _setting("Width that photos are resized and padded to, in pixels.", "768", IMAGES),
+    ] = None,
+    train_scene_limit: Annotated[
+        int | None,
+        _setting(
+            "Largest number of tuples of a scene in one pass, at random.",
+            "1000",
+            IMAGES,
+        ),
+    ] = None,
+    test_scene_limit: Annotated[
+        int | None,
+        _setting("Largest number of tuples of a scene in validation.", "250", IMAGES),
+    ] = None,
+    n_epochs: Annotated[
+        int | None,
+        _setting("Number of epochs.", "50", SCHEDULE),
+    ] = None,
+    chunk_size: Annotated[
+        int | None,
+        _setting("Batches in an epoch.", "5000", SCHEDULE),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        _setting("Batches in the first epoch.", "250", SCHEDULE),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        _setting("Tuples in a batch.", "2", SCHEDULE),
+    ] = None,
+    substep: Annotated[
+        int | None,
+        _setting("Batches whose gradients are summed for one step.", "1", SCHEDULE),
+    ] = None,
+    epoch_offset: Annotated[
+        int | None,
+        _setting("Number of the first epoch; annealing depends on it.", "0", SCHEDULE),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        _setting("Learning rate of Adam.", "0.0001", SCHEDULE),
+    ] = None,
+    devices: Annotated[
+        int, typer.Option(min=1, help="Number of devices.", rich_help_panel=options.RUN)
+    ] = 1,
     precision: Annotated[
-        Precision, typer.Option(help="Of the convolutions; the rest is float32.")
-    ] = Precision.float32,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read photos.")] = 2,
-    save_every: Annotated[int, typer.Option(min=1, help="Steps between saved states.")] = 100,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew instead of resuming.")
-    ] = False,
+        choices.Precision,
+        typer.Option(
+            help="Precision of the convolutions; everything else is float32.",
+            rich_help_panel=options.RUN,
+        ),
+    ] = "float32",
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Threads that read photos.", rich_help_panel=options.RUN),
+    ] = 2,
+    save_every: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Steps between saved states of the run.", rich_help_panel=options.RUN
+        ),
+    ] = 100,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
 ) -> None:
     """Train DISK by policy gradient. Run again to resume.
 
-    OUT gets save-E.pth of each epoch E, which a conf's weights take, state.pt, TensorBoard's files
-    and pictures/. An option that is not given is the conf's.
+    OUT gets save-E.pth for each epoch E, which can be used as weights in an extractor conf,
+    state.pt, TensorBoard's event files and pictures/.
+
+    Configurations: disk and disk-small in configs/train.yaml. Options override them; defaults in
+    parentheses are those of disk.
     """
     try:
         from disk_hloc.train.run import main
@@ -106,8 +141,8 @@ def train(
         ) from error
     from disk_hloc.train.settings import settings
 
-    options = {
-        "reward": reward.value if reward else None,
+    given = {
+        "reward": reward,
         "height": height,
         "width": width,
         "batch_size": batch_size,
@@ -120,13 +155,13 @@ def train(
         "load": load,
         "epoch_offset": epoch_offset,
         "desc_dim": desc_dim,
-        "credit": credit.value if credit else None,
+        "credit": credit,
         "learning_rate": learning_rate,
         "recompute": recompute,
     }
     path = main(
-        dataset, out, settings(conf, options), validation=validation, seed=seed, device=device,
-        precision=precision.value, devices=devices, workers=workers, save_every=save_every,
+        dataset, out, settings(conf, given), validation=validation, seed=seed, device=device,
+        precision=precision, devices=devices, workers=workers, save_every=save_every,
         overwrite=overwrite,
     )  # fmt: skip
     typer.echo(path)
@@ -134,25 +169,77 @@ def train(
 
 def train_auc(
     events: Annotated[
-        list[Path], typer.Argument(help="Event files of TensorBoard, or folders of a run's.")
+        list[Path],
+        typer.Argument(help="TensorBoard event files, or folders of a run's event files."),
     ],
     validation_length: Annotated[
         int | None,
-        typer.Option(min=1, help="Pairs in an epoch's validation, where the file does not say."),
+        typer.Option(
+            min=1,
+            help="Number of pairs in the validation of an epoch.",
+            show_default="what the file says, else 750",
+        ),
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Picture to draw (.png, .svg).")] = None,
 ) -> None:
-    """The validation AUC of each epoch, and which is best: of our runs and of DISK's release's."""
+    """Show the validation AUC of each epoch of a training run, and the best epoch.
+
+    Reads the event files of disk-hloc train, and those of DISK's release.
+    """
     from disk_hloc.report.tables import aligned
     from disk_hloc.train import auc
 
     runs = [auc.read_curves(path, validation_length) for path in events]
-    epochs = sorted({epoch for run in runs for epoch in run.auc})
-    lines = [["epoch", *(run.name for run in runs)]]
-    for epoch in epochs:
-        values = [run.auc.get(epoch) for run in runs]
-        lines.append([str(epoch), *("" if one is None else f"{one:.4f}" for one in values)])
-    lines.append(["best", *(str(auc.best_epoch(run)) for run in runs)])
-    typer.echo(aligned(lines))
+    typer.echo(aligned(auc.table(runs)))
     if plot is not None:
         auc.plot(runs, plot)
+
+
+def finetune(
+    images: options.Images,
+    out: Annotated[Path, typer.Argument(help="Folder for both models and the weights.")],
+    extractor: options.Extractor = "disk",
+    matcher: options.Matcher = "disk",
+    poses: options.Poses = None,
+    camera: options.Camera = None,
+    dense: Annotated[
+        Path | None,
+        typer.Option(
+            help="COLMAP's dense workspace of these photos, with stereo depth: train by depth "
+            "instead of epipolar geometry."
+        ),
+    ] = None,
+    held_out: Annotated[
+        float,
+        typer.Option(help="Fraction of the photos that is used to evaluate, not to train."),
+    ] = 0.35,
+    within: options.Covisible = (0.2, 0.9),
+    tuple_size: options.TupleSize = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps, of one tuple each.")] = 200,
+    size: Annotated[
+        tuple[int, int],
+        typer.Option(help="Width and height of photos in training, in multiples of 16 pixels."),
+    ] = (512, 512),
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-5,
+    seed: options.Seed = 0,
+    overwrite: options.Overwrite = False,
+    device: options.Device = "auto",
+) -> None:
+    """Train DISK on a folder of photos, and compare it before and after.
+
+    The training data are made from the model of the photos. Pairs of held-out photos evaluate the
+    result: it may not be better, since DISK overfits to a few photos quickly. Only extractors that
+    run DISK can be trained. Known cameras (--camera, or those of --poses) are kept fixed.
+
+    OUT gets before/ and after/, extractor.yaml for --extractor of other commands, results.json,
+    results.md and matches.png. Run again to resume.
+    """
+    from disk_hloc.pipelines import finetune as pipeline
+    from disk_hloc.report import tables
+
+    results = pipeline.main(
+        images, out, extractor=extractor, matcher=matcher, poses=poses, camera=camera, dense=dense,
+        held_out=held_out, within=within, tuple_size=tuple_size, steps=steps, image_size=size,
+        learning_rate=learning_rate, seed=seed, overwrite=overwrite, device=device,
+    )  # fmt: skip
+    typer.echo(tables.aligned(pipeline.table(results)))

@@ -162,7 +162,7 @@ def test_on_error_is_one_of_two(command: Command, photos: Path) -> None:
         (sqlite3.OperationalError("database or disk is full"), 1, "the disk is full"),
         (OSError(errno.EACCES, "Permission denied", "x.h5"), 1, "x.h5"),
         (DiskHlocError("two\nlines \x1b[31m"), 1, r"two\nlines \x1b[31m"),
-        (KeyboardInterrupt(), 130, "goes on from here"),
+        (KeyboardInterrupt(), 130, "run the same command to resume"),
     ],
 )
 def test_what_is_raised_is_one_line(
@@ -188,7 +188,7 @@ def test_a_bug_is_a_traceback(command: Command, monkeypatch: pytest.MonkeyPatch)
     assert code == 70
     assert "Traceback" in shown
     assert "KeyError: 'oops'" in shown
-    assert shown.strip().splitlines()[-1].startswith("Error: a bug of disk_hloc ")
+    assert shown.strip().splitlines()[-1].startswith("Error: a bug in disk_hloc ")
 
 
 def test_usage_is_typers(command: Command) -> None:

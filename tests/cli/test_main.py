@@ -139,7 +139,7 @@ def test_interrupted_extraction_goes_on(scene: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the same command goes on from here" in errors
+    assert "run the same command to resume" in errors
     assert "Traceback" not in errors
     assert not features.exists()
     done = call(tmp_path, *arguments)
