@@ -253,9 +253,9 @@ def _short(conf: str) -> str:
 
 
 if __name__ == "__main__":
+    import runpy
     import sys
 
-    from disk_hloc.cli.main import main as command
-
+    # By name: pipelines do not import the command line, which imports them.
     sys.argv[1:1] = ["pipeline", "aachen"]
-    command()
+    runpy.run_module("disk_hloc", run_name="__main__")
