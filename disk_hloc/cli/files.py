@@ -36,8 +36,8 @@ def convert(
 
     disk-hloc convert release hloc H5_DIR OUT --images PHOTOS
 
-    hloc's image names have extensions, which the other formats do not store: give --images to
-    write them.
+    hloc's image names have extensions, which the other formats do not store: to write hloc's
+    files, give the photos with --images.
     """
     from disk_hloc import convert as conversion
 

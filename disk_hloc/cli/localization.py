@@ -37,7 +37,7 @@ def describe(
 ) -> None:
     """Describe each photo by one global descriptor, made of its features, for retrieval.
 
-    Configurations: disk-vlad and the others in configs/global.yaml.
+    Configuration: disk-vlad, the one in configs/global.yaml.
     """
     from disk_hloc.plugin import find_conf
     from disk_hloc.stages import describe as stage
@@ -118,15 +118,20 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
             str | None,
             typer.Option(
                 help="Global descriptor: disk-vlad, or one of hloc's, such as netvlad; or a pairs "
-                "file."
+                "file.",
+                show_default="disk-vlad",
             ),
         ] = None,
         num_covis: Annotated[
             int | None,
-            typer.Option(help="Number of covisible images matched with each database image."),
+            typer.Option(
+                help="Number of covisible images matched with each database image.",
+                show_default="20",
+            ),
         ] = None,
         num_loc: Annotated[
-            int | None, typer.Option(help="Number of images retrieved for each query.")
+            int | None,
+            typer.Option(help="Number of images retrieved for each query.", show_default="50"),
         ] = None,
         ground_truth: options.GroundTruth = None,
         engine: options.Engine = "auto",
@@ -160,7 +165,7 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
 
 
 for _conf, _description in (
-    ("aachen", "Localize the queries of Aachen Day-Night v1; poses are those of its NVM model."),
+    ("aachen", "Localize the queries of Aachen Day-Night v1, with the poses of its NVM model."),
     ("aachen_v1_1", "Localize the queries of Aachen Day-Night v1.1."),
 ):
     pipeline_app.command(_conf)(_aachen(_conf, _description))

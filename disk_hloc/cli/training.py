@@ -65,7 +65,7 @@ def train(
     train_scene_limit: Annotated[
         int | None,
         _setting(
-            "Largest number of tuples of a scene in one pass, at random.",
+            "Largest number of tuples of a scene in one pass, chosen at random.",
             "1000",
             IMAGES,
         ),

@@ -1,4 +1,4 @@
-"""The command as a user types it: output, exit codes, Ctrl-C."""
+"""The command as a user types it: output, exit codes and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_missing_weights_name_the_places(scene: Path, tmp_path: Path) -> None:
         https_proxy="http://127.0.0.1:9",
     )
     assert done.returncode == 1
-    for place in ("DISK_HLOC_WEIGHTS (not set)", "torch hub's cache", "Way out"):
+    for place in ("DISK_HLOC_WEIGHTS (not set)", "torch hub's cache", "download"):
         assert place in last_line(done)
     assert not (tmp_path / "f.h5").exists()
 
@@ -161,12 +161,10 @@ def test_doctor_reports_what_is_installed(tmp_path: Path) -> None:
     assert "Weights" in call(tmp_path, "doctor").stdout
 
 
-def test_help_lists_the_commands_without_torch(tmp_path: Path) -> None:
+def test_help_lists_the_commands(tmp_path: Path) -> None:
     done = call(tmp_path, "--help")
     for command in ("extract", "pairs", "match", "reconstruct", "doctor", "demo", "compare"):
         assert command in done.stdout
-    code = "import sys, disk_hloc.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_writing_a_png_beside_pycolmap_does_not_crash(tmp_path: Path) -> None:

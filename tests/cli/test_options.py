@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from disk_hloc import choices, confs
@@ -32,7 +33,8 @@ DIFFERENT = {
     "--poses",  # compare and finetune take folders of calibration files, too
     "--size",  # one side or two
 }
-TORCH_AND_FRIENDS = ("torch", "kornia", "pycolmap", "cv2", "h5py", "numpy")
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+LARGE_LIBRARIES = ("torch", "kornia", "pycolmap", "cv2", "h5py", "numpy")
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -89,7 +91,7 @@ def test_the_command_line_imports_no_large_library() -> None:
         "import sys, disk_hloc.cli.main as cli\n"
         "try:\n    cli.app(['reconstruct', '--help'])\n"
         "except SystemExit:\n    pass\n"
-        f"print('loaded:', [name for name in {TORCH_AND_FRIENDS} if name in sys.modules])"
+        f"print('loaded:', [name for name in {LARGE_LIBRARIES} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip().endswith("loaded: []")
@@ -110,6 +112,18 @@ def test_the_help_of_train_shows_the_defaults_of_its_conf() -> None:
         value = conf[place[0]][place[1]]
         expected = "random weights" if value is None else str(value)
         assert parameter.show_default == expected, parameter.name
+
+
+@pytest.mark.parametrize("pipeline", ["aachen", "aachen_v1_1"])
+def test_the_help_of_a_pipeline_shows_the_defaults_of_its_conf(pipeline: str) -> None:
+    conf = yaml.safe_load((CONFIGS / f"{pipeline}.yaml").read_text(encoding="utf-8"))
+    shown_defaults = {
+        parameter.name: parameter.show_default
+        for parameter in LEAVES[("pipeline", pipeline)].params
+        if isinstance(parameter.show_default, str)
+    }
+    assert shown_defaults == {name: str(conf[name]) for name in shown_defaults}
+    assert set(shown_defaults) == {"retrieval", "num_covis", "num_loc"}
 
 
 @pytest.mark.parametrize(
