@@ -1,4 +1,4 @@
-"""What the command ends with: exit codes, one line, no traceback; and --on-error."""
+"""Exit codes, errors as one line without a traceback, and --on-error."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ from disk_hloc.log import logger
 from disk_hloc.stages import extract, match
 from support.hloc_files import unfinished
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Command:
-    """Runs the command in this process, in a folder."""
+    """Runs the command in this process, with a folder as the current one."""
 
     def __init__(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
     ) -> None:
         self.capsys, self.monkeypatch = capsys, monkeypatch
         monkeypatch.chdir(folder)
-        # Its output is the former test's.
+        # A handler of an earlier test writes to that test's output.
         monkeypatch.setattr(logger, "handlers", [])
 
     def __call__(self, *arguments: str) -> tuple[int, str]:
-        """Exit code, and what is on stderr."""
+        """Run the command; return its exit code and what it wrote to stderr."""
         self.monkeypatch.setattr(sys, "argv", ["disk-hloc", *arguments])
         with pytest.raises(SystemExit) as end:
             cli.main()
         return int(end.value.code or 0), self.capsys.readouterr().err
 
     def refused(self, *arguments: str) -> str:
-        """The one line of an error that the user can mend."""
+        """Run the command; return the one line of its error."""
         code, shown = self(*arguments)
         assert code == 1, shown
         assert "Traceback" not in shown
@@ -64,7 +64,7 @@ def command(
 
 @pytest.fixture
 def photos(scene: Path, tmp_path: Path) -> Path:
-    """Two photos, and between them one that is none."""
+    """Return a folder of two photos and, between them, a file that is not an image."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for name, source in (("a.jpg", "0000.jpg"), ("c.jpg", "0001.jpg")):
@@ -74,8 +74,9 @@ def photos(scene: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_readme_and_help_list_every_code(command: Command, capsys) -> None:
-    table = README.read_text(encoding="utf-8")
+def test_docs_and_help_list_every_code(command: Command, capsys) -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    table = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     command.monkeypatch.setattr(sys, "argv", ["disk-hloc", "--help"])
     with pytest.raises(SystemExit):
         cli.main()
@@ -236,7 +237,7 @@ def test_files_of_another_kind_are_one_line(command: Command, photos: Path) -> N
 
 
 def test_a_benchmark_is_not_done_without_a_photo(command: Command, photos: Path) -> None:
-    """Not the code of what is done: there are no figures."""
+    """The exit code is that of an error, since there are no figures."""
     Path("scene").mkdir()
     photos.rename("scene/images")
     assert "b.jpg cannot be read: " in command.refused("eval", "eth", "scene")
