@@ -24,7 +24,7 @@ import torch
 
 from disk_hloc.io.images import list_images, read_image
 from disk_hloc.models.extractors.disk import DISK
-from disk_hloc.models.nearest import NearestNeighbors
+from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.weights import load_disk
 
 KEYPOINTS = 2048

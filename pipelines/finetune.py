@@ -29,6 +29,7 @@ from disk_hloc.plugin import find_conf
 from disk_hloc.report import pictures as draw
 from disk_hloc.report import tables as report
 from disk_hloc.train.settings import settings as training_settings
+from disk_hloc.train.settings import trainable_models
 
 from . import sfm
 
@@ -104,9 +105,10 @@ def main(
             other settings, or whatever a stage says.
     """
     conf = find_conf("extractors", extractor)
-    if conf["model"]["name"] != "disk":
+    if conf["model"]["name"] not in trainable_models():
         raise DiskHlocError(
-            f"{extractor} runs {conf['model']['name']}: only the network of disk can be trained"
+            f"{extractor} runs {conf['model']['name']}: only the network of "
+            f"{', '.join(trainable_models())} can be trained"
         )
     options = {
         "reward": "epipolar" if dense is None else "depth",

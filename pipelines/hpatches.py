@@ -143,7 +143,7 @@ def _evaluate(
         matcher_conf = find_conf("matchers", matcher)
         match.main(matcher_conf, pairs_path, features, matches, device=device)
     figures = hpatches.evaluate(features, matches, homographies)
-    if extractor_conf is not None and extractor_conf["model"]["name"] == "disk":
+    if extractor_conf is not None and descriptors.applies_to(extractor_conf):
         path = kept / f"{_stem(extractor)}-positions.h5"
         descriptors.describe(extractor_conf, folder, homographies, path, device=device)
         figures["descriptor_pck"] = descriptors.evaluate(path, homographies)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from disk_hloc import models
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_images_and_pairs
@@ -16,7 +17,7 @@ from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
 from disk_hloc.parallel import shards
 from disk_hloc.plugin import find_conf
-from disk_hloc.stages import extract, mask, pairs, reconstruct
+from disk_hloc.stages import mask, pairs, reconstruct
 
 
 def main(
@@ -75,8 +76,8 @@ def main(
     features = output / "features.h5"
     pairs_path = output / "pairs.txt"
     matches = output / "matches.h5"
-    mask_afterwards = (
-        masks is not None and extractor_conf["model"]["name"] not in extract.EXTRACTORS
+    mask_afterwards = masks is not None and not models.has(
+        "extractors", extractor_conf["model"]["name"]
     )
     seconds: dict[str, float] = {}
     unreadable: dict[str, str] = {}

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from disk_hloc import confs
+from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.conf_files import read_conf
 from disk_hloc.plugin import find_conf
-from disk_hloc.stages.extract import EXTRACTORS
-from disk_hloc.stages.match import MATCHERS
 from support.errors import one_line_error
 
 WHOLE = {
@@ -25,7 +23,7 @@ def test_extractors_have_hlocs_form():
     assert list(found) == ["disk", "disk-2k", "disk-epipolar", "aliked", "sift"]
     for conf in found.values():
         assert set(conf) == {"output", "model", "preprocessing"}
-        assert conf["model"]["name"] in EXTRACTORS
+        assert models.has("extractors", conf["model"]["name"])
         assert conf["preprocessing"]["grayscale"] is (conf is found["sift"])
     assert len({conf["output"] for conf in found.values()}) == len(found)
 
@@ -43,7 +41,7 @@ def test_matchers_have_hlocs_form():
     assert list(found) == ["disk", "disk-ratio", "disk+lightglue", "aliked+lightglue", "sift-ratio"]
     for conf in found.values():
         assert set(conf) == {"output", "model"}
-        assert conf["model"]["name"] in MATCHERS
+        assert models.has("matchers", conf["model"]["name"])
     assert found["disk"]["model"]["name"] == found["disk-ratio"]["model"]["name"] == "disk"
     assert found["disk"]["model"]["ratio_threshold"] is None
     assert found["disk-ratio"]["model"]["ratio_threshold"] == 0.95

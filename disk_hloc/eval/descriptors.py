@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from disk_hloc import device as devices
+from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import feature_entry, read_keypoints
 from disk_hloc.io.hloc.pairs import Pair
@@ -26,12 +27,18 @@ from disk_hloc.io.images import ImageReadError
 from disk_hloc.io.loader import Photo, load_photo
 from disk_hloc.io.store import reading, writing
 from disk_hloc.io.store.journal import Dataset
-from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.models.base import Extractor
 
 from .hpatches import by_kind, inside, kind_of, mean_of_known, transfer
 
 NUM_POSITIONS = 1000
 CORRECT_WITHIN = 5.0
+
+
+def applies_to(conf: Mapping[str, Any]) -> bool:
+    """Return whether an extractor conf's model describes any pixel."""
+    name = conf["model"]["name"]
+    return models.has("extractors", name) and models.load("extractors", name).describes_pixels
 
 
 def describe(
@@ -47,7 +54,7 @@ def describe(
     """Describe random positions of first photos and their correspondences in the others.
 
     Args:
-        conf: an extractor conf whose model is DISK.
+        conf: an extractor conf whose model describes any pixel, as DISK.
         image_dir: the photos.
         homographies: of the pairs; a first photo is the first of all its pairs.
         path: the features file to make or to go on with; ``indices`` (N,) are those of the
@@ -70,7 +77,8 @@ def describe(
     with writing(path, made_with) as store:
         done = store.done("keypoints", "image_size")
         todo = [pair for pair in homographies if not done.issuperset(pair)]
-        model = DISK(conf["model"]).to(devices.resolve(device))
+        model_class = models.load("extractors", conf["model"]["name"])
+        model = model_class(conf["model"]).to(devices.resolve(device))
         first, positions = "", np.empty((0, 2))
         for pair in tqdm(todo, desc="Describe", unit="pair", disable=not todo):
             if pair[0] != first:
@@ -143,7 +151,7 @@ def _load(folder: Path, name: str, conf: Mapping[str, Any]) -> Photo:
 
 @torch.inference_mode()
 def _describe(
-    model: DISK, photo: Photo, positions: np.ndarray, indices: np.ndarray
+    model: Extractor, photo: Photo, positions: np.ndarray, indices: np.ndarray
 ) -> tuple[str, list[Dataset]]:
     resized = np.array(photo.image.shape[:0:-1])
     scale = resized / photo.original_size

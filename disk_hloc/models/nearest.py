@@ -1,4 +1,4 @@
-"""DISK's own matcher: cycle-consistent nearest neighbours.
+"""Cycle-consistent (mutual) nearest neighbours, DISK's matching.
 
 Paper section 3 (inference) and the release's match.py. One blockwise product of the descriptors
 serves both directions.
@@ -7,53 +7,14 @@ serves both directions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-# Similarities held at a time: on a CPU 4 MB, which stay in a cache; on a GPU 1 GB.
+# Similarities in memory at a time: on a CPU 4 MB, which stay in a cache; on a GPU 1 GB.
 BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 28}
-# Fewer rows make a slow product.
-LEAST_ROWS = 64
-
-
-class NearestNeighbors(nn.Module):
-    """Mutual nearest neighbours of unit descriptors.
-
-    The conf:
-        ratio_threshold: a match's distance is below so many times that of the second nearest, in
-            both directions (DISK's match.py --rt); None makes no ratio test.
-        distance_threshold: a match's distance, 0 to 2, is at most this; None sets no limit.
-    """
-
-    default_conf: ClassVar[dict[str, Any]] = {"ratio_threshold": None, "distance_threshold": None}
-    required_data_keys: ClassVar[list[str]] = ["descriptors0", "descriptors1"]
-
-    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self.conf = {**self.default_conf, **(conf or {})}
-
-    def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Match a batch of image pairs.
-
-        Args:
-            data: ``descriptors0`` (B, D, N) and ``descriptors1`` (B, D, M), of unit length.
-
-        Returns:
-            ``matches0`` (B, N) int64, -1 for none; ``matching_scores0`` (B, N), the cosine mapped
-            from [-1, 1] to [0, 1], 0 for none.
-        """
-        descriptors = data["descriptors0"], data["descriptors1"]
-        thresholds = self.conf["ratio_threshold"], self.conf["distance_threshold"]
-        # A CPU takes one pair after the other, whose products stay in its caches.
-        if descriptors[0].is_cuda and len(descriptors[0]) > 1:
-            matches0, scores0 = match_together(*descriptors, *thresholds)
-        else:
-            matched = [match(*pair, *thresholds) for pair in zip(*descriptors, strict=True)]
-            matches0, scores0 = (torch.stack(found) for found in zip(*matched, strict=True))
-        return {"matches0": matches0, "matching_scores0": scores0}
+# A product of fewer rows is slow.
+MIN_ROWS = 64
 
 
 def match(
@@ -62,16 +23,17 @@ def match(
     ratio_threshold: float | None = None,
     distance_threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Mutual nearest neighbours of two images.
+    """Match the descriptors of two images.
 
-    With fewer than two descriptors on either side there is no match: being nearest of one says
+    With fewer than two descriptors in either image there is no match: the nearest of one says
     nothing.
 
     Args:
         descriptors0: (D, N), of unit length.
-        descriptors1: (D, M), likewise.
-        ratio_threshold: see :class:`NearestNeighbors`.
-        distance_threshold: see :class:`NearestNeighbors`.
+        descriptors1: (D, M), of unit length.
+        ratio_threshold: a match's distance is less than this multiple of the second nearest's, in
+            both directions (DISK's match.py --rt); None skips the ratio test.
+        distance_threshold: the maximum distance of a match, 0 to 2; None sets no limit.
 
     Returns:
         (N,) int64 index into ``descriptors1``, -1 for none; (N,) scores in [0, 1].
@@ -104,13 +66,12 @@ def match_together(
     ratio_threshold: float | None = None,
     distance_threshold: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Pairs of images at once, which saves a GPU the waiting: as :func:`match` of each.
+    """Match a batch of pairs at once, which keeps a GPU busy; the same as :func:`match` of each.
 
     Args:
         descriptors0: (B, D, N), of unit length.
-        descriptors1: (B, D, M), likewise.
-        ratio_threshold: see :class:`NearestNeighbors`.
-        distance_threshold: see :class:`NearestNeighbors`.
+        descriptors1: (B, D, M), of unit length.
+        ratio_threshold, distance_threshold: see :func:`match`.
 
     Returns:
         (B, N) int64 and (B, N) scores.
@@ -138,7 +99,7 @@ def match_together(
         keep &= _passes_ratio(columns.movedim(2, 0), ratio_threshold).gather(1, nearest)
     if distance_threshold is not None:
         keep &= 2 * (1 - rows[..., 0]) <= distance_threshold**2
-    # Of rows that tie for a column the first has it; those that are not kept meet in a column more.
+    # Of rows that tie for a column the first has it; rows that are not kept share an extra column.
     index = torch.arange(count0, device=keep.device).expand(shape)
     first = torch.full((len(descriptors0), count1 + 1), count0, device=keep.device)
     first.scatter_reduce_(1, torch.where(keep, nearest, count1), index, "amin")
@@ -149,12 +110,12 @@ def match_together(
 def nearest_of(
     descriptors0: Tensor, descriptors1: Tensor, ratio_threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """The nearest of each descriptor, one way.
+    """Find the nearest of each descriptor, in one direction.
 
     Args:
         descriptors0: (D, N), of unit length.
-        descriptors1: (D, M), likewise, M at least 2.
-        ratio_threshold: see :class:`NearestNeighbors`.
+        descriptors1: (D, M), of unit length, M at least 2.
+        ratio_threshold: see :func:`match`.
 
     Returns:
         (N,) int64 index into ``descriptors1``; (N,) bool, whether it passes the ratio test.
@@ -166,16 +127,16 @@ def nearest_of(
 def _greatest(
     descriptors0: Tensor, descriptors1: Tensor, needs_second: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The greatest cosines of one product, block by block.
+    """Find the greatest cosines of one product, block by block.
 
     Returns:
-        (k, N) the greatest of each row, and the second if need be; (N,) the index of the greatest;
-        (k, M) the greatest of each column.
+        (k, N) the greatest of each row, and the second if needed; (N,) the index of the greatest;
+        (k, M) the greatest of each column, and the second if needed.
     """
     count0, count1 = descriptors0.shape[1], descriptors1.shape[1]
     how_many = 2 if needs_second else 1
     elements = BLOCK_ELEMENTS["cpu" if descriptors0.device.type == "cpu" else "cuda"]
-    size = max(LEAST_ROWS, elements // count1)
+    size = max(MIN_ROWS, elements // count1)
     block = descriptors0.new_empty(min(size, count0), count1)
     rows = descriptors0.new_empty(how_many, count0)
     nearest = torch.empty(count0, dtype=torch.int64, device=descriptors0.device)
@@ -197,7 +158,7 @@ def _greatest(
 
 
 def _argmax(values: Tensor) -> Tensor:
-    """The index of each row's greatest value."""
+    """Return the index of each row's greatest value."""
     if values.device.type == "cpu":
         # Five times as fast as torch's.
         return torch.from_numpy(values.numpy().argmax(axis=1))
@@ -205,9 +166,9 @@ def _argmax(values: Tensor) -> Tensor:
 
 
 def _two_greatest(values: Tensor, others: Tensor) -> Tensor:
-    """(2, M) the greatest and second greatest of each column of (N, M) and of (K, M) ``others``.
+    """Return (2, M), the two greatest of each column of (N, M) ``values`` and (K, M) ``others``.
 
-    By a tournament of rows, which on a CPU takes a third of the time of topk.
+    By a tournament of rows, which takes a third of topk's time on a CPU.
     """
     left = [others]
     winners, losers = values, None
@@ -225,6 +186,6 @@ def _two_greatest(values: Tensor, others: Tensor) -> Tensor:
 
 
 def _passes_ratio(cosines: Tensor, threshold: float) -> Tensor:
-    """DISK's ratio test on (2, N) cosines, by its own formula for distances."""
+    """Apply DISK's ratio test to (2, N) cosines, by its own formula for distances."""
     distance = math.sqrt(2) * (1 - cosines).clamp(min=1e-6).sqrt()
     return distance[0] / distance[1] < threshold

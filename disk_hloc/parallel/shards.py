@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from disk_hloc import models
 from disk_hloc.errors import Busy, DiskHlocError, require_on_error
 from disk_hloc.io.hloc.matches import unmatched
 from disk_hloc.io.hloc.pairs import Pair, nearby_order
@@ -82,7 +83,7 @@ def extract(
         DiskHlocError: as the stage, :func:`disk_hloc.parallel.workers.connected`, or
             :func:`_compute`.
     """
-    if dask is None or not _is_ours(conf, extraction.EXTRACTORS):
+    if dask is None or not _is_ours(conf, "extractors"):
         return extraction.main(
             conf,
             image_dir,
@@ -141,7 +142,7 @@ def match(
         DiskHlocError: as the stage, :func:`disk_hloc.parallel.workers.connected`, or
             :func:`_compute`.
     """
-    if dask is None or not _is_ours(conf, matching.MATCHERS):
+    if dask is None or not _is_ours(conf, "matchers"):
         return matching.main(
             conf,
             pairs_path,
@@ -510,12 +511,13 @@ def _await_visible(path: Path) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _is_ours(conf: Mapping[str, Any], models: Container[str]) -> bool:
+def _is_ours(conf: Mapping[str, Any], kind: str) -> bool:
     """Whether there are shards for a conf; hloc's own loops write files that cannot be resumed."""
     name = conf["model"]["name"]
-    if name not in models:
+    ours = models.has(kind, name)
+    if not ours:
         logger.warning("%s runs through hloc, here, in one process", name)
-    return name in models
+    return ours
 
 
 def _groups(path: Path, key: str) -> set[str]:

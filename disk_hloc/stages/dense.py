@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import plugin
+from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import feature_entry, list_keypoints
 from disk_hloc.io.hloc.matches import match_entry, names_to_pair, require_distinct_groups
@@ -25,7 +25,7 @@ from disk_hloc.io.replace import replaced
 from disk_hloc.io.store import Store, reading, writing
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.log import logger
-from disk_hloc.models.matchers.kornia_loftr import STRIDE, LoFTR
+from disk_hloc.models.base import DenseMatcher
 
 PHOTOS_AT_ONCE = 16
 
@@ -61,11 +61,12 @@ def main(
         DiskHlocError: a broken pairs file, a photo that cannot be read, no weights, no space, or
             a file made with another conf.
     """
-    if conf["model"]["name"] != "kornia_loftr":
+    model_name = conf["model"]["name"]
+    if not models.has("dense", model_name):
         return _through_hloc(conf, pairs_path, image_dir, feature_path, match_path, overwrite)
     pairs = read_pairs(pairs_path)
     require_distinct_groups({name for pair in pairs for name in pair})
-    model = LoFTR(conf["model"]).to(devices.resolve(device))
+    model = models.load("dense", model_name)(conf["model"]).to(devices.resolve(device))
     ends = ends_path(match_path)
     made_with = {**conf["model"], "max_keypoints": None}
     ends_conf = {"model": made_with, "preprocessing": conf["preprocessing"]}
@@ -93,7 +94,7 @@ def ends_path(match_path: Path) -> Path:
 
 @torch.inference_mode()
 def match_pairs(
-    model: LoFTR,
+    model: DenseMatcher,
     image_dir: Path,
     pairs: Sequence[Pair],
     preprocessing: Mapping[str, Any],
@@ -107,7 +108,9 @@ def match_pairs(
             photo = load_photo(image_dir, name, {**preprocessing, "grayscale": True})
         except ImageReadError as error:
             raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
-        height, width = (max(STRIDE, side // STRIDE * STRIDE) for side in photo.image.shape[1:])
+        height, width = (
+            max(model.stride, side // model.stride * model.stride) for side in photo.image.shape[1:]
+        )
         image = photo.image[0]
         if image.shape != (height, width):
             image = resize_image(image, (width, height), "cv2_area")

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import plugin
+from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.images import ImageReadError, list_images, read_image_list
@@ -22,20 +22,7 @@ from disk_hloc.io.loader import Photo, in_original, of_one_size, read_ahead
 from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, to_json
 from disk_hloc.io.store import writing
 from disk_hloc.log import logger
-from disk_hloc.models.extractors.disk import DISK
-from disk_hloc.models.extractors.kornia_aliked import ALIKED
-from disk_hloc.models.extractors.opencv_sift import SIFT
-
-# ALIKED's has a name of its own, so that hloc's confs for it go on naming hloc's.
-EXTRACTORS: dict[str, type[DISK] | type[ALIKED] | type[SIFT]] = {
-    "disk": DISK,
-    "kornia_aliked": ALIKED,
-    "opencv_sift": SIFT,
-}
-
-# How many photos of one size go through the network together, by the kind of device. A batch is of
-# no use to a CPU, whose caches it would fill.
-AT_ONCE = {"cuda": 8}
+from disk_hloc.models.base import Extractor
 
 # The arrays of an image, and its keypoints' uncertainty.
 Features = tuple[dict[str, np.ndarray], float]
@@ -79,7 +66,7 @@ def main(
     require_on_error(on_error)
     names = chosen_images(image_dir, image_list)
     model_name = conf["model"]["name"]
-    if model_name not in EXTRACTORS:
+    if not models.has("extractors", model_name):
         if masks is not None:
             raise DiskHlocError(
                 f"{model_name} takes no masks as it extracts: extract without them, "
@@ -156,7 +143,8 @@ def extract_images(
 ) -> Extracted:
     """As :func:`main`, of a model of ours and of given images; those unreadable are returned."""
     sources = None if masks is None else Masks(masks)
-    model = EXTRACTORS[conf["model"]["name"]](conf["model"]).to(devices.resolve(device))
+    model_class = models.load("extractors", conf["model"]["name"])
+    model = model_class(conf["model"]).to(devices.resolve(device))
     result = Extracted()
     with writing(feature_path, made_with(conf, masks), overwrite=overwrite) as store:
         done = store.done("keypoints", "image_size")
@@ -164,7 +152,7 @@ def extract_images(
         if len(todo) < len(names):
             logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
         result.count = len(todo)
-        at_once = AT_ONCE.get(model.device.type, 1)
+        at_once = model.images_at_once.get(model.device.type, 1)
         photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
         progress = tqdm(photos, total=len(todo), desc="Extract", unit="image") if todo else photos
 
@@ -221,7 +209,7 @@ def report(extracted: Extracted, names: Sequence[str], image_dir: Path, feature_
 
 
 @torch.inference_mode()
-def extract_photos(model: DISK | ALIKED | SIFT, photos: Sequence[Photo]) -> list[Features]:
+def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
     """Features of photos of one size (resized) in the coordinates of their files.
 
     Returns:

@@ -13,31 +13,21 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import plugin
+from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import descriptors_shape, read_features, require_features
 from disk_hloc.io.hloc.matches import match_entry, require_distinct_groups, unmatched
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
 from disk_hloc.io.store import Store, reading, writing
 from disk_hloc.log import logger
-from disk_hloc.models.matchers.disk_lightglue import AlikedLightGlue, DiskLightGlue
-from disk_hloc.models.nearest import NearestNeighbors
-
-MATCHERS: dict[str, type[NearestNeighbors] | type[DiskLightGlue]] = {
-    "disk": NearestNeighbors,
-    "disk_lightglue": DiskLightGlue,
-    "aliked_lightglue": AlikedLightGlue,
-}
+from disk_hloc.models.base import Matcher
 
 # Of features that stay in memory.
 CACHE_BYTES = 1 << 30
-# How many pairs are matched together by nearest neighbours, by the kind of device. A CPU would have
-# their products leave its caches.
-PAIRS_AT_ONCE = {"cuda": 16}
 
 # What a matcher asks for, as batches.
 Data = dict[str, Tensor]
@@ -77,7 +67,7 @@ def main(
     pairs = checked_pairs(pairs_path, feature_path, reference_path)
     paths = (feature_path, reference_path or feature_path)
     model_name = conf["model"]["name"]
-    if model_name not in MATCHERS:
+    if not models.has("matchers", model_name):
         hloc = plugin.hloc_module("match_features", needed_for=model_name)
         return hloc.main(
             conf,
@@ -88,7 +78,7 @@ def main(
             overwrite=overwrite,
         )
     resolved = devices.resolve(device)
-    model = MATCHERS[model_name](conf["model"]).to(resolved)
+    model = models.load("matchers", model_name)(conf["model"]).to(resolved)
     with ExitStack() as stack:
         store = stack.enter_context(writing(match_path, made_with(conf), overwrite=overwrite))
         todo = unmatched(pairs, store.done("matches0"))
@@ -123,7 +113,7 @@ def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
 
 @torch.inference_mode()
 def match_pairs(
-    model: nn.Module,
+    model: Matcher,
     files: tuple[h5py.File, h5py.File],
     pairs: list[Pair],
     store: Store,
@@ -154,7 +144,7 @@ def match_pairs(
             _require_one_length(files, pair, data)
             yield pair, data
 
-    together = PAIRS_AT_ONCE.get(device.type, 1) if isinstance(model, NearestNeighbors) else 1
+    together = model.pairs_at_once.get(device.type, 1)
     matched = devices.within_memory(
         of_one_shape(loaded(), together), partial(_match, model), device
     )
@@ -167,7 +157,7 @@ def match_pairs(
         store.add(*match_entry(pair, *found))
 
 
-def _match(model: nn.Module, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Matches and scores of pairs of one shape."""
     prediction = model(_stacked([data for _, data in batch]))
     found = (prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0"))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.weights import load_disk
+from disk_hloc.weights import fitting, load_disk
 
 # The U-Net halves its input four times.
 STRIDE = 16
@@ -75,13 +75,8 @@ class Network(nn.Module):
         self.recompute = recompute
         self.unet: Any = DISK(desc_dim=desc_dim).unet
         if weights is not None:
-            try:
+            with fitting(weights, f"DISK with {desc_dim} channels"):
                 self.load_state_dict(load_disk(weights))
-            except RuntimeError as error:
-                raise DiskHlocError(
-                    f"weights {os.fspath(weights)!r} are of another network than DISK with "
-                    f"{desc_dim} channels: {' '.join(str(error).split())[:200]}"
-                ) from error
 
     def forward(self, images: Tensor, detect: Detector) -> list[Features]:
         """Features of a batch of images.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from disk_hloc import models
 from disk_hloc.choices import CREDITS, REWARDS
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
@@ -34,7 +35,6 @@ OPTIONS = {
 _CHOICES = {
     ("reward", "name"): REWARDS,
     ("estimator", "credit"): CREDITS,
-    ("model", "name"): ("disk",),
 }
 _AT_LEAST_ONE = [
     *((section, key) for section, key in OPTIONS.values() if section in ("schedule", "data")),
@@ -61,7 +61,7 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
         if value is not None:
             section, key = OPTIONS[option]
             conf[section][key] = value
-    for (section, key), choices in _CHOICES.items():
+    for (section, key), choices in (_CHOICES | {("model", "name"): trainable_models()}).items():
         if conf[section][key] not in choices:
             raise DiskHlocError(
                 f"{section}: {key} is {conf[section][key]!r}, but must be one of "
@@ -77,6 +77,12 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
     size = conf["preprocessing"]
     require_divisible(size["height"], size["width"], conf["model"]["cell_size"])
     return conf
+
+
+def trainable_models() -> tuple[str, ...]:
+    """Return the names of the extractors that can be trained."""
+    names = models.names("extractors")
+    return tuple(name for name in names if models.load("extractors", name).trainable)
 
 
 def require_same_course(before: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:

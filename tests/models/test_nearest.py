@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from disk_hloc.models import nearest
-from disk_hloc.models.nearest import NearestNeighbors, match, match_together
+from disk_hloc.models.matchers.disk import NearestNeighbors
+from disk_hloc.models.nearest import match, match_together
 
 
 def descriptors(count: int, seed: int, dim: int = 128) -> torch.Tensor:

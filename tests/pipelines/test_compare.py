@@ -13,7 +13,7 @@ import torch
 from packaging.version import Version
 from PIL import Image
 
-from disk_hloc import plugin
+from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
 from disk_hloc.io.hloc.poses import read_camera
@@ -151,7 +151,10 @@ def test_an_unexpected_error_stops_its_row_only(scene: Path, copied: Path, monke
         def __init__(self, conf):
             raise RuntimeError("out of\nluck")
 
-    monkeypatch.setitem(match.MATCHERS, "disk", Broken)
+    load = models.load
+    monkeypatch.setattr(
+        models, "load", lambda kind, name: Broken if kind == "matchers" else load(kind, name)
+    )
     results = compare.main(**arguments(scene, copied, rows=["sift/disk", "disk"]))
     assert results["rows"]["sift/disk"] == {"reason": "RuntimeError: out of luck"}
     assert "figures" in results["rows"]["disk"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from disk_hloc import confs
+from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.io import loader
 from disk_hloc.io.hloc.features import list_features
@@ -164,7 +164,7 @@ def test_photos_of_one_size_may_go_together(
     cv2.imwrite(str(masks / "1.png.png"), mask)
     conf = confs.extractors()["disk-2k"]
     for at_once, name in ((1, "one.h5"), (3, "three.h5")):
-        monkeypatch.setitem(extract.AT_ONCE, "cpu", at_once)
+        monkeypatch.setitem(DISK.images_at_once, "cpu", at_once)
         with pytest.raises(UnreadableImages, match=r"1b\.png"):
             extract.main(conf, images, tmp_path / name, masks={"folder": masks})
     with h5py.File(tmp_path / "one.h5") as one, h5py.File(tmp_path / "three.h5") as three:
@@ -198,8 +198,8 @@ def test_where_memory_ends_fewer_photos_go_together(
     for i in range(9):
         shutil.copy(next(photos.glob("*.jpg")), images / f"{i}.jpg")
     extract.main(CONF, images, tmp_path / "one.h5")
-    monkeypatch.setitem(extract.AT_ONCE, "cpu", 8)
-    monkeypatch.setitem(extract.EXTRACTORS, "disk", SmallDevice)
+    monkeypatch.setitem(DISK.images_at_once, "cpu", 8)
+    monkeypatch.setattr(models, "load", lambda kind, name: SmallDevice)
     with caplog.at_level(logging.WARNING):
         extract.main(CONF, images, tmp_path / "several.h5")
     # 8, 4, and 2 from then on.
@@ -213,7 +213,7 @@ def test_a_photo_that_memory_does_not_hold_is_left_out(
     images = tmp_path / "images"
     shutil.copytree(photos, images)
     cv2.imwrite(str(images / "large.png"), np.zeros((600, 800, 3), np.uint8))
-    monkeypatch.setitem(extract.EXTRACTORS, "disk", SmallDevice)
+    monkeypatch.setattr(models, "load", lambda kind, name: SmallDevice)
     monkeypatch.setattr(SmallDevice, "largest", 500 * 700)
     with pytest.raises(UnreadableImages) as error:
         extract.main(CONF, images, tmp_path / "features.h5")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from disk_hloc import confs
+from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.matches import read_matches
-from disk_hloc.models.nearest import NearestNeighbors
+from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.models.nearest import match as nearest
 from disk_hloc.stages import extract, match, pairs
 
@@ -132,7 +132,7 @@ def test_pairs_that_go_together_are_matched_as_each_alone(
     files = extracted / "pairs.txt", tmp_path / "features.h5"
     one = match.main(confs.matchers()[name], *files, tmp_path / "one.h5")
     calls = []
-    monkeypatch.setitem(match.PAIRS_AT_ONCE, "cpu", 3)
+    monkeypatch.setitem(NearestNeighbors.pairs_at_once, "cpu", 3)
     stacked = match._stacked
     monkeypatch.setattr(
         match, "_stacked", lambda batch: [calls.append(len(batch)), stacked(batch)][1]
@@ -159,9 +159,8 @@ def test_where_memory_ends_fewer_pairs_go_together(
 ) -> None:
     conf, files = confs.matchers()["disk"], (extracted / "pairs.txt", extracted / "features.h5")
     one = match.main(conf, *files, tmp_path / "one.h5")
-    monkeypatch.setitem(match.MATCHERS, "disk", SmallDevice)
-    monkeypatch.setattr(match, "NearestNeighbors", SmallDevice)
-    monkeypatch.setitem(match.PAIRS_AT_ONCE, "cpu", 4)
+    monkeypatch.setattr(models, "load", lambda kind, name: SmallDevice)
+    monkeypatch.setitem(NearestNeighbors.pairs_at_once, "cpu", 4)
     several = match.main(conf, *files, tmp_path / "several.h5")
     assert one.read_bytes() == several.read_bytes()
     monkeypatch.setattr(SmallDevice, "most", 0)

@@ -1,8 +1,6 @@
-"""Keypoints of a heatmap: its local maxima, and where between the pixels they lie."""
+"""Keypoints of a heatmap: its local maxima and their positions between the pixels."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,25 +9,17 @@ from torch.distributions import Bernoulli, Categorical
 
 
 def find_keypoints(
-    heatmap: Tensor,
-    max_keypoints: int | None = None,
-    window_size: int = 5,
-    threshold: float = 0.0,
-    keep: Callable[[Tensor], Tensor] | None = None,
+    heatmap: Tensor, window_size: int = 5, threshold: float = 0.0
 ) -> tuple[Tensor, Tensor]:
-    """The strict local maxima of a heatmap, by row, then column.
+    """Find the strict local maxima of a heatmap, by row, then column.
 
     A maximum is greater than every other value in its full window (as kornia 0.9's ``nms2d``;
     for DISK's release see :func:`find_released_keypoints`), and greater than ``threshold``.
 
     Args:
         heatmap: (H, W) float.
-        max_keypoints: the greatest so many are kept; of those that tie for the last place, the
-            first by row and column. None keeps all.
         window_size: odd side of the window in pixels.
         threshold: in the heatmap's units.
-        keep: says of (N, 2) int64 x and y, (N,) bool, which may be keypoints; the others are
-            dropped before the greatest are chosen.
 
     Returns:
         (N, 2) int64 x and y in pixels; (N,) scores.
@@ -42,20 +32,12 @@ def find_keypoints(
     greatest = _running_maximum(_running_maximum(heatmap, window_size, 0), window_size, 1)
     y, x = torch.nonzero((inner == greatest) & (inner > threshold), as_tuple=True)
     y, x = y + radius, x + radius
-    if keep is not None:
-        kept = keep(torch.stack([x, y], dim=1))
-        y, x = y[kept], x[kept]
     if window_size > 1:
         # The running maximum says that no other value is greater; ties must go too.
         window = _windows(heatmap, y, x, radius)
         alone = (window == heatmap[y, x][:, None, None]).sum(dim=(1, 2)) == 1
         y, x = y[alone], x[alone]
-    scores = heatmap[y, x]
-    if max_keypoints is not None and len(scores) > max_keypoints:
-        strongest = torch.sort(scores, descending=True, stable=True).indices[:max_keypoints]
-        kept = strongest.sort().values
-        y, x, scores = y[kept], x[kept], scores[kept]
-    return torch.stack([x, y], dim=1), scores
+    return torch.stack([x, y], dim=1), heatmap[y, x]
 
 
 def find_released_keypoints(
@@ -64,12 +46,12 @@ def find_released_keypoints(
     window_size: int = 5,
     threshold: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """The local maxima of a heatmap by the rules of DISK's release, by row, then column.
+    """Find the local maxima of a heatmap by the rules of DISK's release, by row, then column.
 
-    They part from :func:`find_keypoints` in three ways. A window is cut off at the border, so
-    keypoints lie there too. Of equal maxima in a window the first by row and column is one. And
-    ``max_keypoints`` keeps those that are greater than the next one would be: all that tie with it
-    go, and where there are not so many maxima the weakest goes.
+    They differ from those of :func:`find_keypoints` in three ways. A window is cut off at the
+    border, so there are keypoints at the border too. Of equal maxima in a window, the first by row
+    and column counts. And ``max_keypoints`` keeps those that are greater than the next one: all
+    that tie with it are dropped, and of fewer maxima the weakest is dropped.
 
     Args:
         heatmap: (H, W) float.
@@ -97,7 +79,7 @@ def find_released_keypoints(
 
 
 def sample_keypoints(heatmap: Tensor, cell: int = 8) -> tuple[Tensor, Tensor]:
-    """Keypoints drawn at random as in DISK's training (section 3, equation 1 of the paper).
+    """Draw keypoints at random as in DISK's training (section 3, equation 1 of the paper).
 
     In each cell of a grid one pixel is proposed with the softmax of the cell's logits, and
     accepted with the sigmoid of its own. torch's random numbers are drawn as the release draws
@@ -163,9 +145,9 @@ def refine_keypoints(heatmap: Tensor, xy: Tensor) -> Tensor:
 
 
 def _running_maximum(values: Tensor, size: int, dim: int) -> Tensor:
-    """The greatest of each ``size`` values in a row, ``size - 1`` fewer than there were.
+    """Return the maximum of each ``size`` successive values, ``size - 1`` fewer values.
 
-    By doubling, which a CPU does many times faster than pooling.
+    By doubling, which is many times faster than pooling on a CPU.
     """
     covered = 1
     while covered < size:

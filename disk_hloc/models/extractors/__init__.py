@@ -1,1 +1,1 @@
-"""Extractors, a file each; a conf's ``model: name`` is the name of the file."""
+"""Extractors of local features, a file each, named as ``model: name`` in a conf."""

@@ -1,35 +1,38 @@
 """DISK's detector and descriptor.
 
 Tyszkiewicz, Fua, Trulls, "DISK: Learning local features with policy gradient", NeurIPS 2020,
-section 3. The network is in :mod:`.unet`, what becomes of its heatmap in :mod:`.peaks`.
+section 3. The network is in :mod:`disk_hloc.models.disk_network.unet`, the detection in its heatmap
+in :mod:`disk_hloc.models.disk_network.keypoints`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.models.disk_network.keypoints import find_keypoints, refine_keypoints
-from disk_hloc.models.disk_network.unet import DESCRIPTOR_DIM, STRIDE, UNet
-from disk_hloc.weights import load_disk
+from disk_hloc.weights import fitting, load_disk
+
+from ..base import Detections, Extractor
+from ..disk_network.keypoints import find_keypoints, refine_keypoints
+from ..disk_network.unet import DESCRIPTOR_DIM, STRIDE, Gated, UNet
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
-class DISK(nn.Module):
+class DISK(Extractor):
     """Detects and describes keypoints.
 
     The conf has hloc's keys:
         weights: ``depth``, ``epipolar``, or the path of a checkpoint.
-        max_keypoints: the strongest so many maxima are kept; None keeps all.
+        max_keypoints: the maximum number of keypoints, the strongest; None keeps all.
         nms_window_size: odd side of the square, in pixels, in which a keypoint's score is
             greater than every other. A window that runs off the image has no keypoint.
-        detection_threshold: a keypoint's score lies above it.
+        detection_threshold: a keypoint's score is greater.
         subpixel: move each keypoint, by at most half a pixel along each axis, to the peak of a
             quadratic fitted around it; off leaves it at its pixel. Its descriptor is that of its
             pixel.
@@ -38,13 +41,16 @@ class DISK(nn.Module):
         pad_if_not_divisible: pad the right and bottom to multiples of 16 with zeros; no keypoint
             lies in the padding.
 
-    In float32 and without ``subpixel``, keypoints, scores and their order (by row, then column) are
-    those of ``kornia.feature.DISK`` (0.9) with the same arguments, up to rounding. Where the two
-    part: a grayscale image is taken as three equal channels, and an image of at most 16 x 16
-    pixels, for which kornia's network has no instance norm, is padded further.
+    Scores are logits of the heatmap, descriptors have 128 dimensions. In float32 and without
+    ``subpixel``, keypoints, scores and their order (by row, then column) are those of
+    ``kornia.feature.DISK`` (0.9) with the same arguments, up to rounding. Two departures: a
+    grayscale image is taken as three equal channels, and an image of at most 16 x 16 pixels, for
+    which kornia's network has no instance norm, is padded further.
 
     Raises:
-        DiskHlocError: the weights are missing or of another network.
+        DiskHlocError: an unknown key or value in the conf, or weights that are missing or of
+            another network; in ``forward``, a side that is not a multiple of 16 while
+            ``pad_if_not_divisible`` is off.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -56,11 +62,11 @@ class DISK(nn.Module):
         "precision": "auto",
         "pad_if_not_divisible": True,
     }
-    required_data_keys: ClassVar[list[str]] = ["image"]
+    describes_pixels: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self.conf = {**self.default_conf, **(conf or {})}
+        super().__init__(conf)
         window = self.conf["nms_window_size"]
         if window < 1 or window % 2 == 0:
             raise DiskHlocError(f"nms_window_size is {window}, but must be odd and positive")
@@ -70,88 +76,36 @@ class DISK(nn.Module):
                 f"{', '.join(PRECISIONS)}"
             )
         parameters = load_disk(self.conf["weights"])
-        try:
+        with fitting(self.conf["weights"], f"DISK with {DESCRIPTOR_DIM} channels"):
             self.unet = UNet(parameters)
-        except (KeyError, RuntimeError) as error:
-            raise DiskHlocError(
-                f"weights {str(self.conf['weights'])!r} are of another network than DISK with "
-                f"{DESCRIPTOR_DIM} channels: {' '.join(str(error).split())[:200]}"
-            ) from error
         self.eval()
 
-    def forward(self, data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
-        """Keypoints of a batch of images.
-
-        Args:
-            data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale float in [0, 1];
-                optionally ``keep``, a function for each image that says of (N, 2) float32
-                keypoints, (N,) bool, which are kept. A masked maximum still suppresses its
-                neighbours, as it would without a mask.
-
-        Returns:
-            For each of B images
-            ``keypoints`` (N, 2) float32, x and y in pixels, (0, 0) at the centre of the top-left
-            pixel; ``keypoint_scores`` (N,) float32 logits of the heatmap; ``descriptors``
-            (128, N) float32 of unit length.
-
-        Raises:
-            DiskHlocError: a side is no multiple of 16 and ``pad_if_not_divisible`` is off.
-        """
-        image = data["image"]
+    def detect(self, image: Tensor) -> Iterator[Detections]:
         height, width = image.shape[-2:]
-        prediction: dict[str, list[Tensor]] = {
-            "keypoints": [],
-            "keypoint_scores": [],
-            "descriptors": [],
-        }
-        keep = data.get("keep")
-        # A batch is of use to a GPU only; elsewhere it would cost memory.
+        # A batch helps a GPU only; elsewhere it would cost memory.
         at_once = len(image) if image.is_cuda else 1
-        padded = self._pad(image)
-        for first in range(0, len(image), at_once):
-            features = self.unet(padded[first : first + at_once], self._dtype(image.device))
-            # Cropped first: the padding neither holds a maximum nor outshines one.
+        for part in self._pad(image).split(at_once):
+            features = self.unet(part, self._dtype(image.device))
+            # Cropped first: the padding neither holds a maximum nor suppresses one.
             heatmaps = self.unet.heatmap(features)[:, :height, :width]
             for i, heatmap in enumerate(heatmaps):
-                judge = None if keep is None else keep[first + i]
-                xy, scores = find_keypoints(
-                    heatmap,
-                    max_keypoints=self.conf["max_keypoints"],
-                    window_size=self.conf["nms_window_size"],
-                    threshold=self.conf["detection_threshold"],
-                    keep=None if judge is None else self._judged_in_place(judge, heatmap),
-                )
-                prediction["keypoints"].append(self._place(heatmap, xy))
-                prediction["keypoint_scores"].append(scores)
-                prediction["descriptors"].append(self.unet.describe(features[i], xy))
-        return prediction
+                yield self._detections(features[i], heatmap)
+
+    def _detections(self, features: Gated, heatmap: Tensor) -> Detections:
+        xy, scores = find_keypoints(
+            heatmap, self.conf["nms_window_size"], self.conf["detection_threshold"]
+        )
+
+        def locate(chosen: Tensor) -> Tensor:
+            if self.conf["subpixel"]:
+                return refine_keypoints(heatmap, xy[chosen])
+            return xy[chosen].float()
+
+        return Detections(scores, locate, lambda chosen: self.unet.describe(features, xy[chosen]))
 
     def describe(self, image: Tensor, xy: Tensor) -> Tensor:
-        """Descriptors of one image at given pixels, be they keypoints or not.
-
-        Args:
-            image: (1, 3, H, W) RGB or (1, 1, H, W) grayscale float in [0, 1].
-            xy: (N, 2) int64 x and y in pixels.
-
-        Returns:
-            (128, N) float32 of unit length.
-        """
         features = self.unet(self._pad(image), self._dtype(image.device))
         return self.unet.describe(features[0], xy)
-
-    def _place(self, heatmap: Tensor, xy: Tensor) -> Tensor:
-        return refine_keypoints(heatmap, xy) if self.conf["subpixel"] else xy.float()
-
-    def _judged_in_place(
-        self, judge: Callable[[Tensor], Tensor], heatmap: Tensor
-    ) -> Callable[[Tensor], Tensor]:
-        """Judge maxima where they will be written, which may be another pixel of the photo."""
-        return lambda xy: judge(self._place(heatmap, xy))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return self.unet.get_buffer("bias").device
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         precision = self.conf["precision"]
@@ -166,7 +120,7 @@ class DISK(nn.Module):
         pad_x, pad_y = -width % STRIDE, -height % STRIDE
         if (pad_x or pad_y) and not self.conf["pad_if_not_divisible"]:
             raise DiskHlocError(
-                f"an image of {width}x{height} px has a side that is no multiple of {STRIDE}: "
+                f"an image of {width}x{height} px has a side that is not a multiple of {STRIDE}: "
                 "set pad_if_not_divisible, or resize"
             )
         if height + pad_y == STRIDE and width + pad_x == STRIDE:

@@ -3,36 +3,42 @@
 Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004; Arandjelovic and
 Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012. Detector and
 descriptor are OpenCV's with COLMAP's settings: its threshold of contrast, and keypoints of the
-greatest scale first. On ten photos of the Image Matching Challenge's Reichstag they then find as
-many matches with as many keypoints (201 and 208 a pair with 2,924 keypoints). With 2,048 these
-settings give 150, OpenCV's own 94.
+largest scale first. On ten photos of the Image Matching Challenge's Reichstag, with 2,924 keypoints
+an image, a pair then has 201 matches; COLMAP's SIFT has 208. With 2,048 keypoints these settings
+give 150, OpenCV's own 94.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from ..base import Detections, Extractor
 
 DESCRIPTOR_DIM = 128
 
 
-class SIFT(nn.Module):
-    """Detects and describes keypoints with SIFT.
+class SIFT(Extractor):
+    """Detects and describes keypoints with SIFT, on the CPU.
 
-    Runs on the CPU. A place with several orientations gives as many keypoints there, each with a
-    descriptor of its own.
+    A place with several orientations gives that many keypoints, each with its own descriptor.
 
     The conf:
-        max_keypoints: so many of the greatest scale are kept; None keeps all. (COLMAP counts
-            places, which may be half as many as their orientations.)
+        max_keypoints: the maximum number of keypoints, those of the largest scale; None keeps all.
+            (COLMAP counts places, which may be half as many as their orientations.)
         contrast_threshold: OpenCV's ``contrastThreshold``, three times COLMAP's peak threshold.
         edge_threshold: OpenCV's ``edgeThreshold``, the greatest ratio of principal curvatures.
         root: take the square roots of descriptors of unit sum (RootSIFT).
+
+    Scores are scales in pixels, descriptors have 128 dimensions.
+
+    Raises:
+        DiskHlocError: an unknown key in the conf.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {
@@ -41,11 +47,9 @@ class SIFT(nn.Module):
         "edge_threshold": 10,
         "root": True,
     }
-    required_data_keys: ClassVar[list[str]] = ["image"]
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self.conf = {**self.default_conf, **(conf or {})}
+        super().__init__(conf)
         self.sift = cv2.SIFT.create(
             contrastThreshold=self.conf["contrast_threshold"],
             edgeThreshold=self.conf["edge_threshold"],
@@ -53,50 +57,25 @@ class SIFT(nn.Module):
             enable_precise_upscale=True,
         )
 
-    def forward(self, data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
-        """Keypoints of a batch of images.
+    def detect(self, image: Tensor) -> Iterator[Detections]:
+        for one in image:
+            found, descriptors = self.sift.detectAndCompute(_gray(one), None)
+            if descriptors is None:
+                descriptors = np.zeros((0, DESCRIPTOR_DIM), np.float32)
+            yield self._detections(found, descriptors)
 
-        Args:
-            data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale float in [0, 1];
-                optionally ``keep``, as :meth:`disk_hloc.models.extractors.disk.DISK.forward`.
-
-        Returns:
-            For each of B images
-            ``keypoints`` (N, 2) float32, x and y in pixels, (0, 0) at the centre of the top-left
-            pixel; ``keypoint_scores`` (N,) float32, the scales in pixels; ``descriptors`` (128, N)
-            float32 of unit length.
-        """
-        prediction: dict[str, list[Tensor]] = {
-            "keypoints": [],
-            "keypoint_scores": [],
-            "descriptors": [],
-        }
-        for i, image in enumerate(data["image"]):
-            keypoints, scores, descriptors = self._detect(_gray(image))
-            if data.get("keep") is not None:
-                kept = data["keep"][i](torch.from_numpy(keypoints)).numpy()
-                keypoints, scores, descriptors = keypoints[kept], scores[kept], descriptors[kept]
-            best = np.argsort(-scores, kind="stable")[: self.conf["max_keypoints"]]
-            prediction["keypoints"].append(torch.from_numpy(keypoints[best]))
-            prediction["keypoint_scores"].append(torch.from_numpy(scores[best]))
-            prediction["descriptors"].append(torch.from_numpy(self._unit(descriptors[best]).T))
-        return prediction
-
-    @property
-    def device(self) -> torch.device:
-        """Where it runs."""
-        return torch.device("cpu")
-
-    def _detect(self, gray: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found, descriptors = self.sift.detectAndCompute(gray, None)
-        if descriptors is None:
-            descriptors = np.zeros((0, DESCRIPTOR_DIM), np.float32)
+    def _detections(self, found: Sequence[cv2.KeyPoint], descriptors: np.ndarray) -> Detections:
         keypoints = np.array([keypoint.pt for keypoint in found], np.float32).reshape(-1, 2)
-        return (
-            keypoints,
-            np.array([keypoint.size / 2 for keypoint in found], np.float32),
-            descriptors,
+        scales = np.array([keypoint.size / 2 for keypoint in found], np.float32)
+        return Detections(
+            torch.from_numpy(scales),
+            lambda chosen: torch.from_numpy(keypoints[chosen.numpy()]),
+            lambda chosen: torch.from_numpy(self._unit(descriptors[chosen.numpy()]).T),
         )
+
+    def best(self, scores: Tensor, max_keypoints: int | None) -> Tensor:
+        """Return the indices of the largest scales, in their order, equal ones as detected."""
+        return torch.sort(scores, descending=True, stable=True).indices[:max_keypoints]
 
     def _unit(self, descriptors: np.ndarray) -> np.ndarray:
         if self.conf["root"]:
@@ -107,7 +86,7 @@ class SIFT(nn.Module):
 
 
 def _gray(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [0, 1] to (H, W) uint8, which is what OpenCV's SIFT takes."""
+    """Convert (C, H, W) in [0, 1] to (H, W) uint8, which OpenCV's SIFT takes."""
     levels = (image * 255).round().clamp(0, 255).byte().cpu().numpy()
     return (
         levels[0]

@@ -1,1 +1,1 @@
-"""Matchers, a file each; a conf's ``model: name`` is the name of the file."""
+"""Matchers of local features, a file each, named as ``model: name`` in a conf."""

@@ -66,16 +66,14 @@ def test_a_flat_neighbourhood_moves_nothing() -> None:
     assert refine_keypoints(torch.ones(5, 5), torch.tensor([[2, 2]])).tolist() == [[2, 2]]
 
 
-def test_ties_are_no_maxima_and_the_limit_is_filled_by_row() -> None:
+def test_ties_are_not_maxima() -> None:
     heatmap = torch.zeros(9, 30)
-    heatmap[4, 4] = heatmap[4, 5] = 5  # a plateau: none is greater than the other
+    heatmap[4, 4] = heatmap[4, 5] = 5  # a plateau: neither is greater than the other
     for x, value in ((12, 1.0), (18, 2.0), (24, 1.0)):
         heatmap[4, x] = value
-    xy, scores = find_keypoints(heatmap, max_keypoints=2)
-    assert xy.tolist() == [[12, 4], [18, 4]]
-    assert scores.tolist() == [1.0, 2.0]
-    assert find_keypoints(heatmap)[0].tolist() == [[12, 4], [18, 4], [24, 4]]
-    assert len(find_keypoints(heatmap, max_keypoints=0)[0]) == 0
+    xy, scores = find_keypoints(heatmap)
+    assert xy.tolist() == [[12, 4], [18, 4], [24, 4]]
+    assert scores.tolist() == [1.0, 2.0, 1.0]
 
 
 def released_by_definition(heatmap: torch.Tensor, window: int, n: int | None):

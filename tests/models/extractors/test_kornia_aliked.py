@@ -124,5 +124,5 @@ def test_an_empty_image_and_a_gray_one() -> None:
 
 
 def test_other_weights_are_refused() -> None:
-    with pytest.raises(DiskHlocError, match="no ALIKED checkpoint"):
+    with pytest.raises(DiskHlocError, match="not a checkpoint of ALIKED"):
         ALIKED({"weights": "depth"})

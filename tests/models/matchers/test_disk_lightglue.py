@@ -12,8 +12,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.loader import load_photo
 from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
-from disk_hloc.models.nearest import NearestNeighbors
 from disk_hloc.stages.extract import extract_photos
 
 
@@ -85,5 +85,5 @@ def test_few_keypoints_do_not_fail(counts) -> None:
 
 
 def test_disks_own_weights_are_refused() -> None:
-    with pytest.raises(DiskHlocError, match="no LightGlue checkpoint"):
+    with pytest.raises(DiskHlocError, match="not a checkpoint of LightGlue"):
         DiskLightGlue({"weights": "depth"})

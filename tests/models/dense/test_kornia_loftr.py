@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.models.matchers.kornia_loftr import LoFTR
+from disk_hloc.models.dense.kornia_loftr import LoFTR
 from support.errors import one_line_error
 
 
@@ -51,7 +51,7 @@ def test_without_a_file_the_way_out_is_named(monkeypatch, tmp_path: Path) -> Non
     monkeypatch.delenv("DISK_HLOC_WEIGHTS", raising=False)
     with pytest.raises(DiskHlocError) as error:
         LoFTR()
-    assert one_line_error(error, "needs a weight file", "loftr_outdoor.ckpt", "DISK_HLOC_WEIGHTS")
+    assert one_line_error(error, "needs a weights file", "loftr_outdoor.ckpt", "DISK_HLOC_WEIGHTS")
     with pytest.raises(DiskHlocError) as error:
         LoFTR({"weights": str(tmp_path / "mine.ckpt")})
     assert one_line_error(error, tmp_path / "mine.ckpt", "https://")

@@ -1,7 +1,7 @@
 """LoFTR, to compare DISK with.
 
 Sun, Shen, Wang, Bao, Zhou, "LoFTR: Detector-Free Local Feature Matching with Transformers", CVPR
-2021. The network is kornia's. No package carries its weights.
+2021. The network is kornia's. No package has its weights.
 """
 
 from __future__ import annotations
@@ -10,46 +10,43 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any, ClassVar
 
-import kornia.feature
-import torch
 from kornia.feature.loftr.loftr import default_cfg
-from torch import Tensor, nn
+from torch import Tensor
 
-from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import load_loftr
 
-# Sides of images are multiples of it, the stride of the coarse features.
-STRIDE = 8
+from ..base import DenseMatcher, kornia_class
 
 
-class LoFTR(nn.Module):
+class LoFTR(DenseMatcher):
     """Matches two images without keypoints.
 
     The conf:
         weights: ``loftr_outdoor``, or the path of a checkpoint.
-        match_threshold: a match's confidence lies above it.
+        match_threshold: a match's confidence is greater.
+        max_keypoints: not the network's: :mod:`disk_hloc.stages.dense` keeps this many keypoints
+            of a photo, those with the best matches; None keeps all.
 
     Raises:
-        DiskHlocError: the weights are missing or of another network.
+        DiskHlocError: an unknown key in the conf, or weights that are missing or of another
+            network.
     """
 
-    default_conf: ClassVar[dict[str, Any]] = {"weights": "loftr_outdoor", "match_threshold": 0.2}
-    required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
+    default_conf: ClassVar[dict[str, Any]] = {
+        "weights": "loftr_outdoor",
+        "match_threshold": 0.2,
+        "max_keypoints": None,
+    }
+    # That of the coarse features.
+    stride: ClassVar[int] = 8
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
-        self.conf = {**self.default_conf, **(conf or {})}
+        super().__init__(conf)
         parameters = load_loftr(self.conf["weights"])
         options: dict[str, Any] = deepcopy(default_cfg)
         options["match_coarse"]["thr"] = self.conf["match_threshold"]
-        self.net = kornia.feature.LoFTR(None, options)
-        try:
-            self.net.load_state_dict(parameters)
-        except RuntimeError as error:
-            raise DiskHlocError(
-                f"weights {str(self.conf['weights'])!r} are of another network than LoFTR: "
-                f"{' '.join(str(error).split())[:200]}"
-            ) from error
+        self.net = kornia_class("LoFTR")(None, options)
+        self.load_parameters(self.net, parameters, "LoFTR")
         self.eval()
 
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,8 +67,3 @@ class LoFTR(nn.Module):
             "keypoints1": found["keypoints1"].float() - 0.5,
             "scores": found["confidence"].float(),
         }
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network is."""
-        return next(self.net.parameters()).device

@@ -1,0 +1,221 @@
+"""What all models share: checked confs, weights that fit, the keypoint budget."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from disk_hloc.confs import require_known_keys
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.weights import fitting
+
+
+class Model(nn.Module):
+    """A network or matcher that is made from a conf's ``model``.
+
+    Args:
+        conf: values that differ from ``default_conf``; ``name`` is ignored.
+
+    Attributes:
+        default_conf: every key of the conf and its default.
+        required_data_keys: what ``forward`` needs.
+        conf: the whole conf.
+
+    Raises:
+        DiskHlocError: the conf has an unknown key.
+    """
+
+    default_conf: ClassVar[dict[str, Any]] = {}
+    required_data_keys: ClassVar[list[str]] = []
+
+    def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        given = dict(conf or {})
+        name = given.pop("name", type(self).__name__)
+        require_known_keys(given, self.default_conf, f"model {name}")
+        self.conf = {**self.default_conf, **given}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the parameters; the CPU without any."""
+        values = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if values is None else values.device
+
+    def load_parameters(
+        self,
+        network: nn.Module,
+        parameters: Mapping[str, Tensor],
+        described_as: str,
+        derived: Collection[str] = (),
+    ) -> None:
+        """Load the parameters of ``conf["weights"]`` into a network. Superfluous ones are ignored.
+
+        Args:
+            network: gets the parameters.
+            parameters: by the network's names.
+            described_as: the network's name in an error.
+            derived: names of buffers that the network computes itself.
+
+        Raises:
+            DiskHlocError: a parameter is missing or has another shape.
+        """
+        with fitting(self.conf["weights"], described_as):
+            missing, _ = network.load_state_dict(parameters, strict=False)
+            missing = [name for name in missing if name not in derived]
+            if missing:
+                raise KeyError(f"missing {', '.join(missing[:3])}" + ", ..." * (len(missing) > 3))
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What an extractor found in one image, before the keypoint budget.
+
+    Only the chosen keypoints are located and described, so both may be costly.
+
+    Attributes:
+        scores: (N,) float32; a larger score is a better keypoint.
+        locate: (M,) int64 indices -> (M, 2) float32 x and y in pixels, (0, 0) at the centre of the
+            top-left pixel.
+        describe: (M,) int64 indices -> (D, M) float32 descriptors of unit length.
+    """
+
+    scores: Tensor
+    locate: Callable[[Tensor], Tensor]
+    describe: Callable[[Tensor], Tensor]
+
+
+class Extractor(Model):
+    """Detects and describes the keypoints of images.
+
+    A subclass has the key ``max_keypoints`` in its conf (None keeps all) and implements
+    :meth:`detect`; masks and the budget are applied here.
+
+    Attributes:
+        images_at_once: how many images of one size to pass together, by type of device; 1 where
+            it is not listed. A batch does not help a CPU, whose caches it would fill.
+        describes_pixels: whether :meth:`describe` is implemented.
+        trainable: whether ``disk-hloc train`` can train it.
+    """
+
+    required_data_keys: ClassVar[list[str]] = ["image"]
+    images_at_once: ClassVar[dict[str, int]] = {"cuda": 8}
+    describes_pixels: ClassVar[bool] = False
+    trainable: ClassVar[bool] = False
+
+    def forward(self, data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
+        """Extract the features of a batch of images.
+
+        Args:
+            data: ``image``, (B, 3, H, W) RGB or (B, 1, H, W) grayscale, float in [0, 1];
+                optionally ``keep``, a function for each image that maps (N, 2) float32 keypoints
+                to (N,) bool, True where a keypoint may be. The others are dropped before
+                ``max_keypoints`` are chosen; they still suppress their neighbours.
+
+        Returns:
+            For each image ``keypoints`` (N, 2) float32 x and y in pixels, (0, 0) at the centre of
+            the top-left pixel; ``keypoint_scores`` (N,) float32; ``descriptors`` (D, N) float32 of
+            unit length.
+        """
+        keep = data.get("keep")
+        prediction: dict[str, list[Tensor]] = {
+            "keypoints": [],
+            "keypoint_scores": [],
+            "descriptors": [],
+        }
+        for i, detections in enumerate(self.detect(data["image"])):
+            scores = detections.scores
+            chosen = torch.arange(len(scores), device=scores.device)
+            if keep is not None:
+                chosen = chosen[keep[i](detections.locate(chosen))]
+            chosen = chosen[self.best(scores[chosen], self.conf["max_keypoints"])]
+            prediction["keypoints"].append(detections.locate(chosen))
+            prediction["keypoint_scores"].append(scores[chosen])
+            prediction["descriptors"].append(detections.describe(chosen))
+        return prediction
+
+    @abstractmethod
+    def detect(self, image: Tensor) -> Iterator[Detections]:
+        """Yield the detections of each image of a batch.
+
+        Those of one image need to be valid only until the next is asked for.
+
+        Args:
+            image: as in :meth:`forward`.
+        """
+
+    def describe(self, image: Tensor, xy: Tensor) -> Tensor:
+        """Describe given pixels of one image, keypoints or not.
+
+        Args:
+            image: (1, 3, H, W) RGB or (1, 1, H, W) grayscale float in [0, 1].
+            xy: (N, 2) int64 x and y in pixels.
+
+        Returns:
+            (D, N) float32 of unit length.
+        """
+        raise NotImplementedError
+
+    def best(self, scores: Tensor, max_keypoints: int | None) -> Tensor:
+        """Return the (M,) int64 indices of the highest scores, in the order of detection.
+
+        Among equal scores the first are chosen. A subclass may order keypoints otherwise.
+
+        Args:
+            scores: (N,).
+            max_keypoints: the largest M; None keeps all.
+        """
+        if max_keypoints is None or len(scores) <= max_keypoints:
+            return torch.arange(len(scores), device=scores.device)
+        order = torch.sort(scores, descending=True, stable=True).indices
+        return order[:max_keypoints].sort().values
+
+
+class Matcher(Model):
+    """Matches the features of image pairs.
+
+    ``forward`` takes ``required_data_keys``, of ``keypoints{i}`` (B, N, 2), ``descriptors{i}``
+    (B, D, N), ``image_size{i}`` (B, 2) and so on for i = 0, 1, and returns ``matches0`` (B, N)
+    int64, -1 for no match, and ``matching_scores0`` (B, N) in [0, 1].
+
+    Attributes:
+        pairs_at_once: how many pairs with equal numbers of keypoints to pass together, by type of
+            device; 1 where it is not listed.
+    """
+
+    pairs_at_once: ClassVar[dict[str, int]] = {}
+
+
+class DenseMatcher(Model):
+    """Matches two images without keypoints.
+
+    ``forward`` takes ``image0`` (1, 1, H0, W0) and ``image1`` (1, 1, H1, W1), grayscale float in
+    [0, 1], and returns ``keypoints0`` and ``keypoints1`` (K, 2) float32 x and y in pixels, (0, 0)
+    at the centre of the top-left pixel, and ``scores`` (K,) in [0, 1].
+
+    Attributes:
+        stride: sides of images are multiples of it, in pixels.
+    """
+
+    required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
+    stride: ClassVar[int] = 1
+
+
+def kornia_class(name: str) -> Any:
+    """Return a class of ``kornia.feature``.
+
+    Raises:
+        DiskHlocError: the installed kornia is too old to have it.
+    """
+    import kornia.feature
+
+    if not hasattr(kornia.feature, name):
+        raise DiskHlocError(
+            f"kornia {kornia.__version__} has no {name}: pip install --upgrade kornia"
+        )
+    return getattr(kornia.feature, name)

@@ -1,0 +1,15 @@
+"""LightGlue with the weights that were trained on ALIKED."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..lightglue import THRESHOLDS, LightGlue
+
+
+class AlikedLightGlue(LightGlue):
+    """Matches ALIKED's features with LightGlue; see there for the conf."""
+
+    default_conf: ClassVar[dict[str, Any]] = {"weights": "aliked_lightglue", **THRESHOLDS}
+    features: ClassVar[str] = "ALIKED"
+    architecture: ClassVar[dict[str, int]] = {"input_dim": 128}
