@@ -121,7 +121,7 @@ def test_missing_weights_name_the_places(scene: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "f.h5").exists()
 
 
-def test_interrupted_extraction_goes_on(scene: Path, tmp_path: Path) -> None:
+def test_interrupted_extraction_resumes(scene: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     for i in range(16):
