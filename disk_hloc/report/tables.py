@@ -11,7 +11,7 @@ from disk_hloc.io.replace import replace_text
 
 from .plots import Curve, plot
 
-__all__ = ["Curve", "aligned", "markdown", "page", "plot", "write"]
+__all__ = ["Curve", "aligned", "key_values", "markdown", "page", "plot", "write"]
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
