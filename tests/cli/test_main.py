@@ -116,7 +116,7 @@ def test_missing_weights_name_the_places(scene: Path, tmp_path: Path) -> None:
         https_proxy="http://127.0.0.1:9",
     )
     assert done.returncode == 1
-    for place in ("DISK_HLOC_WEIGHTS (not set)", "torch hub's cache", "pip install"):
+    for place in ("DISK_HLOC_WEIGHTS (not set)", "torch hub's cache", "Download it elsewhere"):
         assert place in last_line(done)
     assert not (tmp_path / "f.h5").exists()
 
