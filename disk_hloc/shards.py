@@ -1,5 +1,5 @@
-"""Former name of :mod:`disk_hloc.parallel.shards`, which scripts may go on importing."""
+"""Another name of :mod:`disk_hloc.parallel`, which scripts may keep importing."""
 
-from disk_hloc.parallel.shards import extract, match
+from disk_hloc.parallel import extract, match
 
 __all__ = ["extract", "match"]

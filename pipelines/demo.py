@@ -1,7 +1,7 @@
-"""A synthetic room with known poses through the main job, and how exact the result is.
+"""From a synthetic room with known poses to a COLMAP model, and how exact the result is.
 
-A board is carried through the room before the camera. The photos are reconstructed twice, with
-masks of the board and without.
+A board is carried through the room in front of the camera. The photos are reconstructed twice: with
+masks of the board, and without.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.log import logger
-from disk_hloc.report import pictures as draw
+from disk_hloc.report.model_picture import model_overview
 from disk_hloc.synthetic_room import billboard, write_scene
 
 from . import sfm
 
-# Half the default's keypoints: the room is small, and two models are built.
+# Fewer keypoints than the default: the room is small, and two models are built.
 EXTRACTOR = "disk-2k"
 
 
 def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict[str, Any]:
-    """Draw the scene, reconstruct it with its camera known, compare with the truth.
+    """Draw the scene, reconstruct it with its known camera, compare with the known poses.
 
     Args:
         output: gets ``scene/`` (photos, ``masks/``, ``camera.txt``, ``poses.txt``), what
             :func:`disk_hloc.pipelines.sfm.main` writes in ``with_masks/`` and ``without_masks/``,
             ``demo.json``, what is returned, and ``demo.png``, a picture of the masked model.
-        overwrite: draw and extract anew.
+        overwrite: draw, extract and match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
@@ -43,7 +43,7 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
         each with ``mean`` and ``max`` over the registered images (None without a model to align).
 
     Raises:
-        DiskHlocError: scikit-image is missing, or whatever a stage says.
+        DiskHlocError: scikit-image is missing, or as the stages.
     """
     scene = output / "scene"
     if overwrite:
@@ -58,7 +58,7 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
     }
     (output / "demo.json").write_text(json.dumps(report, indent=2) + "\n")
     model = pycolmap.Reconstruction(output / "with_masks" / "sfm")
-    picture = draw.model_overview(model, scene / "images", output / "demo.png")
+    picture = model_overview(model, scene / "images", output / "demo.png")
     logger.info("A picture of the model with masks: %s", picture)
     return report
 

@@ -1,28 +1,21 @@
-"""HPatches: from its photos to curves, beside those that others published."""
+"""HPatches: from its photos to curves, side by side with published ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from disk_hloc import parallel
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import descriptors, hpatches, published
+from disk_hloc.eval.hpatches_table import NOTE, table
+from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.plugin import find_conf
-from disk_hloc.report import tables as report
+from disk_hloc.report import tables
+from disk_hloc.report.plots import Curve, plot
 from disk_hloc.stages import extract, match
-
-NOTE = (
-    "MMA: share of matches within 1/3/5 px, mean of all pairs, of those of changing light and of "
-    "changing viewpoint. Homography: area under the share of corner errors up to 1/3/5 px. "
-    "Repeatability within 3 px. PCK: random positions found again by their descriptors within "
-    "5 px. Keypoints are means of an image, matches means of a pair. Rows with MMA alone are "
-    "published results."
-)
-_SHOWN = (1, 3, 5)
 
 
 def main(
@@ -35,21 +28,24 @@ def main(
     matches: Path | None = None,
     caches: Sequence[Path] = (),
     device: str = "auto",
+    dask: str | None = None,
 ) -> dict[str, Any]:
-    """Evaluate features and matches, and set them beside published results.
+    """Evaluate features and matches, and compare them with published results.
 
-    Predictions are kept in ``output/predictions``, so that only figures are computed anew.
+    Predictions are kept in ``output/predictions``; only the figures are computed again.
 
     Args:
-        folder: HPatches' sequences; None reads caches alone.
+        folder: HPatches' sequences; None reads caches only.
         output: gets ``results.json``, ``results.md``, ``results.png``, ``results.svg``.
         extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
-        matcher: likewise of configs/matchers.yaml.
+        matcher: likewise, of configs/matchers.yaml.
         features: evaluate this hloc features file instead of extracting.
         matches: evaluate this hloc matches file instead of matching.
-        caches: published results (:mod:`disk_hloc.eval.published`); their files' names without
-            the suffix are those of their curves.
+        caches: published results (:mod:`disk_hloc.eval.published`); a file's name without the
+            suffix is the name of its curve.
         device: ``auto``, ``cpu``, ``cuda``, ...
+        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this
+            process.
 
     Returns:
         What ``results.json`` holds: ``thresholds`` in pixels, and ``methods``: name -> figures of
@@ -57,60 +53,41 @@ def main(
         describe any position and took part.
 
     Raises:
-        DiskHlocError: neither a folder nor a cache, a broken data set or cache, or what a stage
-            says.
+        DiskHlocError: neither a folder nor a cache is given, a data set or cache is broken, or as
+            the stages.
     """
     if folder is None and not caches:
-        raise DiskHlocError("nothing to evaluate: give the folder of HPatches, or --cache files")
+        raise DiskHlocError(
+            "nothing to evaluate: give the folder of HPatches, or files with --cache"
+        )
     if matches is not None and features is None:
         raise DiskHlocError("--matches refers to features: give them with --features")
     methods: dict[str, Any] = {}
     if folder is not None:
-        name = f"{_stem(extractor)}+{_stem(matcher)}"
+        name = f"{conf_stem(extractor)}+{conf_stem(matcher)}"
         if features is not None:
             name = features.stem if matches is None else matches.stem
-        methods[name] = _evaluate(folder, output, extractor, matcher, features, matches, device)
+        methods[name] = _evaluate(
+            folder, output, extractor, matcher, features, matches, device, dask
+        )
     measured = set(methods)
     for cache in caches:
         if cache.stem in methods:
             raise DiskHlocError(f"two results are called {cache.stem}: rename {cache}")
         methods[cache.stem] = published.read(cache)
     results = {"thresholds": list(hpatches.THRESHOLDS), "methods": methods}
-    report.write(output, "HPatches", results, table(methods), NOTE)
-    panels: dict[str, dict[str, report.Curve]] = {}
+    tables.write(output, "HPatches", results, table(methods), NOTE)
+    panels: dict[str, dict[str, Curve]] = {}
     for kind in (*hpatches.KINDS, "all"):
-        curves: dict[str, report.Curve] = {
+        curves: dict[str, Curve] = {
             name: (hpatches.THRESHOLDS, figures["mma"][kind], name in measured)
             for name, figures in methods.items()
             if kind in figures["mma"]
         }
         if curves:
             panels[kind] = curves
-    report.plot(output, panels, "threshold (px)", "MMA")
+    plot(output, panels, "threshold (px)", "MMA")
     return results
-
-
-def table(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    """Cells of the results, a heading first."""
-    heading = ["method", "keypoints", "matches", "MMA", "light", "viewpoint"]
-    lines = [
-        [
-            name,
-            f"{figures['keypoints']:.0f}",
-            f"{figures['matches']:.0f}",
-            *(_mma(figures, kind) for kind in ("all", *hpatches.KINDS)),
-        ]
-        for name, figures in methods.items()
-    ]
-    if any("homography_auc" in figures for figures in methods.values()):
-        heading += ["homography", "repeated", "PCK"]
-        for line, figures in zip(lines, methods.values(), strict=True):
-            areas = figures.get("homography_auc", {}).get("all", {}).values()
-            line.append("/".join(f"{value:.3f}" for value in areas))
-            for key in ("repeatability", "descriptor_pck"):
-                value = figures.get(key, {}).get("all")
-                line.append("" if value is None else f"{value:.3f}")
-    return [heading, *lines]
 
 
 def _evaluate(
@@ -121,41 +98,32 @@ def _evaluate(
     features: Path | None,
     matches: Path | None,
     device: str,
+    dask: str | None,
 ) -> dict[str, Any]:
     homographies = hpatches.read_scenes(folder)
     kept = output / "predictions"
     extractor_conf: dict[str, Any] | None = None
     if features is None:
         extractor_conf = find_conf("extractors", extractor)
-        features = kept / f"{_stem(extractor)}.h5"
-        # Named one by one, since folders of photos are not searched for .ppm.
+        features = kept / f"{conf_stem(extractor)}.h5"
+        # Listed, since folders are not searched for .ppm files.
         names = kept / "images.txt"
         kept.mkdir(parents=True, exist_ok=True)
         listed = sorted({name for pair in homographies for name in pair})
         names.write_text("".join(f"{name}\n" for name in listed), encoding="utf-8")
-        extract.main(
-            extractor_conf, folder, features, image_list=names, device=device, on_error="stop"
+        extraction = extract.work(
+            extractor_conf, folder, features, image_list=names, on_error="stop"
         )
+        parallel.run(extraction, dask, device=device)
     if matches is None:
         pairs_path = kept / "pairs.txt"
         write_pairs(pairs_path, homographies)
-        matches = kept / f"{features.stem}+{_stem(matcher)}.h5"
+        matches = kept / f"{features.stem}+{conf_stem(matcher)}.h5"
         matcher_conf = find_conf("matchers", matcher)
-        match.main(matcher_conf, pairs_path, features, matches, device=device)
+        parallel.run(match.work(matcher_conf, pairs_path, features, matches), dask, device=device)
     figures = hpatches.evaluate(features, matches, homographies)
     if extractor_conf is not None and descriptors.applies_to(extractor_conf):
-        path = kept / f"{_stem(extractor)}-positions.h5"
+        path = kept / f"{conf_stem(extractor)}-positions.h5"
         descriptors.describe(extractor_conf, folder, homographies, path, device=device)
         figures["descriptor_pck"] = descriptors.evaluate(path, homographies)
     return figures
-
-
-def _mma(figures: Mapping[str, Any], kind: str) -> str:
-    if kind not in figures["mma"]:
-        return ""
-    shares = np.array(figures["mma"][kind])[[hpatches.THRESHOLDS.index(t) for t in _SHOWN]]
-    return "/".join(f"{value:.3f}" for value in shares)
-
-
-def _stem(conf: str) -> str:
-    return Path(conf).stem if conf.endswith((".yaml", ".yml")) else conf.replace("/", "_")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import models
-from disk_hloc.errors import UnreadableImages
+import pycolmap
+
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_images_and_pairs
-from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.io.images import list_images
-from disk_hloc.parallel import shards
-from disk_hloc.plugin import find_conf
-from disk_hloc.stages import mask, pairs, reconstruct
+from disk_hloc.stages import reconstruct
+from disk_hloc.stages.timing import timed
+
+from . import matching
 
 
 def main(
@@ -42,17 +40,17 @@ def main(
 ) -> dict[str, Any]:
     """Extract, choose pairs, match, reconstruct.
 
-    Features and matches that are there already are kept, so a run that was stopped resumes.
+    Existing features and matches are kept, so a run that was stopped resumes.
 
     Args:
         image_dir: the photos, at any depth.
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, ``sfm/``, ``summary.json``.
         extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
-        matcher: likewise of configs/matchers.yaml.
+        matcher: likewise, of configs/matchers.yaml.
         pairs_from: ``exhaustive``, or a pairs file.
-        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`). They act as ours
-            extract; features of hloc's own extractors are masked afterwards.
-        overwrite: start features and matches anew.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`;
+            :func:`disk_hloc.stages.extract.main` says when they act).
+        overwrite: extract and match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
         dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this
@@ -62,82 +60,25 @@ def main(
 
     Returns:
         What ``summary.json`` holds: the figures of :func:`disk_hloc.eval.model.summarize`, the
-        ``engine``, ``seconds``, a stage each, and ``unreadable``, the images that could not be
-        read (the model is that of the others).
+        ``engine``, ``seconds`` of each stage, and ``unreadable``, the images that could not be
+        read (the model is built from the others).
 
     Raises:
-        DiskHlocError: whatever a stage says.
+        DiskHlocError: as the stages.
     """
-    extractor_conf = find_conf("extractors", extractor)
-    matcher_conf = find_conf("matchers", matcher)
-    names = list_images(image_dir)
-    require_plain_names(names)
     engine = reconstruct.check_options(engine, camera_mode, camera, mapper)
-    features = output / "features.h5"
-    pairs_path = output / "pairs.txt"
-    matches = output / "matches.h5"
-    mask_afterwards = masks is not None and not models.has(
-        "extractors", extractor_conf["model"]["name"]
-    )
-    seconds: dict[str, float] = {}
-    unreadable: dict[str, str] = {}
-
-    with _timed(seconds, "extract"):
-        try:
-            shards.extract(
-                extractor_conf,
-                image_dir,
-                output / "features_unmasked.h5" if mask_afterwards else features,
-                masks=None if mask_afterwards else masks,
-                overwrite=overwrite,
-                device=device,
-                on_error=on_error,
-                dask=dask,
-            )
-        except UnreadableImages as error:
-            unreadable = error.reasons
-    if masks is not None and mask_afterwards:
-        with _timed(seconds, "mask"):
-            mask.main(masks, output / "features_unmasked.h5", features, overwrite=True)
-    with _timed(seconds, "pairs"):
-        if pairs_from == "exhaustive":
-            pairs.exhaustive([name for name in names if name not in unreadable], pairs_path)
-        else:
-            pairs.given(Path(pairs_from), pairs_path, without=unreadable)
-    with _timed(seconds, "match"):
-        # Features that were masked anew have other indices.
-        shards.match(
-            matcher_conf,
-            pairs_path,
-            features,
-            matches,
-            overwrite=overwrite or mask_afterwards,
-            device=device,
-            dask=dask,
-        )
-    with _timed(seconds, "reconstruct"):
+    matched = matching.main(
+        image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
+        overwrite=overwrite, device=device, on_error=on_error, dask=dask,
+    )  # fmt: skip
+    with timed(matched.seconds, "reconstruct"):
         model = reconstruct.main(
-            output / "sfm",
-            image_dir,
-            pairs_path,
-            features,
-            matches,
-            engine=engine,
-            camera_mode=camera_mode,
-            camera=camera,
-            fix_intrinsics=fix_intrinsics,
-            mapper=mapper,
-            robust=robust,
-            verbose=verbose,
-        )
-    summary = {
-        **summarize(model, len(names)),
-        "engine": engine,
-        "seconds": seconds,
-        "unreadable": unreadable,
-    }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    return summary
+            output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
+            engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
+            mapper=mapper, robust=robust, verbose=verbose,
+        )  # fmt: skip
+    num_images = len(list_images(image_dir))
+    return _write_summary(output, model, num_images, engine, matched.seconds, matched.unreadable)
 
 
 def from_database(
@@ -153,42 +94,41 @@ def from_database(
     """Verify and reconstruct the images of a COLMAP database.
 
     Args:
-        database_path: with keypoints and matches; it is not changed.
+        database_path: a COLMAP database with keypoints and matches; it is not changed.
         image_dir: the photos.
         output: gets ``sfm/`` and ``summary.json``.
         fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.from_database`.
 
     Returns:
-        What ``summary.json`` holds, as :func:`main`.
+        What ``summary.json`` holds, as of :func:`main`.
 
     Raises:
-        DiskHlocError: whatever the stage says.
+        DiskHlocError: as the stage.
     """
     seconds: dict[str, float] = {}
-    with _timed(seconds, "reconstruct"):
+    with timed(seconds, "reconstruct"):
         model = reconstruct.from_database(
-            output / "sfm",
-            image_dir,
-            database_path,
-            fix_intrinsics=fix_intrinsics,
-            mapper=mapper,
-            robust=robust,
-            verbose=verbose,
-        )
+            output / "sfm", image_dir, database_path,
+            fix_intrinsics=fix_intrinsics, mapper=mapper, robust=robust, verbose=verbose,
+        )  # fmt: skip
     names, _ = read_images_and_pairs(database_path)
+    return _write_summary(output, model, len(names), "native", seconds, {})
+
+
+def _write_summary(
+    output: Path,
+    model: pycolmap.Reconstruction,
+    num_images: int,
+    engine: str,
+    seconds: dict[str, float],
+    unreadable: dict[str, str],
+) -> dict[str, Any]:
     summary = {
-        **summarize(model, len(names)),
-        "engine": "native",
+        **summarize(model, num_images),
+        "engine": engine,
         "seconds": seconds,
-        "unreadable": {},
+        "unreadable": unreadable,
     }
     (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     return summary
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 2)

@@ -1,4 +1,4 @@
-"""Extraction and matching are killed, again and again, and end as if nothing had been.
+"""Extraction and matching are killed again and again, and finish as if nothing had happened.
 
 ``pytest tests/test_kills.py --kills 200`` kills more often.
 """
@@ -23,8 +23,8 @@ from support.stage_runs import run, run_until
 
 STAGES = ["extract", "extract more", "match"]
 
-# Forked from a process that has imported everything and computed nothing: a start costs no time,
-# and no thread is in the middle of anything.
+# Forked from a process that has imported everything and computed nothing: starting takes no time,
+# and no other thread is running.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["disk_hloc.stages.extract", "disk_hloc.stages.match"])
 
@@ -58,7 +58,7 @@ def whole(sacre_coeur: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 
 def prepare(stage: str, whole: Path, folder: Path) -> Path:
-    """The file that the stage is to make, in a folder with what it needs."""
+    """Return the file for the stage to make, in a folder with what it needs."""
     folder.mkdir()
     if stage == "extract more":
         shutil.copy(whole / "some.h5", folder / "features.h5")
@@ -69,7 +69,7 @@ def prepare(stage: str, whole: Path, folder: Path) -> Path:
 
 
 def check(path: Path, whole: Path) -> None:
-    """What a kill left is the file as it was or whole, and what the next run clears away."""
+    """Check that a kill leaves the old file or a whole one, and only what the next run removes."""
     states = [whole / path.name, whole / "some.h5"]
     if path.exists():
         assert path.read_bytes() in [state.read_bytes() for state in states if state.exists()]

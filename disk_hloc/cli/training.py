@@ -234,6 +234,7 @@ def finetune(
     OUT gets before/ and after/, extractor.yaml for --extractor of other commands, results.json,
     results.md and matches.png. Run again to resume.
     """
+    from disk_hloc.eval import comparison_of_weights as comparison
     from disk_hloc.pipelines import finetune as pipeline
     from disk_hloc.report import tables
 
@@ -242,4 +243,5 @@ def finetune(
         held_out=held_out, within=within, tuple_size=tuple_size, steps=steps, image_size=size,
         learning_rate=learning_rate, seed=seed, overwrite=overwrite, device=device,
     )  # fmt: skip
-    typer.echo(tables.aligned(pipeline.table(results)))
+    typer.echo(tables.aligned(comparison.table(results)))
+    typer.echo(tables.aligned(comparison.model_table(results)))

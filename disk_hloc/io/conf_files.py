@@ -58,3 +58,8 @@ def read_yaml(path: Path) -> Any:
     except (*PARSER_ERRORS, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"cannot read the conf {path}: {reason}") from error
+
+
+def conf_stem(name: str) -> str:
+    """Return a conf's name as it stands in the names of files: of a yaml file, its stem."""
+    return Path(name).stem if name.endswith((".yaml", ".yml")) else name.replace("/", "_")

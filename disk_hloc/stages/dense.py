@@ -1,32 +1,32 @@
-"""Photos and pairs to features and matches at once, by matchers that have no detector."""
+"""From photos and pairs to features and matches at once, by matchers without a detector."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import models, plugin
+from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.features import feature_entry, list_keypoints
+from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.hloc.matches import match_entry, names_to_pair, require_distinct_groups
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
-from disk_hloc.io.images import ImageReadError, read_image, resize_image
+from disk_hloc.io.images import ImageReadError, resize_image
 from disk_hloc.io.loader import Photo, in_original, load_photo
-from disk_hloc.io.replace import replaced
 from disk_hloc.io.store import Store, reading, writing
 from disk_hloc.io.store.journal import Dataset
-from disk_hloc.log import logger
 from disk_hloc.models.base import DenseMatcher
 
+from . import through_hloc
+from .work import log_done
+
+# Photos that stay in memory.
 PHOTOS_AT_ONCE = 16
 
 
@@ -42,8 +42,8 @@ def main(
 ) -> tuple[Path, Path]:
     """Match pairs of photos, and make keypoints of the ends of their matches.
 
-    The ends as they were found stay beside ``match_path``, so a run that was stopped resumes. A
-    conf whose model is not ours runs through hloc's own ``match_dense.main``.
+    The ends as they were found are kept beside ``match_path``, so a run that was stopped resumes.
+    A conf whose model is not ours runs through hloc's own ``match_dense.main``.
 
     Args:
         conf: ``{output, model, preprocessing, cell_size}``; see configs/dense.yaml.
@@ -51,7 +51,7 @@ def main(
         image_dir: the photos.
         feature_path: the features file to make, without descriptors.
         match_path: the matches file to make.
-        overwrite: start anew.
+        overwrite: match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
@@ -63,7 +63,9 @@ def main(
     """
     model_name = conf["model"]["name"]
     if not models.has("dense", model_name):
-        return _through_hloc(conf, pairs_path, image_dir, feature_path, match_path, overwrite)
+        return through_hloc.match_dense(
+            conf, pairs_path, image_dir, feature_path, match_path, overwrite
+        )
     pairs = read_pairs(pairs_path)
     require_distinct_groups({name for pair in pairs for name in pair})
     model = models.load("dense", model_name)(conf["model"]).to(devices.resolve(device))
@@ -73,8 +75,7 @@ def main(
     with writing(ends, ends_conf, overwrite=overwrite) as store:
         done = store.done("keypoints0")
         todo = [pair for pair in pairs if names_to_pair(*pair) not in done]
-        if len(todo) < len(pairs):
-            logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
+        log_done(len(pairs) - len(todo), len(pairs), "pair")
         match_pairs(model, image_dir, todo, conf["preprocessing"], store)
     aggregate(
         ends,
@@ -88,7 +89,7 @@ def main(
 
 
 def ends_path(match_path: Path) -> Path:
-    """The file beside the matches that holds the ends of matches as they were found."""
+    """Return the file beside the matches that holds the ends of matches as they were found."""
     return match_path.with_name(f"{match_path.stem}_ends.h5")
 
 
@@ -145,15 +146,16 @@ def aggregate(
     """Make each photo's keypoints of the ends of all its matches, and matches of these.
 
     A keypoint is the mean of the ends in a square cell of the photo, weighted by the scores, and
-    its score is their sum. Of the matches of a pair that share a keypoint the best stays.
+    its score is their sum. Of the matches of a pair that share a keypoint, the best is kept.
 
     Args:
         path: the file of :func:`match_pairs`.
-        pairs: those to take from it.
+        pairs: the pairs to take from it.
         feature_path: the features file to make.
         match_path: the matches file to make.
         cell_size: the cell's side in pixels.
-        max_keypoints: the best so many are kept of a photo, with their matches; None keeps all.
+        max_keypoints: how many keypoints of a photo are kept, the best, with their matches; None
+            keeps all.
     """
     sides: dict[str, list[tuple[Pair, int]]] = {}
     for pair in pairs:
@@ -197,7 +199,7 @@ def aggregate(
 def merge(
     ends: np.ndarray, scores: np.ndarray, cell_size: float, max_keypoints: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ends of matches to keypoints.
+    """Merge ends of matches into keypoints.
 
     Args:
         ends: (E, 2) x and y in pixels.
@@ -207,14 +209,14 @@ def merge(
 
     Returns:
         (N, 2) float32 keypoints, (N,) float32 sums of scores, and (E,) int64, the keypoint of
-        each end, -1 for one that is dropped.
+        each end, -1 if it is dropped.
     """
     cells, of_end = np.unique(np.floor((ends + 0.5) / cell_size), axis=0, return_inverse=True)
     of_end = of_end.reshape(-1)
     weights = np.bincount(of_end, scores, len(cells))
     sums = [np.bincount(of_end, scores * ends[:, axis], len(cells)) for axis in (0, 1)]
     keypoints = (np.stack(sums, axis=1) / weights[:, None]).astype(np.float32)
-    # By place, so that the order does not depend on that of the pairs.
+    # Sorted by place, so that the order does not depend on that of the pairs.
     kept = np.sort(np.argsort(-weights, kind="stable")[:max_keypoints])
     renumbered = np.full(len(cells), -1)
     renumbered[kept] = np.arange(len(kept))
@@ -224,16 +226,16 @@ def merge(
 def unique_matches(
     ids0: np.ndarray, ids1: np.ndarray, scores: np.ndarray, count0: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Matches in which each keypoint takes part once, the best first.
+    """Choose matches so that each keypoint has one at most, the best first.
 
     Args:
-        ids0: (K,) keypoints of the first image, -1 for none.
-        ids1: (K,) of the second.
-        scores: (K,).
-        count0: how many keypoints the first image has.
+        ids0: (K,) integer keypoints of the first image, -1 for none.
+        ids1: (K,) likewise, of the second image.
+        scores: (K,) scores of the matches.
+        count0: number of keypoints of the first image.
 
     Returns:
-        (N0,) int64 matches and (N0,) float32 scores of :mod:`disk_hloc.io.hloc.matches`.
+        (N0,) int64 matches and (N0,) float32 scores, as in :mod:`disk_hloc.io.hloc.matches`.
     """
     order = np.argsort(-scores, kind="stable")
     order = order[(ids0[order] >= 0) & (ids1[order] >= 0)]
@@ -243,26 +245,3 @@ def unique_matches(
     matches0[ids0[order]] = ids1[order]
     scores0[ids0[order]] = scores[order]
     return matches0, scores0
-
-
-def _through_hloc(
-    conf: Mapping[str, Any],
-    pairs_path: Path,
-    image_dir: Path,
-    feature_path: Path,
-    match_path: Path,
-    overwrite: bool,
-) -> tuple[Path, Path]:
-    hloc = plugin.hloc_module("match_dense", needed_for=conf["model"]["name"])
-    hloc.main(
-        conf, pairs_path, image_dir, matches=match_path, features=feature_path, overwrite=overwrite
-    )
-    with replaced(feature_path) as partial:
-        shutil.copyfile(feature_path, partial)
-        with h5py.File(partial, "a", libver="latest") as file:
-            for name in list_keypoints(feature_path):
-                # hloc leaves it out, and the other stages ask for it.
-                if "image_size" not in file[name]:
-                    height, width = read_image(image_dir / name).shape[:2]
-                    file[name].create_dataset("image_size", data=np.array([width, height]))
-    return feature_path, match_path

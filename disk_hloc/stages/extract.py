@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,15 +13,20 @@ import torch
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import models, plugin
+from disk_hloc import models
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.images import ImageReadError, list_images, read_image_list
 from disk_hloc.io.loader import Photo, in_original, of_one_size, read_ahead
 from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, to_json
-from disk_hloc.io.store import writing
-from disk_hloc.log import logger
+from disk_hloc.io.store import Store
 from disk_hloc.models.base import Extractor
+
+from . import through_hloc
+from .work import HlocWork, Task, Work
+
+# One worker extracts up to this many images at a time.
+MAX_IMAGES_PER_SHARD = 64
 
 # The arrays of an image, and its keypoints' uncertainty.
 Features = tuple[dict[str, np.ndarray], float]
@@ -41,17 +45,21 @@ def main(
 ) -> Path:
     """Extract features of the images of a folder.
 
-    Images that the file already holds are kept as they are, so a run that was stopped resumes.
-    A conf whose model is not ours runs through hloc's own ``extract_features.main``.
+    Images that the file has already are skipped, so a run that was stopped resumes. A conf whose
+    model is not ours runs through hloc's own ``extract_features.main``.
 
     Args:
         conf: ``{output, model, preprocessing}`` as hloc's; see configs/extractors.yaml.
         image_dir: the photos, at any depth.
         feature_path: the features file to make or to add to (:mod:`disk_hloc.io.hloc.features`).
         image_list: a file of image names; without it, all images of the folder.
-        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); a masked pixel
-            becomes no keypoint, so ``max_keypoints`` is spent on the others.
-        overwrite: start the file anew.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`). Our extractors
+            detect nothing in masked pixels and spend ``max_keypoints`` on the others. hloc's know
+            no masks: their features go to a file beside ``feature_path``
+            (:func:`disk_hloc.stages.through_hloc.unmasked_path`), and the masked keypoints are
+            then removed. This changes indices, so matches have to be computed again
+            (:attr:`disk_hloc.stages.work.HlocWork.renumbers`).
+        overwrite: make the file from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
 
@@ -63,66 +71,70 @@ def main(
         DiskHlocError: no images, no weights, no space, a file made with another conf, or an image
             that cannot be read with ``on_error="stop"``; those before it are kept.
     """
+    chosen = work(
+        conf, image_dir, feature_path, image_list=image_list, masks=masks, on_error=on_error
+    )
+    return chosen.run(overwrite=overwrite, device=device)
+
+
+def work(
+    conf: Mapping[str, Any],
+    image_dir: Path,
+    feature_path: Path,
+    *,
+    image_list: Path | None = None,
+    masks: Mapping[str, Any] | None = None,
+    on_error: str = "skip",
+) -> Work | HlocWork:
+    """Return the work that :func:`main` does. See there for arguments and errors."""
     require_on_error(on_error)
     names = chosen_images(image_dir, image_list)
     model_name = conf["model"]["name"]
     if not models.has("extractors", model_name):
-        if masks is not None:
-            raise DiskHlocError(
-                f"{model_name} takes no masks as it extracts: extract without them, "
-                "then run `disk-hloc mask` on the features"
-            )
-        hloc = plugin.hloc_module("extract_features", needed_for=model_name)
-        try:
-            return hloc.main(
-                conf, image_dir, image_list=names, feature_path=feature_path, overwrite=overwrite
-            )
-        except ValueError as error:
-            # hloc's words, at the end of a worker's traceback.
-            unreadable = re.findall(r"Cannot read image (.+)\.", str(error))
-            if not unreadable:
-                raise
-            raise DiskHlocError(
-                f"{unreadable[-1]} cannot be read, and hloc ends there: mend or remove it, then "
-                "run the same command again"
-            ) from error
-    done = extract_images(
-        conf,
-        image_dir,
-        names,
-        feature_path,
-        masks=masks,
-        overwrite=overwrite,
-        on_error=on_error,
-        device=device,
+        make = partial(through_hloc.extract, conf, image_dir, names, feature_path, masks)
+        return HlocWork(feature_path, model_name, make, renumbers=masks is not None)
+    task = Task(
+        made_with(conf, masks),
+        arrays=("keypoints", "image_size"),
+        unit="image",
+        missing=_missing,
+        load=partial(_load, conf, masks),
+        compute=partial(_extract, preprocessing=conf["preprocessing"], on_error=on_error),
+        paths={"image_dir": image_dir},
     )
-    report(done, names, image_dir, feature_path)
-    return feature_path
+    return Work(
+        feature_path,
+        names,
+        task,
+        partial(_report, names=names, image_dir=image_dir, feature_path=feature_path),
+        MAX_IMAGES_PER_SHARD,
+        order=lambda names, _: list(names),
+    )
 
 
 def chosen_images(image_dir: Path, image_list: Path | None = None) -> list[str]:
-    """The images of a folder, or those that a list names.
+    """Return the images of a folder, or those that a list names.
 
     Raises:
-        DiskHlocError: there are none, or the list names images that do not exist.
+        DiskHlocError: there are no images, or the list names images that do not exist.
     """
     return read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
 
 
 def made_with(conf: Mapping[str, Any], masks: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the features depend on, as their file remembers it."""
+    """Return what the features depend on, as their file remembers it."""
     made_with = {key: conf[key] for key in ("model", "preprocessing")}
     return made_with if masks is None else made_with | {"masks": to_json(masks)}
 
 
 @dataclass
 class Extracted:
-    """What came of images, beside their features.
+    """What is known of images besides their features.
 
     Attributes:
         count: how many there were to extract.
         unreadable: name -> why it could not be read.
-        unmasked: those that no source of masks had a mask of.
+        unmasked: names of those that have no mask.
     """
 
     count: int = 0
@@ -130,91 +142,93 @@ class Extracted:
     unmasked: set[str] = field(default_factory=set)
 
 
-def extract_images(
-    conf: Mapping[str, Any],
-    image_dir: Path,
-    names: Sequence[str],
-    feature_path: Path,
-    *,
-    masks: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    on_error: str = "skip",
-    device: str = "auto",
-) -> Extracted:
-    """As :func:`main`, of a model of ours and of given images; those unreadable are returned."""
+def _missing(names: Sequence[str], groups: Container[str]) -> list[str]:
+    return [name for name in names if name not in groups]
+
+
+def _load(
+    conf: Mapping[str, Any], masks: Mapping[str, Any] | None, device: str
+) -> tuple[Extractor, Masks | None]:
     sources = None if masks is None else Masks(masks)
     model_class = models.load("extractors", conf["model"]["name"])
-    model = model_class(conf["model"]).to(devices.resolve(device))
-    result = Extracted()
-    with writing(feature_path, made_with(conf, masks), overwrite=overwrite) as store:
-        done = store.done("keypoints", "image_size")
-        todo = [name for name in names if name not in done]
-        if len(todo) < len(names):
-            logger.info("%d of %d images are extracted already", len(names) - len(todo), len(names))
-        result.count = len(todo)
-        at_once = model.images_at_once.get(model.device.type, 1)
-        photos = read_ahead(image_dir, todo, conf["preprocessing"], 2 * at_once, sources)
-        progress = tqdm(photos, total=len(todo), desc="Extract", unit="image") if todo else photos
+    return model_class(conf["model"]).to(devices.resolve(device)), sources
 
-        def readable() -> Iterator[Photo]:
-            for name, photo in progress:
-                if not isinstance(photo, ImageReadError):
-                    yield photo
-                    continue
-                result.unreadable[name] = str(photo)
-                if on_error == "stop":
-                    return  # what was read before is extracted first
 
-        batches = of_one_size(readable(), at_once)
-        extracted = devices.within_memory(batches, partial(extract_photos, model), model.device)
-        for photo, features in extracted:
-            if features is not None:
-                store.add(*feature_entry(photo.name, *features))
+def _extract(
+    loaded: tuple[Extractor, Masks | None],
+    names: Sequence[str],
+    store: Store,
+    *,
+    image_dir: Path,
+    preprocessing: Mapping[str, Any],
+    on_error: str,
+) -> Extracted:
+    """Extract images, and write each as it is done."""
+    model, sources = loaded
+    result = Extracted(count=len(names))
+    at_once = model.images_at_once.get(model.device.type, 1)
+    photos = read_ahead(image_dir, names, preprocessing, 2 * at_once, sources)
+    progress = tqdm(photos, total=len(names), desc="Extract", unit="image") if names else photos
+
+    def readable() -> Iterator[Photo]:
+        for name, photo in progress:
+            if not isinstance(photo, ImageReadError):
+                yield photo
                 continue
-            height, width = photo.image.shape[1:]
-            result.unreadable[photo.name] = (
-                f"{width}x{height} px need more memory than {model.device} has: give the conf a "
-                "smaller resize_max"
-            )
+            result.unreadable[name] = str(photo)
             if on_error == "stop":
-                break
-        if result.unreadable and on_error == "stop":
-            name, reason = next(iter(result.unreadable.items()))
-            raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}")
+                return  # what was read before is extracted first
+
+    batches = of_one_size(readable(), at_once)
+    extracted = devices.within_memory(batches, partial(extract_photos, model), model.device)
+    for photo, features in extracted:
+        if features is not None:
+            store.add(*feature_entry(photo.name, *features))
+            continue
+        height, width = photo.image.shape[1:]
+        result.unreadable[photo.name] = (
+            f"{width}x{height} px need more memory than {model.device} has: give the conf a "
+            "smaller resize_max"
+        )
+        if on_error == "stop":
+            break
+    if result.unreadable and on_error == "stop":
+        name, reason = next(iter(result.unreadable.items()))
+        raise DiskHlocError(f"{image_dir / name} cannot be read: {reason}")
     if sources is not None:
         result.unmasked = sources.missing
     return result
 
 
-def report(extracted: Extracted, names: Sequence[str], image_dir: Path, feature_path: Path) -> None:
-    """Say what the user should know of an extraction.
-
-    Args:
-        extracted: what came of it.
-        names: of all images that were asked for.
-        image_dir: where they are.
-        feature_path: the features file.
+def _report(
+    parts: Sequence[Extracted], *, names: Sequence[str], image_dir: Path, feature_path: Path
+) -> None:
+    """Tell the user about images without masks and those that cannot be read.
 
     Raises:
         UnreadableImages: some images could not be read.
-        DiskHlocError: not one could.
+        DiskHlocError: no image could be read.
     """
-    log_missing(extracted.unmasked, extracted.count)
-    failures = extracted.unreadable
+    reasons: dict[str, str] = {}
+    for part in parts:
+        reasons |= part.unreadable
+    log_missing(set().union(*(part.unmasked for part in parts)), sum(p.count for p in parts))
+    failures = {name: reasons[name] for name in names if name in reasons}
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
-        raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")
+        raise DiskHlocError(f"no image of {image_dir} can be read: {listed}")
     if failures:
         raise UnreadableImages(failures, feature_path)
 
 
 @torch.inference_mode()
 def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
-    """Features of photos of one size (resized) in the coordinates of their files.
+    """Extract features of photos that have one size after resizing.
 
     Returns:
-        For each the arrays of :mod:`disk_hloc.io.hloc.features`, descriptors as float16; and the
-        keypoints' uncertainty in pixels, one pixel of the resized image.
+        For each photo, in the coordinates of its file, the arrays of
+        :mod:`disk_hloc.io.hloc.features`, descriptors as float16; and the uncertainty of its
+        keypoints in pixels, one pixel of the resized image.
     """
     images = torch.from_numpy(np.stack([photo.image for photo in photos]))
     if model.device.type == "cuda":
@@ -239,7 +253,7 @@ def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
 
 
 def _judge(photo: Photo) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Which keypoints of the resized photo its mask keeps; without one, all."""
+    """Return a function that says which keypoints of the resized photo its mask keeps."""
 
     def keep(xy: torch.Tensor) -> torch.Tensor:
         if photo.mask is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import lru_cache, partial
 from itertools import groupby, islice
@@ -17,17 +17,21 @@ from torch import Tensor
 from tqdm import tqdm
 
 from disk_hloc import device as devices
-from disk_hloc import models, plugin
+from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import descriptors_shape, read_features, require_features
 from disk_hloc.io.hloc.matches import match_entry, require_distinct_groups, unmatched
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
-from disk_hloc.io.store import Store, reading, writing
-from disk_hloc.log import logger
+from disk_hloc.io.store import Store, reading
 from disk_hloc.models.base import Matcher
 
-# Of features that stay in memory.
+from . import through_hloc
+from .work import HlocWork, Task, Work
+
+# Features of this size stay in memory.
 CACHE_BYTES = 1 << 30
+# One worker matches up to this many pairs at a time.
+MAX_PAIRS_PER_SHARD = 512
 
 # What a matcher asks for, as batches.
 Data = dict[str, Tensor]
@@ -45,7 +49,7 @@ def main(
 ) -> Path:
     """Match the pairs of a file.
 
-    Pairs that the matches file already holds are kept, so a run that was stopped resumes. A conf
+    Pairs that the matches file has already are skipped, so a run that was stopped resumes. A conf
     whose model is not ours runs through hloc's own ``match_features.main``.
 
     Args:
@@ -53,8 +57,8 @@ def main(
         pairs_path: the pairs file.
         feature_path: the features file, with every image of the pairs.
         match_path: the matches file to make or to add to (:mod:`disk_hloc.io.hloc.matches`).
-        reference_path: the features of each pair's second image, where they are in another file.
-        overwrite: start the file anew.
+        reference_path: the features of each pair's second image, if they are in another file.
+        overwrite: make the file from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
@@ -64,51 +68,85 @@ def main(
         DiskHlocError: a broken pairs file, an image without features, no weights, no space, or a
             file made with another conf.
     """
-    pairs = checked_pairs(pairs_path, feature_path, reference_path)
-    paths = (feature_path, reference_path or feature_path)
-    model_name = conf["model"]["name"]
-    if not models.has("matchers", model_name):
-        hloc = plugin.hloc_module("match_features", needed_for=model_name)
-        return hloc.main(
-            conf,
-            pairs_path,
-            feature_path,
-            matches=match_path,
-            features_ref=reference_path,
-            overwrite=overwrite,
-        )
-    resolved = devices.resolve(device)
-    model = models.load("matchers", model_name)(conf["model"]).to(resolved)
-    with ExitStack() as stack:
-        store = stack.enter_context(writing(match_path, made_with(conf), overwrite=overwrite))
-        todo = unmatched(pairs, store.done("matches0"))
-        if len(todo) < len(pairs):
-            logger.info("%d of %d pairs are matched already", len(pairs) - len(todo), len(pairs))
-        opened = {path: stack.enter_context(reading(path)) for path in set(paths)}
-        if todo:
-            match_pairs(model, (opened[paths[0]], opened[paths[1]]), todo, store, resolved)
-    return match_path
+    chosen = work(conf, pairs_path, feature_path, match_path, reference_path=reference_path)
+    return chosen.run(overwrite=overwrite, device=device)
 
 
-def checked_pairs(
-    pairs_path: Path, feature_path: Path, reference_path: Path | None = None
-) -> list[Pair]:
-    """The pairs of a file, each of whose images has features.
-
-    Raises:
-        DiskHlocError: a broken pairs file, or an image without features.
-    """
+def work(
+    conf: Mapping[str, Any],
+    pairs_path: Path,
+    feature_path: Path,
+    match_path: Path,
+    *,
+    reference_path: Path | None = None,
+) -> Work | HlocWork:
+    """Return the work that :func:`main` does. See there for arguments and errors."""
     pairs = read_pairs(pairs_path)
     require_distinct_groups(name for pair in pairs for name in pair)
-    paths = (feature_path, reference_path or feature_path)
-    for path, names in zip(paths, zip(*pairs, strict=True), strict=True):
+    paths = {"feature_path": feature_path, "reference_path": reference_path or feature_path}
+    for path, names in zip(paths.values(), zip(*pairs, strict=True), strict=True):
         require_features(path, names, because=f"{pairs_path} names")
-    return pairs
+    model_name = conf["model"]["name"]
+    if not models.has("matchers", model_name):
+        return HlocWork(
+            match_path,
+            model_name,
+            partial(through_hloc.match, conf, pairs_path, feature_path, match_path, reference_path),
+        )
+    task = Task(
+        made_with(conf),
+        arrays=("matches0",),
+        unit="pair",
+        missing=_missing,
+        load=partial(_load, conf),
+        compute=_match_entries,
+        paths=paths,
+    )
+    lines = [" ".join(pair) for pair in pairs]
+    return Work(match_path, lines, task, lambda _: None, MAX_PAIRS_PER_SHARD, in_blocks)
 
 
 def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
-    """What the matches depend on, as their file remembers it."""
+    """Return what the matches depend on, as their file remembers it."""
     return {"model": conf["model"]}
+
+
+def in_blocks(lines: Sequence[str], size: int) -> list[str]:
+    """Order lines of a pairs file so that each ``size`` successive ones share images."""
+    pairs = nearby_order(map(_pair, lines), 2 * math.isqrt(size))
+    return [" ".join(pair) for pair in pairs]
+
+
+def _pair(line: str) -> Pair:
+    first, second = line.split()
+    return first, second
+
+
+def _missing(lines: Sequence[str], groups: Container[str]) -> list[str]:
+    return [" ".join(pair) for pair in unmatched(map(_pair, lines), groups)]
+
+
+def _load(conf: Mapping[str, Any], device: str) -> tuple[Matcher, torch.device]:
+    resolved = devices.resolve(device)
+    return models.load("matchers", conf["model"]["name"])(conf["model"]).to(resolved), resolved
+
+
+def _match_entries(
+    loaded: tuple[Matcher, torch.device],
+    lines: Sequence[str],
+    store: Store,
+    *,
+    feature_path: Path,
+    reference_path: Path,
+) -> None:
+    model, device = loaded
+    with ExitStack() as stack:
+        opened = {
+            path: stack.enter_context(reading(path)) for path in {feature_path, reference_path}
+        }
+        if lines:
+            files = opened[feature_path], opened[reference_path]
+            match_pairs(model, files, list(map(_pair, lines)), store, device)
 
 
 @torch.inference_mode()
@@ -123,10 +161,10 @@ def match_pairs(
 
     Args:
         model: the matcher.
-        files: the features of the pairs' first images and of their second ones.
-        pairs: those to match.
-        store: of the matches file.
-        device: where the model is.
+        files: the features of the pairs' first images, and of their second images.
+        pairs: the pairs to match.
+        store: the store of the matches file.
+        device: the device of the model.
     """
     at_once = _images_at_once(files, pairs)
 
@@ -152,13 +190,13 @@ def match_pairs(
         if found is None:
             raise DiskHlocError(
                 f"{pair[0]} and {pair[1]} need more memory than {device} has: extract fewer "
-                "keypoints (max_keypoints of the conf), or take --device cpu"
+                "keypoints (max_keypoints of the conf), or use --device cpu"
             )
         store.add(*match_entry(pair, *found))
 
 
 def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Matches and scores of pairs of one shape."""
+    """Return (N0,) matches and (N0,) scores of each pair; all pairs have one shape."""
     prediction = model(_stacked([data for _, data in batch]))
     found = (prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0"))
     return list(zip(*found, strict=True))
@@ -167,7 +205,7 @@ def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndar
 def of_one_shape(
     pairs: Iterable[tuple[Pair, Data]], at_once: int
 ) -> Iterator[list[tuple[Pair, Data]]]:
-    """Pairs in order, in runs whose images have as many keypoints, of at most ``at_once``."""
+    """Yield pairs in order, in batches of equal numbers of keypoints, up to ``at_once`` pairs."""
     sides = ("descriptors0", "descriptors1")
     for _, run in groupby(pairs, key=lambda pair: [pair[1][side].shape for side in sides]):
         while batch := list(islice(run, at_once)):
@@ -175,7 +213,7 @@ def of_one_shape(
 
 
 def _stacked(batch: list[Data]) -> Data:
-    """One batch of batches of one."""
+    """Join batches of one pair into one batch."""
     if len(batch) == 1:
         return batch[0]
     return {key: torch.cat([data[key] for data in batch]) for key in batch[0]}
@@ -188,12 +226,12 @@ def _require_one_length(
     if lengths[0] != lengths[1]:
         raise DiskHlocError(
             f"the descriptors of {pair[0]} ({files[0].filename}) have length {lengths[0]}, those "
-            f"of {pair[1]} ({files[1].filename}) {lengths[1]}: extract both with one conf"
+            f"of {pair[1]} ({files[1].filename}) {lengths[1]}: extract both with the same conf"
         )
 
 
 def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair]) -> int:
-    """How many images' features fit the cache."""
+    """Return how many images' features fit in the cache."""
     largest = max(
         math.prod(descriptors_shape(file, name))
         for file, names in zip(files, zip(*pairs, strict=True), strict=True)

@@ -149,6 +149,23 @@ def poses(model_path: Path, output: Path, *, num_matched: int, max_angle: float 
     return _write(output, pairs, len(images))
 
 
+def choose(source: str, names: Sequence[str], output: Path, without: Collection[str] = ()) -> Path:
+    """Write the pairs that a pipeline's option names, without some images.
+
+    Args:
+        source: ``exhaustive``, or a pairs file.
+        names: all images.
+        output: the pairs file.
+        without: the images to leave out.
+
+    Raises:
+        DiskHlocError: the file is broken, or no pair is left.
+    """
+    if source == "exhaustive":
+        return exhaustive([name for name in names if name not in without], output)
+    return given(Path(source), output, without)
+
+
 def given(source: Path, output: Path, without: Collection[str] = ()) -> Path:
     """Copy a user's pairs, less those with an image of ``without``.
 

@@ -1,4 +1,4 @@
-"""Shards: by several workers, killed ones among them, the same files as by one process."""
+"""Shards: several workers, some of them killed, make the same files as one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,10 @@ from disk_hloc.errors import Busy, DiskHlocError, UnreadableImages
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.store import journal_path, writing
 from disk_hloc.io.store.journal import Dataset, Journal
-from disk_hloc.parallel import shards
+from disk_hloc.parallel import shard_files, shards, tasks
 from disk_hloc.parallel import workers as cluster
 from disk_hloc.stages import extract, match
+from disk_hloc.stages.work import Task, Work
 from support.errors import one_line_error
 
 CONF = {
@@ -44,7 +45,7 @@ NUM_PHOTOS = 20
 
 @pytest.fixture(scope="module")
 def photos(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some photos more than once, in folders, and of a name with a space."""
+    """Photos in folders, some of them the same, with names that have a space."""
     folder = tmp_path_factory.mktemp("photos")
     sources = sorted((scene / "images").iterdir())
     for i in range(NUM_PHOTOS):
@@ -62,7 +63,7 @@ def features(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def workers() -> Iterator[Any]:
-    """Two workers on this machine, of which one offers a GPU, whatever it has."""
+    """Two workers on this machine."""
     pytest.importorskip("distributed")
     with cluster._local(2, torch.device("cpu")) as started:
         yield started
@@ -77,7 +78,7 @@ def kill_one(workers: Any) -> None:
 
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
-    """The finished shards, each with what tells whether it was written anew."""
+    """The finished shards, each with what shows whether it was written again."""
     return {
         path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.glob("*.h5")
     }
@@ -92,7 +93,7 @@ def test_features_are_those_of_one_process(
     assert filecmp.cmp(path, features, shallow=False)
     assert list(path.parent.iterdir()) == [path]
     before = path.stat()
-    # Everything is done, so that nobody is asked.
+    # Everything is done, so no worker is needed.
     shards.extract(CONF, photos, path, dask="tcp://127.0.0.1:1")
     assert path.stat().st_mtime_ns == before.st_mtime_ns
 
@@ -130,7 +131,7 @@ def test_workers_may_be_killed_at_any_moment(
                 kill_one(workers)
                 kills += 1
 
-    monkeypatch.setattr(shards, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.2)
     thread = threading.Thread(target=kill)
     thread.start()
     try:
@@ -144,7 +145,7 @@ def test_workers_may_be_killed_at_any_moment(
     assert filecmp.cmp(path, features, shallow=False)
 
 
-def test_a_killed_run_is_gone_on_with_and_no_finished_shard_is_done_again(
+def test_a_killed_run_is_resumed_and_no_finished_shard_is_done_again(
     photos: Path, features: Path, tmp_path: Path, workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "features.h5"
@@ -166,7 +167,7 @@ def test_a_killed_run_is_gone_on_with_and_no_finished_shard_is_done_again(
     assert not path.exists()
     joined = {}
     computed = set()
-    join, compute = shards.join, shards._compute
+    join, compute = shards.join, tasks.compute
 
     def note_shards(client: Any, work: Any, listed: list[Any], *args: Any) -> Any:
         computed.update(shard.file.name for shard in listed)
@@ -177,8 +178,8 @@ def test_a_killed_run_is_gone_on_with_and_no_finished_shard_is_done_again(
         return join(*args, **kwargs)
 
     monkeypatch.setattr(shards, "join", note)
-    monkeypatch.setattr(shards, "_compute", note_shards)
-    monkeypatch.setattr(shards, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(tasks, "compute", note_shards)
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.2)
     shards.extract(CONF, photos, path, dask=workers.scheduler_address)
     assert len(before) >= 3
     assert before.items() <= joined.items()
@@ -205,7 +206,7 @@ def test_unreadable_images_of_all_shards_are_reported_as_by_one_process(
         assert filecmp.cmp(path, tmp_path / "local" / "features.h5", shallow=False)
     for image in folder.iterdir():
         image.write_bytes(b"")
-    with pytest.raises(DiskHlocError, match="not one image"):
+    with pytest.raises(DiskHlocError, match="no image of"):
         shards.extract(CONF, folder, tmp_path / "none.h5", dask=workers.scheduler_address)
 
 
@@ -217,11 +218,11 @@ def test_what_a_task_says_reaches_the_user(photos: Path, tmp_path: Path, workers
         shards.extract(bad, photos, tmp_path / "features.h5", dask=workers.scheduler_address)
     assert str(error.value) == str(local.value)
     assert one_line_error(error, "nms_window_size is 4")
-    # Nothing was done, so nothing is left of it.
+    # Nothing was done, so nothing is left.
     assert list(tmp_path.iterdir()) == []
 
 
-def test_overwrite_starts_anew_and_stays_so_when_it_is_gone_on_with(
+def test_overwrite_starts_over_also_when_it_is_resumed(
     photos: Path, features: Path, tmp_path: Path, workers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "features.h5"
@@ -240,7 +241,7 @@ def test_overwrite_starts_anew_and_stays_so_when_it_is_gone_on_with(
             shards.extract(CONF, photos, path, dask=workers.scheduler_address, overwrite=True)
     with pytest.raises(DiskHlocError, match=r"unfinished work of another conf.*--overwrite"):
         shards.extract(other, photos, path, dask=workers.scheduler_address)
-    # Everything is finished, so that nobody is asked.
+    # Everything is finished, so no worker is needed.
     shards.extract(CONF, photos, path, dask="tcp://127.0.0.1:1")
     assert filecmp.cmp(path, features, shallow=False)
 
@@ -255,7 +256,7 @@ def test_a_shard_that_a_lost_worker_still_writes_is_waited_for(
     (folder / "former.txt").write_text(f"{name}\n")
     held = Journal(journal_path(folder / "former.h5"))
     busy: list[Busy] = []
-    result = shards._result
+    result = tasks._result
 
     def note(*args: Any) -> Any:
         try:
@@ -266,8 +267,8 @@ def test_a_shard_that_a_lost_worker_still_writes_is_waited_for(
             busy.append(error)
             raise
 
-    monkeypatch.setattr(shards, "_result", note)
-    monkeypatch.setattr(shards, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(tasks, "_result", note)
+    monkeypatch.setattr(tasks, "BUSY_SECONDS", 0.2)
     shards.extract(CONF, photos, path, dask=workers.scheduler_address)
     assert busy
     assert filecmp.cmp(path, features, shallow=False)
@@ -282,8 +283,18 @@ def test_two_runs_on_one_file_at_once(photos: Path, tmp_path: Path, workers: Any
         shards.extract(CONF, photos, path, dask=workers.scheduler_address)
 
 
-def die(listed: Path, folder: Path, device: str) -> None:
-    """A task that its worker does not survive."""
+def some_work(path: Path, compute: Callable[..., Any] = print) -> Work:
+    """Return the work on a file of images that have keypoints."""
+
+    def missing(names: Sequence[str], groups: Container[str]) -> list[str]:
+        return [name for name in names if name not in groups]
+
+    task = Task({"a": 1}, ("keypoints",), "image", missing, str, compute)
+    return Work(path, [], task, print, 4, lambda names, _: list(names))
+
+
+def die(*_: Any) -> None:
+    """A computation that its worker does not survive."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -292,12 +303,10 @@ def test_a_shard_that_kills_every_worker_is_given_up(
 ) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(cluster, "DEATHS", 0)
-    work = shards._Work(
-        tmp_path / "x.h5", {}, die, {}, "keypoints", "image", 4, shards._not_in, lambda x, _: x
-    )
+    work = some_work(tmp_path / "x.h5", die)
     with cluster.connected("local:1") as client, pytest.raises(DiskHlocError) as error:
-        shards._compute(client, work, shards._cut(work, ["a", "b"], 1)[:1], "cpu", {})
-    assert one_line_error(error, "worker after worker died", work.folder, "memory")
+        tasks.compute(client, work, shard_files.cut(work, ["a", "b"], 1)[:1], "cpu", {})
+    assert one_line_error(error, "several workers died", shard_files.folder(work), "memory")
 
 
 def test_tasks_on_cuda_take_a_gpu_each(
@@ -393,8 +402,9 @@ def test_without_dask_the_extra_is_named(photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_that_does_not_see_the_files_says_so(tmp_path: Path) -> None:
+    work = some_work(tmp_path / "x.h5")
     with pytest.raises(DiskHlocError) as error:
-        shards._enter(tmp_path / "elsewhere.txt", tmp_path)
+        tasks.make_shard(work.task, tmp_path / "elsewhere.txt", tmp_path, "cpu")
     assert one_line_error(error, "does not see", tmp_path / "elsewhere.txt")
 
 
@@ -402,41 +412,38 @@ def test_a_worker_that_does_not_see_the_files_says_so(tmp_path: Path) -> None:
 @settings(max_examples=30, deadline=None)
 def test_blocks_of_pairs_touch_few_images(num_images: int, size: int) -> None:
     lines = [f"{a:03d} {b:03d}" for a, b in combinations(range(num_images), 2)]
-    ordered = shards.in_blocks(lines, size)
+    ordered = match.in_blocks(lines, size)
     assert sorted(ordered) == sorted(lines)
     for start in range(0, len(ordered), size):
         touched = {name for line in ordered[start : start + size] for name in line.split()}
-        # A square of so many pairs has 2 sides; a block reaches over several squares at most.
+        # A square of this many pairs has 2 sides; a block reaches over a few squares.
         assert len(touched) <= 5 * size**0.5 + 3
 
 
 @given(st.data())
 @settings(max_examples=20, deadline=None)
-def test_whatever_was_finished_before_the_rest_is_cut_and_nothing_twice(
+def test_what_is_not_finished_is_cut_and_nothing_twice(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     names = [f"{i:02d}" for i in range(12)]
     wanted = st.lists(st.sampled_from(names), unique=True, min_size=1).map(sorted)
-    work = shards._Work(
-        tmp_path_factory.mktemp("work") / "x.h5", {"a": 1}, print, {}, "keypoints", "image", 4,
-        shards._not_in, lambda lines, _: list(lines),
-    )  # fmt: skip
-    work.folder.mkdir()
+    work = some_work(tmp_path_factory.mktemp("work") / "x.h5")
+    shard_files.folder(work).mkdir()
     made: set[str] = set()
     for _ in range(data.draw(st.integers(1, 3))):
         asked = data.draw(wanted)
-        done, unfinished, uncut = shards._former(work, asked)
-        todo = unfinished + shards._cut(work, uncut, data.draw(st.integers(1, 2)))
-        kept = {name for shard in done for name in shards._groups(shard.file, "keypoints")}
-        assert made & set(asked) <= kept | {name for shard in todo for name in shard.lines}
-        lines = [name for shard in todo for name in shard.lines]
+        done, unfinished, uncut = shard_files.former(work, asked)
+        todo = unfinished + shard_files.cut(work, uncut, data.draw(st.integers(1, 2)))
+        kept = {name for shard in done for name in shard_files.groups_of(work.task, shard.file)}
+        assert made & set(asked) <= kept | {name for shard in todo for name in shard.entries}
+        lines = [name for shard in todo for name in shard.entries]
         assert len(lines) == len(set(lines))
         assert set(asked) <= kept | set(lines) <= set(asked) | made
         for shard in todo:
-            # Of a shard all, some (others cannot be read), or nothing is made before the end.
+            # All of a shard is made, some of it (the rest cannot be read), or nothing.
             with writing(shard.file, {"a": 1}) as store:
-                ready = data.draw(st.sampled_from([0, 1, len(shard.lines)]))
-                for name in shard.lines[:ready]:
+                ready = data.draw(st.sampled_from([0, 1, len(shard.entries)]))
+                for name in shard.entries[:ready]:
                     store.add(name, [Dataset(f"{name}/keypoints", np.zeros((1, 2)))])
                     made.add(name)
             if ready == 0:

@@ -1,26 +1,30 @@
-"""Aachen's pipelines on its layout in small, with the engine at hand."""
+"""Aachen's pipelines on a small data set in its layout, with the engine that is installed."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.hloc.features import list_features, read_keypoints
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.hloc.queries import read_retrieval
+from disk_hloc.io.store import reading
 from disk_hloc.pipelines import aachen, aachen_v1_1
 from disk_hloc.plugin import engine
 
-# What auto would take, by name: which one that is depends on the lane.
+# The one that auto would choose; it depends on what is installed.
 ENGINE = "native" if engine.native_verdict().works else "hloc"
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of both versions: the photos are the same, and so are the features."""
+    """Shared by both versions, which have the same photos and so the same features."""
     return tmp_path_factory.mktemp("outputs")
 
 
@@ -42,7 +46,7 @@ def test_queries_are_localized(pipeline, data: Path, outputs: Path) -> None:
     assert {name: len(images) for name, images in retrieved.items()} == dict.fromkeys(
         read_poses(truth), 5
     )
-    # A second run takes what is there, and pairs of one's own.
+    # A second run keeps the features, with pairs of one's own.
     mine = outputs / "mine.txt"
     mine.write_text("".join(f"{query} {images[0]}\n" for query, images in retrieved.items()))
     again = pipeline.main(dataset, outputs, retrieval=str(mine), engine=ENGINE)
@@ -50,9 +54,32 @@ def test_queries_are_localized(pipeline, data: Path, outputs: Path) -> None:
     assert "mine" in again["results"]
 
 
+def test_our_extractors_spend_no_keypoints_on_masked_pixels(data: Path, tmp_path: Path) -> None:
+    """Masked afterwards, fewer than ``max_keypoints`` would be left."""
+    conf = tmp_path / "small.yaml"
+    model = {"name": "opencv_sift", "max_keypoints": 1000}
+    conf.write_text(
+        yaml.safe_dump({"output": "small", "model": model, "preprocessing": {"resize_max": 1024}})
+    )
+    right = np.zeros((683, 1024), np.uint8)
+    right[:, 512:] = 255
+    Image.fromarray(right).save(tmp_path / "right.png")
+    options = {
+        "extractor": str(conf), "matcher": "sift-ratio", "num_loc": 4, "engine": ENGINE,
+        "masks": {"file": tmp_path / "right.png"},
+    }  # fmt: skip
+    summary = aachen_v1_1.main(data / "mini_aachen", tmp_path / "outputs", **options)
+    assert summary["localized"] >= 2
+    with reading(tmp_path / "outputs" / "small.h5") as features:
+        for name in list_features(tmp_path / "outputs" / "small.h5"):
+            keypoints = read_keypoints(features, name)
+            assert len(keypoints) == 1000
+            assert keypoints[:, 0].min() > 511
+
+
 def test_a_part_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "images_upright").mkdir()
-    with pytest.raises(DiskHlocError, match="lacks 3D-models/aachen_v_1_1, queries"):
+    with pytest.raises(DiskHlocError, match="has no 3D-models/aachen_v_1_1, queries"):
         aachen_v1_1.main(tmp_path, tmp_path / "outputs")
     assert not (tmp_path / "outputs").exists()
 
@@ -70,7 +97,7 @@ def test_an_unknown_conf_is_named_before_anything_is_done(
 def test_a_conf_of_ones_own_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", "images": "images"}))
-    with pytest.raises(DiskHlocError, match="lacks queries, extractor"):
+    with pytest.raises(DiskHlocError, match="has no queries, extractor"):
         aachen.read_conf(str(path))
     with pytest.raises(DiskHlocError, match="cannot read the conf"):
         aachen.read_conf("no_such_conf")

@@ -19,7 +19,7 @@ from disk_hloc.eval import comparison
 from disk_hloc.io.hloc.poses import read_camera
 from disk_hloc.pipelines import compare
 from disk_hloc.report import pictures as draw
-from disk_hloc.stages import dense, extract, match, reconstruct
+from disk_hloc.stages import extract, match, reconstruct
 from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
@@ -110,13 +110,13 @@ def test_what_is_finished_is_not_run_again(scene: Path, copied: Path, monkeypatc
 
     before = json.loads((copied / "results.json").read_text())
     monkeypatch.setattr(reconstruct, "main", forbidden)
-    monkeypatch.setattr(extract, "main", forbidden)
+    monkeypatch.setattr(extract, "extract_photos", forbidden)
     again = compare.main(**arguments(scene, copied, rows=["disk", "sift"]))
     assert again["rows"] == before["rows"]
 
 
 def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
-    """Stopped in matching, the next run takes the features and the time that they took."""
+    """After a stop while matching, the next run keeps the features and their time."""
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -129,7 +129,7 @@ def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
         with pytest.raises(KeyboardInterrupt):
             compare.main(**arguments(scene, copied, rows=["sift/disk"]))
     assert list(json.loads((copied / "results.json").read_text())["rows"]) == ROWS
-    monkeypatch.setattr(extract, "main", forbidden)
+    monkeypatch.setattr(extract, "extract_photos", forbidden)
     results = compare.main(**arguments(scene, copied, rows=["sift/disk"]))
     assert list(results["rows"]) == [*ROWS, "sift/disk"]
     seconds = [results["rows"][name]["seconds"]["extract"] for name in ("sift", "sift/disk")]
@@ -181,8 +181,8 @@ def test_other_settings_need_overwrite(scene: Path, copied: Path) -> None:
     assert not (copied / "features" / "disk.h5").exists()
 
 
-def test_a_row_that_is_run_anew_keeps_its_place(scene: Path, copied: Path, monkeypatch) -> None:
-    """Stopped in between, it does not pass for done."""
+def test_a_row_that_is_run_again_keeps_its_place(scene: Path, copied: Path, monkeypatch) -> None:
+    """Stopped in between, it does not count as done."""
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -199,7 +199,7 @@ def test_a_row_that_is_run_anew_keeps_its_place(scene: Path, copied: Path, monke
     assert "figures" in results["rows"]["disk-ratio"]
 
 
-def test_mistakes_are_found_before_anything_runs(scene: Path, tmp_path: Path) -> None:
+def test_mistakes_are_reported_before_anything_runs(scene: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     others = tmp_path / "others.txt"
     others.write_text("elsewhere.jpg 1 0 0 0 0 0 0\n")
@@ -207,7 +207,7 @@ def test_mistakes_are_found_before_anything_runs(scene: Path, tmp_path: Path) ->
     wrong = [
         ({"rows": ["disc"]}, "no row is called 'disc'; known: disk, disk-ratio"),
         ({"rows": []}, "no row is given"),
-        ({"poses": others}, "two are the least"),
+        ({"poses": others}, "at least two are needed"),
         ({"poses": tmp_path / "empty", "camera": None}, "no calibration_*.h5 of 5 of 5 images"),
         ({"poses": tmp_path / "empty"}, "leave --camera out"),
         ({"camera": "LOMO 1"}, "no camera model is called 'LOMO'"),
@@ -227,18 +227,10 @@ def test_photos_that_cannot_be_read_are_named(scene: Path, tmp_path: Path) -> No
     assert one_line_error(error, images, "cut.jpg (truncated")
 
 
-def test_without_a_single_row_there_is_no_table(scene: Path, tmp_path: Path) -> None:
+def test_without_any_row_there_is_no_table(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError) as error:
         compare.main(**arguments(scene, tmp_path / "out", rows=["absent/disk"]))
-    assert one_line_error(error, "not one row could be run", "absent/disk: no extractor")
-
-
-def test_a_conf_without_a_budget_is_not_compared() -> None:
-    with pytest.raises(DiskHlocError, match="no max_keypoints"):
-        compare.budgeted({"model": {"name": "r2d3"}}, 7)
-    conf = {"model": {"name": "other", "max_num_keypoints": 5}}
-    assert compare.budgeted(conf, 7)["model"] == {"name": "other", "max_num_keypoints": 7}
-    assert compare.budgeted(conf, None) == conf
+    assert one_line_error(error, "no row could be run", "absent/disk: no extractor")
 
 
 def test_rows_that_need_more_say_where_to_get_it(scene: Path, copied: Path, monkeypatch) -> None:
@@ -255,6 +247,7 @@ def test_rows_that_need_more_say_where_to_get_it(scene: Path, copied: Path, monk
 def test_a_row_without_a_detector(scene: Path, copied: Path, monkeypatch) -> None:
     class Few:
         device = torch.device("cpu")
+        stride = 8
 
         def __init__(self, conf):
             pass
@@ -266,7 +259,7 @@ def test_a_row_without_a_detector(scene: Path, copied: Path, monkeypatch) -> Non
             points = torch.rand(50, 2) * 300
             return {"keypoints0": points, "keypoints1": points, "scores": torch.ones(50)}
 
-    monkeypatch.setattr(dense, "LoFTR", Few)
+    monkeypatch.setattr(models, "load", lambda kind, name: Few)
     row = compare.main(**arguments(scene, copied, rows=["loftr"]))["rows"]["loftr"]
     assert set(row["seconds"]) == {"match", "reconstruct"}
     assert 150 < row["figures"]["keypoints"] <= 200

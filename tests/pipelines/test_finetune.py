@@ -17,6 +17,7 @@ from PIL import Image
 
 from disk_hloc import confs, weights
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.eval import comparison_of_weights as comparison
 from disk_hloc.io.colmap import cam_from_world
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
@@ -93,7 +94,7 @@ def test_the_new_weights_are_those_that_were_trained(finished: Path) -> None:
         assert not np.array_equal(keypoints, read_keypoints(second, "0001.jpg"))
 
 
-@pytest.mark.parametrize("row", finetune.ROWS)
+@pytest.mark.parametrize("row", comparison.ROWS)
 def test_the_share_of_right_matches_is_that_of_the_known_poses(
     scene: Path, finished: Path, row: str
 ) -> None:
@@ -128,9 +129,11 @@ def test_the_share_of_right_matches_is_that_of_the_known_poses(
 
 def test_the_table_and_the_picture(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
-    lines = finetune.table(results)
-    assert [line[0] for line in lines[1:]] == [g for g in finetune.GROUPS for _ in finetune.ROWS]
-    assert {line[2] for line in lines[1:]} == set(finetune.ROWS)
+    lines = comparison.table(results)
+    assert [line[0] for line in lines[1:]] == [
+        g for g in comparison.GROUPS for _ in comparison.ROWS
+    ]
+    assert {line[2] for line in lines[1:]} == set(comparison.ROWS)
     assert results["models"]["before"]["registered"] == 5
     assert results["models"]["before"]["mean_position_error"] < 0.02
     assert "known poses" in (finished / "results.md").read_text()
@@ -157,7 +160,7 @@ def test_what_is_done_is_kept_and_other_settings_are_refused(
     assert [path.stat().st_mtime_ns for path in kept] == times
 
 
-def test_what_cannot_be_trained_is_told_at_once(
+def test_what_cannot_be_trained_is_reported_at_once(
     scene: Path, extractor: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DiskHlocError) as error:
@@ -165,14 +168,14 @@ def test_what_cannot_be_trained_is_told_at_once(
     assert one_line_error(error, "sift", "only the network of disk")
     assert not (tmp_path / "o").exists()
     names = [f"{i}" for i in range(11)]
-    assert finetune.held_out_images(names, 0.35, 3) == ["1", "4", "6", "9"]
+    assert comparison.held_out_images(names, 0.35, 3) == ["1", "4", "6", "9"]
     with pytest.raises(DiskHlocError, match="2 of 4 photos held out"):
-        finetune.held_out_images(names[:4], 0.1, 3)
+        comparison.held_out_images(names[:4], 0.1, 3)
     with pytest.raises(DiskHlocError, match=r"share of 1\.5"):
-        finetune.held_out_images(names, 1.5, 3)
+        comparison.held_out_images(names, 1.5, 3)
 
 
-def test_a_run_that_was_stopped_after_the_training_goes_on(
+def test_a_run_that_was_stopped_after_the_training_resumes(
     scene: Path, extractor: Path, finished: Path, tmp_path: Path
 ) -> None:
     output = Path(shutil.copytree(finished, tmp_path / "out"))

@@ -1,4 +1,4 @@
-"""Matches without a detector become keypoints and matches, with a matcher that knows the answer."""
+"""Matches without a detector become keypoints and matches, by a matcher that knows the answer."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import list_features, read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
@@ -25,9 +26,10 @@ PAIRS = [("a/x.png", "y.png"), ("y.png", "z.png"), ("a/x.png", "z.png")]
 
 
 class Known:
-    """All photos show the same: a match is where it is in the other, as a share of the sides."""
+    """All photos show the same: a match is at the same share of the sides in both."""
 
     calls = 0
+    stride = 8
 
     def __init__(self, conf):
         self.device = torch.device("cpu")
@@ -57,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch) -> type[Known]:
-    monkeypatch.setattr(dense, "LoFTR", Known)
+    monkeypatch.setattr(models, "load", lambda kind, name: Known)
     Known.calls = 0
     return Known
 

@@ -100,7 +100,7 @@ def test_a_stopped_run_resumes(photos: Path, tmp_path: Path) -> None:
         assert file["a.jpg"].attrs["kept"]
 
 
-def test_overwrite_starts_anew_and_another_conf_is_refused(photos: Path, tmp_path: Path) -> None:
+def test_overwrite_starts_over_and_another_conf_is_refused(photos: Path, tmp_path: Path) -> None:
     path = extract.main(CONF, photos, tmp_path / "features.h5")
     other = {**CONF, "model": {"name": "disk", "max_keypoints": 50}}
     with pytest.raises(DiskHlocError, match=r"made with another conf.*--overwrite"):
@@ -123,14 +123,14 @@ def test_unreadable_images_are_named_and_the_others_kept(photos: Path, tmp_path:
     assert set(content(path)) == {"a.jpg", "sub/b.jpg"}
 
 
-def test_not_one_readable_image_is_an_error(tmp_path: Path) -> None:
+def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no image")
-    with pytest.raises(DiskHlocError, match="not one image"):
+    with pytest.raises(DiskHlocError, match="no image of"):
         extract.main(CONF, tmp_path / "photos", tmp_path / "features.h5")
 
 
-def test_an_image_of_one_colour_has_no_keypoints_but_is_there(tmp_path: Path) -> None:
+def test_an_image_of_one_colour_is_in_the_file_without_keypoints(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (64, 48), (90, 90, 90)).save(tmp_path / "photos" / "flat.png")
     conf = {**CONF, "model": {**CONF["model"], "detection_threshold": 100.0}}
@@ -151,7 +151,7 @@ def test_an_unknown_model_needs_hloc(
 def test_photos_of_one_size_may_go_together(
     scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU: batches of equal sizes, an unreadable one between, a mask for one of them."""
+    """As on a GPU: batches of equal sizes, an unreadable photo in between, one with a mask."""
     images, masks = tmp_path / "images", tmp_path / "masks"
     images.mkdir()
     masks.mkdir()
@@ -177,7 +177,7 @@ def test_photos_of_one_size_may_go_together(
 
 
 class SmallDevice(DISK):
-    """Out of memory from three photos on, or from a size on, as torch says it."""
+    """Runs out of memory with three photos or with large ones, with the errors of torch."""
 
     most, largest = 2, 10**9
 
@@ -190,7 +190,7 @@ class SmallDevice(DISK):
         return super().forward(data)
 
 
-def test_where_memory_ends_fewer_photos_go_together(
+def test_when_memory_runs_out_fewer_photos_go_together(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = tmp_path / "images"
@@ -207,7 +207,7 @@ def test_where_memory_ends_fewer_photos_go_together(
     assert (tmp_path / "one.h5").read_bytes() == (tmp_path / "several.h5").read_bytes()
 
 
-def test_a_photo_that_memory_does_not_hold_is_left_out(
+def test_a_photo_too_large_for_the_memory_is_left_out(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = tmp_path / "images"

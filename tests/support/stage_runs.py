@@ -1,4 +1,4 @@
-"""What the processes of test_kills.py do."""
+"""What the processes of tests/test_kills.py run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENTRIES = {"extract": 10, "extract more": 6, "match": 45}
 
 
 def run(stage: str, images: Path, folder: Path) -> None:
-    """All of a stage, in a process of its own: extract, extract some, extract more, match."""
+    """Run a stage in this process: extract, extract some, extract more, match."""
     features = folder / "features.h5"
     if stage.startswith("extract"):
         chosen = folder / "some.txt" if stage == "extract some" else None
@@ -29,7 +29,7 @@ def run(stage: str, images: Path, folder: Path) -> None:
 
 
 def run_until(point: str, stage: str, images: Path, folder: Path) -> None:
-    """The same, killed in the middle of making the file."""
+    """Run a stage that is killed while it makes the file."""
 
     def then_die(function: Callable[..., object], calls: int = 1, after: bool = False) -> object:
         def wrapped(*arguments: object) -> object:

@@ -1,0 +1,81 @@
+"""From a folder of photos to matches: extract, choose pairs, match."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from disk_hloc import parallel
+from disk_hloc.errors import UnreadableImages
+from disk_hloc.io.hloc.pairs import require_plain_names
+from disk_hloc.io.images import list_images
+from disk_hloc.plugin import find_conf
+from disk_hloc.stages import extract, match, pairs
+from disk_hloc.stages.timing import timed
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Files that were made, and what is known of the making.
+
+    Attributes:
+        features: the features file.
+        pairs: the pairs file.
+        matches: the matches file.
+        seconds: stage -> its duration.
+        unreadable: images that are left out -> why they cannot be read.
+    """
+
+    features: Path
+    pairs: Path
+    matches: Path
+    seconds: dict[str, float]
+    unreadable: dict[str, str]
+
+
+def main(
+    image_dir: Path,
+    output: Path,
+    *,
+    extractor: str = "disk",
+    matcher: str = "disk",
+    pairs_from: str = "exhaustive",
+    masks: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    on_error: str = "skip",
+    dask: str | None = None,
+) -> Matched:
+    """Extract, choose pairs, match.
+
+    Args:
+        output: gets ``features.h5``, ``pairs.txt`` and ``matches.h5``.
+        image_dir, extractor, matcher, pairs_from, masks, overwrite, device, on_error, dask: see
+            :func:`disk_hloc.pipelines.sfm.main`.
+
+    Raises:
+        DiskHlocError: as the stages.
+    """
+    extractor_conf = find_conf("extractors", extractor)
+    matcher_conf = find_conf("matchers", matcher)
+    names = list_images(image_dir)
+    require_plain_names(names)
+    files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
+    made = Matched(*files, seconds={}, unreadable={})
+    with timed(made.seconds, "extract"):
+        extraction = extract.work(
+            extractor_conf, image_dir, made.features, masks=masks, on_error=on_error
+        )
+        try:
+            parallel.run(extraction, dask, overwrite=overwrite, device=device)
+        except UnreadableImages as error:
+            made.unreadable.update(error.reasons)
+    with timed(made.seconds, "pairs"):
+        pairs.choose(pairs_from, names, made.pairs, without=made.unreadable)
+    with timed(made.seconds, "match"):
+        matching = match.work(matcher_conf, made.pairs, made.features, made.matches)
+        again = overwrite or extraction.renumbers
+        parallel.run(matching, dask, overwrite=again, device=device)
+    return made
