@@ -14,7 +14,7 @@ test-default: env
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile tests
 
 test-hloc: env-hloc  ## the tests that run hloc's own code
-	OMP_NUM_THREADS=1 $(BIN_HLOC)/python -m pytest -n auto --dist loadfile tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py
+	OMP_NUM_THREADS=1 $(BIN_HLOC)/python -m pytest -n auto --dist loadfile tests/plugin tests/stages/test_hloc_engine.py tests/stages/test_localize.py tests/pipelines/test_aachen.py tests/test_readme.py::test_python_snippets_run
 
 lint: env .lint
 	$(BIN)/ruff check .
