@@ -65,8 +65,8 @@ def _read_nvm(path: Path) -> None:
 
 def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
     """A valid file and its reader."""
-    from disk_hloc.eval.hpatches import read_homography
     from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
+    from disk_hloc.io.benchmarks.hpatches import read_homography
     from disk_hloc.io.conf_files import read_conf
     from disk_hloc.io.hloc.pairs import read_pairs
     from disk_hloc.io.hloc.poses import read_camera, read_poses

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from disk_hloc import device as devices
 from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.benchmarks.hpatches import kind_of
 from disk_hloc.io.hloc.features import feature_entry, read_keypoints
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.images import ImageReadError
@@ -29,7 +30,8 @@ from disk_hloc.io.store import reading, writing
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.models.base import Extractor
 
-from .hpatches import by_kind, inside, kind_of, mean_of_known, transfer
+from .hpatches import by_kind, mean_of_known
+from .planes import inside, transfer
 
 NUM_POSITIONS = 1000
 CORRECT_WITHIN = 5.0

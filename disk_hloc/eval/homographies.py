@@ -1,7 +1,8 @@
-"""A small data set in HPatches' layout, made of any photos by known homographies and light.
+"""A small data set in HPatches' layout, made from any photos by known homographies and light.
 
-It stands in where HPatches is not at hand. The layout is that of :mod:`disk_hloc.eval.hpatches`;
-the homographies are exact, so figures are higher than on photos that were taken twice.
+It can be used where HPatches is not available. The layout is described in
+:mod:`disk_hloc.io.benchmarks.hpatches`. The homographies are exact, so figures are higher than on
+photos that were taken twice.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import numpy as np
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.benchmarks.hpatches import NUMBERS
 from disk_hloc.io.images import ImageReadError, list_images, read_image, resize_image
 
-from .hpatches import NUMBERS
-
-# Of a photo's sides, in the middle, the first photo of a scene shows; the others see beyond it.
+# The first photo of a scene shows the middle of the photo, this share of its sides. The others see
+# beyond it.
 MIDDLE = 0.7
 
 
@@ -28,26 +29,26 @@ def main(
 
     Args:
         image_dir: the photos, at any depth.
-        output: the folder to make; scenes in it are written anew.
+        output: the folder to make; scenes in it are replaced.
         size: the longer side of the scenes' photos in pixels; a smaller photo is enlarged.
         seed: of the random changes.
-        limit: take so many photos at most, in the order of their names.
+        limit: the greatest number of photos to take, in the order of their names.
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: no photos, one that cannot be read, or two of the same name.
+        DiskHlocError: there are no photos, one cannot be read, or two have the same name.
     """
     names = list_images(image_dir)[:limit]
     scenes = [str(PurePosixPath(name).with_suffix("")).replace("/", "-") for name in names]
     if len(set(scenes)) < len(scenes):
-        raise DiskHlocError(f"photos of {image_dir} differ in their suffix alone: rename one")
+        raise DiskHlocError(f"photos in {image_dir} differ only in their suffix: rename one")
     for i, name in enumerate(tqdm(names, desc="Make", unit="photo")):
         try:
             photo = read_image(image_dir / name)
         except ImageReadError as error:
-            raise DiskHlocError(f"{image_dir / name}: {error}; mend or remove it") from error
+            raise DiskHlocError(f"{image_dir / name}: {error}; fix or remove it") from error
         rng = np.random.default_rng([seed, i])
         write_scenes(photo, output, scenes[i], size, rng)
     return output
@@ -86,7 +87,7 @@ def write_scenes(
 
 
 def relight(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Another exposure, contrast and colour of the light, a gradient across, and noise.
+    """Change exposure, contrast and colour of the light, with a gradient and noise.
 
     Args:
         image: (H, W, 3) float32, 0 to 255.
@@ -108,11 +109,11 @@ def relight(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 def random_homography(
     size: tuple[int, int], strength: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A turn, a change of scale, a shift, and corners that move on their own.
+    """Return a random rotation, scale and shift, with corners that move on their own.
 
     Args:
         size: width and height of the photo in pixels.
-        strength: 0, which gives the identity, to 1.
+        strength: from 0, which gives the identity, to 1.
         rng: of the random changes.
 
     Returns:

@@ -17,8 +17,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.benchmarks.hpatches import KINDS
 
-from .hpatches import KINDS, THRESHOLDS, Figures, rounded
+from .hpatches import Figures, rounded
+from .planes import THRESHOLDS_PX
 
 
 def read(path: Path) -> Figures:
@@ -41,7 +43,7 @@ def read(path: Path) -> Figures:
         kinds = np.asarray(kinds).astype(str)
         counts = {kind: int((kinds == kind[0]).sum()) for kind in KINDS}
         sums = {
-            kind: np.array([float(errors[threshold]) for threshold in THRESHOLDS])
+            kind: np.array([float(errors[threshold]) for threshold in THRESHOLDS_PX])
             for kind, errors in zip(KINDS, (illumination, viewpoint), strict=True)
         }
         means = float(np.mean(keypoints)), float(np.mean(matches))
@@ -56,7 +58,7 @@ def read(path: Path) -> Figures:
             f"({type(error).__name__}: {reason}): give another file"
         ) from error
     counts["all"] = sum(counts.values())
-    sums["all"] = sum(sums.values(), np.zeros(len(THRESHOLDS)))
+    sums["all"] = sum(sums.values(), np.zeros(len(THRESHOLDS_PX)))
     if any(((sums[kind] < 0) | (sums[kind] > counts[kind] + 1e-6)).any() for kind in counts):
         raise DiskHlocError(f"{path} sums up to more than its number of pairs: give another file")
     return {
