@@ -60,7 +60,7 @@ def auc(errors: np.ndarray, limit: float) -> float:
     lines, which gives slightly more.)
 
     Args:
-        errors: (P,) degrees, or another unit.
+        errors: (P,), in degrees or any other unit.
         limit: in the unit of the errors.
 
     Returns:

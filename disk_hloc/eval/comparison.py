@@ -1,4 +1,4 @@
-"""What is compared between features and matchers, and the table of it."""
+"""The figures that features and matchers are compared by, and their table."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Figures = dict[str, Any]
 def of_matches(
     feature_path: Path, match_path: Path, pairs: Sequence[Pair], database_path: Path
 ) -> Figures:
-    """Figures of features and matches.
+    """Return the figures of features and matches.
 
     Args:
         feature_path: the features file.
         match_path: the matches file.
-        pairs: the pairs, all of them matched.
+        pairs: the pairs; all are matched.
         database_path: COLMAP's database with the pairs verified.
 
     Returns:
@@ -58,7 +58,7 @@ def of_matches(
 
 
 def of_model(model: pycolmap.Reconstruction | None, num_images: int) -> Figures:
-    """Figures of a model (:func:`disk_hloc.eval.model.summarize`); None is one of no image."""
+    """Return figures of a model (:func:`disk_hloc.eval.model.summarize`); None has no images."""
     if model is not None:
         return summarize(model, num_images)
     return {"images": num_images, "registered": 0, "points3D": 0, "observations": 0}
@@ -72,14 +72,14 @@ def of_poses(
     cameras: Mapping[str, pycolmap.Camera] | None,
     truth: Mapping[str, Pose],
 ) -> Figures:
-    """Figures against known poses.
+    """Return the figures that known poses give.
 
     Args:
-        model: the reconstruction, None if none could be built.
+        model: the reconstruction, None if it could not be built.
         feature_path: the features file.
         match_path: the matches file.
-        pairs: the pairs, all of them matched.
-        cameras: image name -> known camera; without them there is no stereo.
+        pairs: the pairs; all are matched.
+        cameras: image name -> known camera; None leaves out the stereo figures.
         truth: image name -> known pose.
 
     Returns:
@@ -113,13 +113,13 @@ def _by_limit(measure: Any, errors: np.ndarray) -> dict[str, float]:
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Rows of results in aligned columns, what did not run with its reason beneath."""
+    """Return rows of results in aligned columns, with reasons for the rows that did not run."""
     lines, notes = _cells(rows)
     return "\n".join([tables.aligned(lines), *notes])
 
 
 def markdown(results: Mapping[str, Any]) -> str:
-    """The results as a Markdown page: the table, the reasons and the settings."""
+    """Return the results as a Markdown page: the table, the reasons and the settings."""
     lines, notes = _cells(results["rows"])
     shared = [f"- {key}: {value}" for key, value in results["settings"].items()]
     legend = [
@@ -135,7 +135,7 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def _cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:
-    """The table's cells, a heading first, without columns that no row fills; and the notes."""
+    """Return the table's cells, a heading first, without empty columns; and the notes."""
     heading = ["row", *(title for title, _ in _COLUMNS)]
     lines: list[list[str]] = []
     notes: list[str] = []

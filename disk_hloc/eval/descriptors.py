@@ -1,11 +1,11 @@
-"""How well descriptors tell positions apart, whatever the detector finds.
+"""How well descriptors distinguish positions, independently of the detector.
 
 Wang, Zhou, Hariharan, Snavely, "Learning Feature Descriptors using Camera Pose Supervision" (CAPS),
-ECCV 2020, measures the share of correct keypoints (PCK) over random positions so: a position of the
-first photo is correct if, of the true corresponding positions in the second photo, the one with the
-nearest descriptor is at most 5 px from its own. Here the positions are uniformly random in the
-first photo, those whose correspondence the second photo does not see are left out, and descriptors
-are those of the network's nearest pixel. It takes a network that describes any pixel: DISK.
+ECCV 2020, measures the share of correct keypoints (PCK) over random positions. A position in the
+first photo is correct if, of all true correspondences in the second photo, the one with the nearest
+descriptor is up to 5 px from its own. Here positions are uniformly random in the first photo, those
+that the second photo does not see are left out, and descriptors are those of the nearest pixel. The
+network must be able to describe any pixel.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .hpatches import by_kind, mean_of_known
 from .planes import inside, transfer
 
 NUM_POSITIONS = 1000
-CORRECT_WITHIN = 5.0
+CORRECT_WITHIN_PX = 5.0
 
 
 def applies_to(conf: Mapping[str, Any]) -> bool:
@@ -58,10 +58,10 @@ def describe(
     Args:
         conf: an extractor conf whose model describes any pixel, as DISK.
         image_dir: the photos.
-        homographies: of the pairs; a first photo is the first of all its pairs.
-        path: the features file to make or to go on with; ``indices`` (N,) are those of the
+        homographies: of the pairs; a first photo is the first in all its pairs.
+        path: the features file to write or to resume; ``indices`` (N,) are those of the
             positions in the first photo.
-        num_positions: of a first photo.
+        num_positions: how many positions a first photo gets.
         seed: of the positions.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
@@ -69,7 +69,7 @@ def describe(
         ``path``.
 
     Raises:
-        DiskHlocError: a photo cannot be read, or the file was made otherwise.
+        DiskHlocError: a photo cannot be read, or the file was made with other settings.
     """
     made_with = {
         "model": conf["model"],
@@ -87,7 +87,7 @@ def describe(
                 first, photo = pair[0], _load(image_dir, pair[0], conf)
                 rng = np.random.default_rng([seed, *first.encode()])
                 drawn = rng.uniform(size=(num_positions, 2)) * photo.original_size - 0.5
-                # As they are stored.
+                # As they will be read from the file.
                 positions = drawn.astype(np.float32).astype(np.float64)
                 if first not in done:
                     store.add(*_describe(model, photo, positions, np.arange(num_positions)))
@@ -100,10 +100,10 @@ def describe(
 
 
 def evaluate(path: Path, homographies: Mapping[Pair, np.ndarray]) -> dict[str, float | None]:
-    """The PCK of each kind of scene, and of all, averaged over pairs.
+    """Return the PCK of each kind of scene, and of all, averaged over pairs.
 
     Args:
-        path: what :func:`describe` wrote.
+        path: the file that :func:`describe` wrote.
         homographies: of the pairs.
 
     Returns:
@@ -125,15 +125,15 @@ def share_correct(
     descriptors0: np.ndarray,
     descriptors1: np.ndarray,
     positions1: np.ndarray,
-    within: float = CORRECT_WITHIN,
+    within: float = CORRECT_WITHIN_PX,
 ) -> float:
-    """The share of positions whose nearest descriptor is that of a position close by.
+    """Return the share of positions whose nearest descriptor belongs to a position close by.
 
     Args:
-        descriptors0: (D, N) of unit length, at the positions of the first photo.
+        descriptors0: (D, N) of unit length, at the positions in the first photo.
         descriptors1: (D, N) of unit length, at the true correspondences, in the same order.
         positions1: (N, 2) pixels of the correspondences.
-        within: pixels.
+        within: the greatest distance in pixels.
 
     Returns:
         0 to 1, NaN without positions.
@@ -148,7 +148,7 @@ def _load(folder: Path, name: str, conf: Mapping[str, Any]) -> Photo:
     try:
         return load_photo(folder, name, conf["preprocessing"])
     except ImageReadError as error:
-        raise DiskHlocError(f"{folder / name}: {error}; unpack the data set anew") from error
+        raise DiskHlocError(f"{folder / name}: {error}; unpack the data set again") from error
 
 
 @torch.inference_mode()

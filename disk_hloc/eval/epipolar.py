@@ -1,4 +1,4 @@
-"""How many matches lie on the epipolar lines of known poses."""
+"""How far matches are from the epipolar lines of known poses."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ def match_errors(
     cameras: Mapping[str, pycolmap.Camera],
     poses: Mapping[str, Pose],
 ) -> list[np.ndarray]:
-    """Distances of matches from the epipolar lines that known poses give.
+    """Return the distances of matches from the epipolar lines of known poses.
 
     Args:
         feature_path: the features file.
         match_path: the matches file.
-        pairs: the pairs, whose images all have a camera and a pose.
+        pairs: the pairs; all their images have a camera and a pose.
         cameras: image name -> camera.
         poses: image name -> pose.
 
     Returns:
-        For each pair (K,) pixels, the greater of the distances in the two photos, as of
-        :func:`epipolar_errors`; of no match where the pair is not matched.
+        For each pair (K,) pixels, as :func:`epipolar_errors`; (0,) if the pair is not matched.
     """
     errors = []
     with reading(feature_path) as features, reading(match_path) as matches:
@@ -56,14 +55,14 @@ def epipolar_errors(
     rotation: np.ndarray,
     translation: np.ndarray,
 ) -> np.ndarray:
-    """Distances of matched points from each other's epipolar lines.
+    """Return the distances of matched points from each other's epipolar lines.
 
-    They are measured on the plane at distance 1, without distortion, and given in pixels by the
-    mean focal length of the photo.
+    They are measured on the plane z = 1, without distortion, and scaled to pixels by the mean focal
+    length of the photo.
 
     Args:
         points0: (K, 2) pixels, COLMAP's: (0, 0) at the corner of the image.
-        points1: (K, 2), likewise, of the same matches.
+        points1: (K, 2) pixels of the second image, in the same order.
         camera0, camera1: the cameras.
         rotation: (3, 3) of cam1_from_cam0.
         translation: (3,) of cam1_from_cam0, of any length but 0.

@@ -1,4 +1,4 @@
-"""A COLMAP model against known poses: from files to figures and curves."""
+"""Compare a COLMAP model with known poses: from files to figures and curves."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from .model import pose_errors, summarize
 NOTE = (
     "Points, observations, track length and reprojection error are the figures of the ETH local "
     "feature benchmark (Schoenberger, Hardmeier, Sattler, Pollefeys, CVPR 2017). Errors of poses "
-    "are those after the similarity that best aligns the camera centres, positions in the unit of "
+    "are those after the similarity that best aligns the camera centres: positions in the unit of "
     "the known poses, rotations in degrees."
 )
 
 
 def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[str, Any]:
-    """Figures of a model, and the errors of its poses where true ones are given.
+    """Write the figures of a model, and the errors of its poses if known poses are given.
 
     Args:
         model_dir: the folder of a COLMAP model.
-        output: gets ``results.json``, ``results.md`` and, with poses, ``results.png`` and
-            ``results.svg``.
+        output: the folder for ``results.json``, ``results.md`` and, with poses, ``results.png``
+            and ``results.svg``.
         poses: a poses file (:mod:`disk_hloc.io.hloc.poses`).
 
     Returns:
         What ``results.json`` holds: ``figures`` of :func:`disk_hloc.eval.model.summarize`, where
-        ``images`` are those with a known pose, or the registered ones if none is given; with
+        ``images`` are those with a known pose, or the registered ones without ``poses``; with
         poses, ``position_error`` and ``rotation_error`` (mean, median, max), and in ``errors`` a
         list of ``[name, position, rotation]``, None for an image that is not registered.
 
     Raises:
-        DiskHlocError: no model, no poses, or fewer than three images with both.
+        DiskHlocError: there is no model, there are no poses, or fewer than three images have both.
     """
     model = read_model(model_dir)
     if poses is None:
@@ -50,12 +50,13 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
     names = {image.name for image in registered_images(model)}
     if not names & set(truth):
         raise DiskHlocError(
-            f"{poses} names no image of {model_dir}, which are called {listing(sorted(names))}"
+            f"{poses} has no pose of an image in {model_dir}; its images are named "
+            f"{listing(sorted(names))}"
         )
     errors = pose_errors(model, truth)
     figures = {
         **summarize(model, len(truth)),
-        # Of those with a known pose, and not of all.
+        # Of those with a known pose, not of all.
         "registered": len(errors.names),
         "position_error": _spread(errors.position, 6),
         "rotation_error": _spread(errors.rotation, 4),
@@ -78,7 +79,7 @@ def main(model_dir: Path, output: Path, *, poses: Path | None = None) -> dict[st
 
 
 def table(figures: Mapping[str, Any]) -> list[list[str]]:
-    """Cells of the results, a heading first."""
+    """Return the cells of the table, a heading first."""
     lines = [
         ["registered", f"{figures['registered']} of {figures['images']}"],
         ["points", str(figures["points3D"])],
@@ -100,7 +101,7 @@ def _spread(errors: np.ndarray, digits: int) -> dict[str, float]:
 
 
 def _curve(errors: np.ndarray, count: int) -> plots.Curve:
-    """The share of ``count`` images whose error is at most x: steps at the errors."""
+    """Return the share of ``count`` images with errors up to x, which steps at each error."""
     x = np.repeat(np.sort(errors), 2)
     y = np.repeat(np.arange(len(errors) + 1), 2)[1:-1] / count
     return [0.0, *x.tolist()], [0.0, *y.tolist()], True

@@ -1,7 +1,7 @@
 """How far localized queries are from known poses, as visuallocalization.net reports it.
 
 Sattler et al., "Benchmarking 6DOF outdoor visual localization in changing conditions", CVPR 2018,
-section 5: the share of queries within three pairs of a distance and an angle.
+section 5: the share of queries within a distance and an angle, for three such pairs.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from disk_hloc.geometry import Pose, rotation_angle
 
 # Metres and degrees.
 THRESHOLDS = ((0.25, 2.0), (0.5, 5.0), (5.0, 10.0))
-# A query belongs to those of these parts of the day that a folder of its name says.
+# A query belongs to a condition if a folder in its name contains the word.
 _CONDITIONS = ("day", "night")
 
 
 def evaluate(poses: Mapping[str, Pose], truth: Mapping[str, Pose]) -> dict[str, dict[str, Any]]:
-    """Figures of all queries, and of those by day and by night where names say so.
+    """Return the figures of all queries, and of those by day and by night if names say so.
 
     Args:
-        poses: query name -> estimated pose; a query without one counts as infinitely far.
+        poses: query name -> estimated pose; a query without a pose has infinite errors.
         truth: query name -> known pose.
 
     Returns:
         ``all``, ``day``, ``night`` -> ``queries``, ``localized``, ``recall`` (a share for each of
         :data:`THRESHOLDS`), ``median_position`` (metres), ``median_rotation`` (degrees), both over
-        all queries, None where half of them have no pose.
+        all queries, None if half of them have no pose.
 
     Raises:
-        DiskHlocError: there is no known pose.
+        DiskHlocError: no pose is known.
     """
     if not truth:
-        raise DiskHlocError("there is no known pose to compare with")
+        raise DiskHlocError("there are no known poses to compare with")
     errors = {name: errors_of(poses.get(name), known) for name, known in truth.items()}
     groups = {"all": list(errors)}
     for condition in _CONDITIONS:
@@ -47,7 +47,7 @@ def evaluate(poses: Mapping[str, Pose], truth: Mapping[str, Pose]) -> dict[str, 
 
 
 def errors_of(pose: Pose | None, truth: Pose) -> tuple[float, float]:
-    """Distance of the centres in metres and angle of the orientations in degrees."""
+    """Return the distance of the centres in metres and the angle of the rotations in degrees."""
     if pose is None:
         return float("inf"), float("inf")
     position = float(np.linalg.norm(pose.center - truth.center))
@@ -55,7 +55,7 @@ def errors_of(pose: Pose | None, truth: Pose) -> tuple[float, float]:
 
 
 def text(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each group of queries."""
+    """Return the figures as text, with a line for each group of queries."""
     limits = " / ".join(f"({metres:g} m, {degrees:g} deg)" for metres, degrees in THRESHOLDS)
     lines = [f"Recall at {limits}"]
     for group, figure in figures.items():

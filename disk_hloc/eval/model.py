@@ -1,4 +1,4 @@
-"""What a COLMAP model holds, and how far its poses are from known ones."""
+"""The figures of a COLMAP model, and the errors of its poses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from disk_hloc.io.colmap import poses_of
 
 @dataclass(frozen=True)
 class PoseErrors:
-    """Errors of a model's poses after a similarity alignment of its camera centres.
+    """Errors of a model's poses after its camera centres were aligned by a similarity.
 
     Attributes:
         names: the images compared.
@@ -31,11 +31,11 @@ class PoseErrors:
 
 
 def summarize(model: pycolmap.Reconstruction, num_images: int) -> dict[str, int | float]:
-    """Figures of a model.
+    """Return the figures of a model.
 
     Args:
         model: a reconstruction.
-        num_images: how many images it was to be built from.
+        num_images: from how many images it was built.
 
     Returns:
         ``images``, ``registered``, ``points3D``, ``observations``, ``mean_track_length``,
@@ -52,10 +52,10 @@ def summarize(model: pycolmap.Reconstruction, num_images: int) -> dict[str, int 
 
 
 def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, Pose]) -> PoseErrors:
-    """Compare a model with known poses.
+    """Return how far the poses of a model are from known ones.
 
-    The model is brought into the frame of the known poses by the similarity that minimizes the
-    squared distances of the camera centres (Umeyama 1991).
+    The model is moved into the frame of the known poses by the similarity that minimizes the
+    squared distances of the camera centres (:func:`disk_hloc.geometry.align`).
 
     Args:
         model: a reconstruction.
@@ -68,7 +68,7 @@ def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, Pose]) -> Po
     names = sorted(set(estimated) & set(truth))
     if len(names) < 3:
         raise DiskHlocError(
-            f"{len(names)} registered images have a known pose: an alignment needs three"
+            f"{len(names)} registered images have a known pose, but an alignment needs 3"
         )
     centers = np.array([estimated[name].center for name in names])
     true_centers = np.array([truth[name].center for name in names])

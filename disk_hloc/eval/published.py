@@ -1,10 +1,10 @@
-"""Results on HPatches that others published, in the layout of D2-Net's evaluation.
+"""Published results on HPatches, in the format of D2-Net's evaluation.
 
 Dusmanu, Rocco, Pajdla, Pollefeys, Sivic, Torii, Sattler, "D2-Net: A trainable CNN for joint
 description and detection of local features", CVPR 2019. A ``.npy`` file with three objects: the
 illumination's and the viewpoint's ``{threshold: sum over pairs of the share of correct matches}``,
 and ``[kind of each pair, keypoints of each image, matches of each pair]``. Such a file is a pickle,
-which could run any code: only numpy's arrays and numbers are let through here.
+which could run any code: only numpy's arrays and numbers are loaded here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .planes import THRESHOLDS_PX
 
 
 def read(path: Path) -> Figures:
-    """Figures of a published cache, as far as it holds them.
+    """Read the figures that a published cache has.
 
     Args:
         path: a ``.npy`` file.
@@ -34,8 +34,8 @@ def read(path: Path) -> Figures:
         :func:`disk_hloc.eval.hpatches.evaluate` gives them.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds something else, or asks for more than numpy's
-            types.
+        DiskHlocError: the file cannot be read, has another content, or asks for types other than
+            numpy's.
     """
     try:
         with path.open("rb") as file:
@@ -51,16 +51,18 @@ def read(path: Path) -> Figures:
         raise DiskHlocError(f"{path}: {error}") from error
     except OSError as error:
         raise DiskHlocError(f"cannot read {path}: {error.strerror or error}") from error
-    except Exception as error:  # a broken pickle raises nearly anything
+    except Exception as error:  # a broken pickle can raise anything
         reason = " ".join(str(error).split())
         raise DiskHlocError(
-            f"{path} is no cache of HPatches results, [i_err, v_err, [kinds, keypoints, matches]] "
-            f"({type(error).__name__}: {reason}): give another file"
+            f"{path} is not a cache of HPatches results, [i_err, v_err, [kinds, keypoints, "
+            f"matches]] ({type(error).__name__}: {reason}): give another file"
         ) from error
     counts["all"] = sum(counts.values())
     sums["all"] = sum(sums.values(), np.zeros(len(THRESHOLDS_PX)))
     if any(((sums[kind] < 0) | (sums[kind] > counts[kind] + 1e-6)).any() for kind in counts):
-        raise DiskHlocError(f"{path} sums up to more than its number of pairs: give another file")
+        raise DiskHlocError(
+            f"{path}: the sums are greater than the number of pairs; give another file"
+        )
     return {
         "keypoints": round(means[0], 1),
         "matches": round(means[1], 1),
@@ -70,27 +72,27 @@ def read(path: Path) -> Figures:
 
 
 def _load(file: BinaryIO) -> Any:
-    """The object in a ``.npy`` file, of numbers, texts, containers and arrays of them."""
+    """Load the object of a ``.npy`` file: numbers, strings, containers and arrays of them."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
     else:
         shape, _, dtype = np.lib.format.read_array_header_2_0(file)
     if not dtype.hasobject or shape != (3,):
-        raise DiskHlocError(f"an array {shape} of {dtype} is no cache of HPatches results")
-    # Python 2 wrote some of them: its texts are bytes here.
+        raise DiskHlocError(f"an array {shape} of {dtype} is not a cache of HPatches results")
+    # Some were written by Python 2, whose strings are bytes here.
     return _NumpyUnpickler(file, encoding="latin1").load()
 
 
 def _to_bytes(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes: by a codec, of which some do more than encode."""
+    """Return bytes that protocol 2 wrote by a codec; some codecs do more than encode."""
     if encoding not in ("latin1", "latin-1"):
-        raise DiskHlocError(f"the file asks for the codec {encoding!r}, and is not trusted")
+        raise DiskHlocError(f"the file asks for the codec {encoding!r}: it is not trusted")
     return text.encode("latin1")
 
 
 class _NumpyUnpickler(pickle.Unpickler):
-    """Makes nothing but Python's own containers and numpy's arrays and numbers."""
+    """Load Python's own containers and numpy's arrays and numbers, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed: dict[tuple[str, str], Callable[..., Any]] = {
@@ -105,10 +107,10 @@ class _NumpyUnpickler(pickle.Unpickler):
             "_reconstruct",
             "scalar",
         ):
-            # numpy 2 has moved them; they lead there from both names.
+            # numpy 2 has moved them; both names are in use.
             example = np.float64(0) if name == "scalar" else np.zeros(0)
             return example.__reduce__()[0]
         raise DiskHlocError(
-            f"the file asks for {module}.{name}, which may run code: it is not trusted; give "
-            "one of numbers and arrays only"
+            f"the file asks for {module}.{name}, which may run code: it is not trusted; give a "
+            "file with numbers and arrays only"
         )

@@ -1,4 +1,4 @@
-"""Relative poses of calibrated pairs: from features and matches to figures and curves."""
+"""Evaluate relative poses of calibrated pairs: from files to figures and curves."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from . import accuracy, estimators, stereo
 # SuperGlue's.
 AUC_LIMITS_DEGREES = (5, 10, 20)
 NOTE = (
-    "Errors are the greater of the rotation's and the translation's direction, in degrees; a pair "
-    "without a pose counts as infinitely wrong. mAA is the Image Matching Challenge's, AUC the "
-    "area under the share of errors below a limit."
+    "The error of a pair is the greater of the errors of rotation and translation direction, in "
+    "degrees; it is infinite without a pose. mAA is the Image Matching Challenge's, AUC the area "
+    "under the share of errors below a limit."
 )
 
 
@@ -46,11 +46,11 @@ def main(
     Args:
         feature_path: any hloc features file.
         match_path: any hloc matches file.
-        output: gets ``results.json``, ``results.md``, ``results.png``, ``results.svg``.
+        output: the folder for ``results.json``, ``results.md``, ``results.png``, ``results.svg``.
         pairs: the pairs file, with ``calibration``.
         calibration: a folder of the Image Matching Challenge's calibration files.
-        pairs_with_gt: SuperGlue's pairs with ground truth, instead of both.
-        threshold: of an inlier from its epipolar line, in pixels.
+        pairs_with_gt: SuperGlue's pairs with ground truth, instead of these two.
+        threshold: the greatest distance of an inlier from its epipolar line, in pixels.
         library: ``poselib`` or ``pycolmap``; None takes PoseLib where it is installed.
 
     Returns:
@@ -58,7 +58,8 @@ def main(
         list of ``[name0, name1, degrees]``, None for a pair without a pose.
 
     Raises:
-        DiskHlocError: not one source of truth, files that do not fit, or no pair that is matched.
+        DiskHlocError: the known poses are given twice or not at all, files do not fit each other,
+            or no pair is matched.
     """
     known = _known(pairs, calibration, pairs_with_gt)
     _require_matched(feature_path, match_path, known)
@@ -82,10 +83,10 @@ def main(
 
 
 def figures_of(errors: np.ndarray) -> dict[str, Any]:
-    """Figures of (P,) errors in degrees.
+    """Return the figures of (P,) errors in degrees.
 
     Returns:
-        ``pairs``; ``failed``, those without a pose; ``median`` in degrees, None where half of them
+        ``pairs``; ``failed``, those without a pose; ``median`` in degrees, None if half of them
         failed; ``maa`` and ``auc`` by limit in degrees.
     """
     median = float(np.median(errors))
@@ -102,7 +103,7 @@ def figures_of(errors: np.ndarray) -> dict[str, Any]:
 
 
 def table(name: str, figures: dict[str, Any]) -> list[list[str]]:
-    """Cells of the results, a heading first."""
+    """Return the cells of the table, a heading first."""
     heading = ["matches", "pairs", "without pose", "median"]
     heading += [f"{key} {'/'.join(figures[key.lower()])}" for key in ("mAA", "AUC")]
     median = "" if figures["median"] is None else f"{figures['median']:.2f}"
@@ -117,8 +118,7 @@ def _known(
     if pairs_with_gt is not None:
         if pairs is not None or calibration is not None:
             raise DiskHlocError(
-                f"{pairs_with_gt} has the pairs and their cameras: leave PAIRS and --calibration "
-                "out"
+                f"{pairs_with_gt} has pairs and cameras: leave out PAIRS and --calibration"
             )
         return read_calibrated_pairs(pairs_with_gt)
     if pairs is None or calibration is None:
@@ -145,8 +145,8 @@ def _require_matched(feature_path: Path, match_path: Path, known: list[Calibrate
     missing = sorted({name for pair in known for name in pair.names} - present)
     if missing:
         raise DiskHlocError(
-            f"{feature_path} lacks {len(missing)} of the pairs' images: {listing(missing)}; "
-            "extract them first, or take them out of the pairs"
+            f"{feature_path} has no features of {len(missing)} images of the pairs: "
+            f"{listing(missing)}; extract them first, or remove them from the pairs"
         )
     with reading(match_path) as file:
         unmatched = [" ".join(pair.names) for pair in known if find_pair(file, *pair.names) is None]

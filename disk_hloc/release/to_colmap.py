@@ -1,4 +1,4 @@
-"""What the release's colmap/h5_to_db.py does: keypoints and matches to a COLMAP database."""
+"""Write keypoints and matches to a COLMAP database, as h5_to_db.py of DISK's release does."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def main(
     release_origin: bool = False,
     masks: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a COLMAP database, without descriptors, to be verified and mapped.
+    """Write a COLMAP database without descriptors, ready for verification and mapping.
 
-    Where this parts from the release: keypoints lie where COLMAP has them, which puts (0, 0) at
-    the corner of the top-left pixel (``release_origin`` leaves them half a resized pixel off);
-    COLMAP reads the focal length, of which the release finds none in EXIF data's own block; and
-    the distortion of simple-radial begins at 0 instead of 0.1.
+    It differs from the release: (0, 0) is at the corner of the top-left pixel, as COLMAP has it
+    (``release_origin`` leaves keypoints half a resized pixel off); COLMAP reads the focal length,
+    which the release does not find in the EXIF block; and the distortion of simple-radial starts
+    at 0 instead of 0.1.
 
     Args:
-        h5_dir: with ``keypoints.h5`` and ``matches.h5``.
+        h5_dir: the folder with ``keypoints.h5`` and ``matches.h5``.
         image_dir: the photos.
         database_path: the database to write, whole or not at all.
         image_extension: of the photos.
-        single_camera: all photos share a camera; else each has its own.
+        single_camera: all photos share a camera; otherwise each has its own.
         camera_model: one of :data:`RELEASE_CAMERAS`; ``opencv`` for a single camera only.
-        release_origin: write the keypoints' coordinates as they are stored.
-        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); matches of others
-            are dropped, keypoints keep their indices.
+        release_origin: write the coordinates of keypoints as they are stored.
+        masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`); matches of other
+            keypoints are dropped, and keypoints keep their indices.
 
     Returns:
         ``database_path``.
 
     Raises:
-        DiskHlocError: the database exists, an impossible option, a file is missing or broken, or
-            the disk is full.
+        DiskHlocError: the database exists, an option is impossible, a file is missing or broken,
+            or the disk is full.
     """
     _check_options(database_path, single_camera, camera_model)
     sources = None if masks is None else Masks(masks)
@@ -66,7 +66,7 @@ def main(
         images = files.find_images(image_dir, keypoints, image_extension)
         sizes = {name: _size(image_dir / file) for name, file in images.items()}
         if not images:
-            raise DiskHlocError(f"{keypoint_path} holds no image")
+            raise DiskHlocError(f"{keypoint_path} has no images")
         if single_camera and len(set(sizes.values())) > 1:
             raise DiskHlocError(
                 f"the photos of {image_dir} have {len(set(sizes.values()))} sizes and cannot share "
@@ -112,7 +112,7 @@ def main(
 def _check_options(database_path: Path, single_camera: bool, camera_model: str) -> None:
     if database_path.exists():
         raise DiskHlocError(
-            f"{database_path} exists and is left as it is: remove it, or name another with "
+            f"{database_path} exists and is not replaced: remove it, or give another path with "
             "--database-path"
         )
     if camera_model not in RELEASE_CAMERAS:
@@ -137,7 +137,7 @@ def _write_matches(
     for pair in tqdm(list(files.list_pairs(matches)), desc="Import matches", unit="pair"):
         files.require_names(matches, pair, ids)
         if frozenset(pair) in added:
-            logger.warning("%s: %s %s is there both ways; the first is taken",
+            logger.warning("%s: %s %s is stored in both orders; the first is used",
                            matches.filename, *pair)  # fmt: skip
             continue
         added.add(frozenset(pair))
@@ -147,11 +147,11 @@ def _write_matches(
         dropped += found.shape[1] - kept.shape[1]
         database.write_matches(ids[name0], ids[name1], kept.T.astype(np.uint32))
     if dropped:
-        logger.info("%d matches at masked keypoints are dropped", dropped)
+        logger.info("Dropped %d matches of masked keypoints", dropped)
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as stored."""
+    """Return width and height of an image as stored."""
     try:
         return image_size(path)
     except ImageReadError as error:

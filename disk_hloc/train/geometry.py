@@ -1,6 +1,6 @@
-"""What cameras say of two images' keypoints, on tensors.
+"""Geometry of the keypoints of two images, on tensors.
 
-Pixels have (0, 0) at the centre of the top-left one, for keypoints and for cameras alike.
+For keypoints and cameras, (0, 0) is the centre of the top-left pixel.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class View:
     Attributes:
         matrix: (3, 3) intrinsics in pixels.
         rotation, translation: (3, 3) and (3,) of cam_from_world.
-        depth: (H, W) z-depth at the pixels, NaN where it is not known; None if no image has any.
+        depth: (H, W) z-depth of the pixels, NaN where it is unknown; None if no image has depth.
     """
 
     matrix: Tensor
@@ -29,7 +29,7 @@ class View:
     depth: Tensor | None = None
 
     def to(self, device: torch.device) -> View:
-        """The same on a device."""
+        """Return the view on a device."""
         return View(
             self.matrix.to(device, non_blocking=True),
             self.rotation.to(device, non_blocking=True),
@@ -39,22 +39,22 @@ class View:
 
 
 def relative_pose(view1: View, view2: View) -> tuple[Tensor, Tensor]:
-    """(3, 3) rotation and (3,) translation of cam2_from_cam1, float64."""
+    """Return the (3, 3) rotation and (3,) translation of cam2_from_cam1, float64."""
     rotation = view2.rotation.double() @ view1.rotation.double().T
     return rotation, view2.translation.double() - rotation @ view1.translation.double()
 
 
 def fundamental_matrix(view1: View, view2: View) -> Tensor:
-    """(3, 3) float64: x2 F x1 = 0 for the pixels of one point."""
+    """Return (3, 3) float64 F: x2 F x1 = 0 for the pixels of one point."""
     rotation, translation = relative_pose(view1, view2)
-    # In float64, where the differences of camera positions far from the origin keep their digits.
+    # In float64: positions far from the origin leave few digits for their difference.
     essential = torch.linalg.cross(translation[:, None], rotation, dim=0)
     inverse1, inverse2 = (torch.linalg.inv(view.matrix.double()) for view in (view1, view2))
     return inverse2.T @ essential @ inverse1
 
 
 def epipolar_distances(xy1: Tensor, xy2: Tensor, view1: View, view2: View) -> tuple[Tensor, Tensor]:
-    """How far all pairs of keypoints are from their epipolar lines.
+    """Return how far all pairs of keypoints are from their epipolar lines.
 
     Args:
         xy1: (N, 2) float, pixels of the first image.
@@ -73,20 +73,20 @@ def epipolar_distances(xy1: Tensor, xy2: Tensor, view1: View, view2: View) -> tu
 def matched_epipolar_distances(
     xy1: Tensor, xy2: Tensor, view1: View, view2: View
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`epipolar_distances` of K matched keypoints: (K,) and (K,) pixels."""
+    """Return the same as :func:`epipolar_distances` for K matched keypoints: (K,) and (K,)."""
     return formulas.epipolar_distances(xy1, xy2, _unit_fundamental(xy1, view1, view2))
 
 
 def transfer(xy: Tensor, view1: View, view2: View) -> Tensor:
-    """Where the points seen at keypoints of the first image lie in the second.
+    """Return where the points at keypoints of the first image are in the second.
 
     Args:
         xy: (N, 2) float x and y of pixels of the first image.
         view1: with depth.
 
     Returns:
-        (N, 2) pixels of the second image, at any distance outside it; NaN where the depth is not
-        known or the point lies behind the second camera.
+        (N, 2) pixels of the second image, also outside of it; NaN where the depth is unknown or the
+        point is behind the second camera.
     """
     if view1.depth is None:
         raise ValueError("the view has no depth")

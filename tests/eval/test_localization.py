@@ -45,5 +45,5 @@ def test_recall_by_hand() -> None:
 
 
 def test_nothing_to_compare_with_is_an_error() -> None:
-    with pytest.raises(DiskHlocError, match="no known pose"):
+    with pytest.raises(DiskHlocError, match="no known poses"):
         evaluate({}, {})

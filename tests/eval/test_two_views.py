@@ -64,11 +64,11 @@ def test_a_line_of_superglues_list(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("", "holds no pair"),
+        ("", "has no pairs"),
         ("a b 0 0 1 2 3\n", "line 1"),
         (line("a", "b") + line("a", "c").replace("500.0", "x"), "line 2"),
         (line("a", "b", k=-K), "focal length"),
-        (line("a", "b", turn=2 * TURN), "no rotation"),
+        (line("a", "b", turn=2 * TURN), "has no rotation"),
     ],
 )
 def test_a_broken_list(tmp_path: Path, text: str, part: str) -> None:

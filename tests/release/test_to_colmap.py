@@ -211,7 +211,7 @@ def test_databases_that_cannot_be_reconstructed(case: SimpleNamespace, tmp_path:
     fails(tmp_path / "absent.db", "absent.db")
     text = tmp_path / "text.db"
     text.write_text("no database " * 100)
-    fails(text, text, "no COLMAP database")
+    fails(text, text, "not a COLMAP database")
     path = main(case.folder, case.images, database_path=case.database)
     fails(path, "no model could be built")
     shutil.move(case.images / "b.jpg", tmp_path / "b.jpg")

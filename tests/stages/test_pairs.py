@@ -90,5 +90,5 @@ def test_pairs_by_poses_are_the_nearest(model_path: Path, tmp_path: Path) -> Non
 
 def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     for method in ("covisibility", "poses"):
-        with pytest.raises(DiskHlocError, match="holds no COLMAP model"):
+        with pytest.raises(DiskHlocError, match="has no COLMAP model"):
             pairs.main(method, tmp_path, tmp_path / "pairs.txt", num_matched=2)

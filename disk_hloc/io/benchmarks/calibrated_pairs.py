@@ -1,10 +1,10 @@
 """SuperGlue's list of pairs with ground truth.
 
 Sarlin, DeTone, Malisiewicz, Rabinovich, "SuperGlue: Learning feature matching with graph neural
-networks", CVPR 2020. A line holds 38 words, ``name0 name1 rot0 rot1 K0 K1 T_0to1``: how often to
-turn each photo by 90 degrees to make it upright, the intrinsics (3, 3) of each photo as stored, row
-by row, in pixels with (0, 0) at the centre of the top-left one, and the (4, 4) ``1_from_0``.
-Photos are taken as they are stored, so the turns are of no concern here.
+networks", CVPR 2020. A line has 38 words, ``name0 name1 rot0 rot1 K0 K1 T_0to1``: how many times to
+rotate each photo by 90 degrees to make it upright, the intrinsics (3, 3) of each photo as stored,
+row by row, in pixels with (0, 0) at the centre of the top-left pixel, and the (4, 4) ``1_from_0``.
+Photos are used as they are stored, so the rotations are not needed here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from disk_hloc.io.text import read_lines
 
 @dataclass(frozen=True)
 class CalibratedPair:
-    """Two images, their cameras and how they lie to each other.
+    """Two images with their cameras and their relative pose.
 
     Attributes:
         names: of the images.
@@ -41,11 +41,11 @@ class CalibratedPair:
 
 
 def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
-    """The pairs of a file in their order.
+    """Read the pairs of a file, in their order.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds no pair, a line is none, or a name leads out
-            of the folder of the images.
+        DiskHlocError: the file cannot be read or has no pairs, a line is not a pair, or a name
+            leaves the folder of the images.
     """
     lines = read_lines(path, "the pairs")
     pairs = []
@@ -64,7 +64,7 @@ def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
         intrinsics, transform = values[2:20].reshape(2, 3, 3), values[20:].reshape(4, 4)
         rotation = transform[:3, :3]
         if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
-            raise DiskHlocError(f"{path}, line {number}: T_0to1 holds no rotation")
+            raise DiskHlocError(f"{path}, line {number}: T_0to1 has no rotation")
         if (intrinsics[:, [0, 1], [0, 1]] <= 0).any():
             raise DiskHlocError(f"{path}, line {number}: a K has no focal length")
         camera0, camera1 = (_camera(k) for k in intrinsics)
@@ -74,7 +74,7 @@ def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
         )
         pairs.append(CalibratedPair(names, camera0, camera1, rotation, transform[:3, 3]))
     if not pairs:
-        raise DiskHlocError(f"{path} holds no pair")
+        raise DiskHlocError(f"{path} has no pairs")
     return pairs
 
 

@@ -23,17 +23,17 @@ from disk_hloc.io.store.hdf5 import find, read
 
 
 def read_calibrations(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], dict[str, Pose]]:
-    """Cameras and poses of images.
+    """Read the cameras and poses of images.
 
     Args:
-        folder: where the ``calibration_*.h5`` are.
+        folder: the folder with the ``calibration_*.h5`` files.
         names: the images.
 
     Returns:
-        Image name -> ``"PINHOLE fx,fy,cx,cy"`` as COLMAP's, and image name -> pose.
+        Image name -> ``"PINHOLE fx,fy,cx,cy"`` in COLMAP's pixels, and image name -> pose.
 
     Raises:
-        DiskHlocError: an image has no file there, or one is broken.
+        DiskHlocError: an image has no file there, or a file is broken.
     """
     names = list(names)
     paths = {name: folder / f"calibration_{PurePosixPath(name).stem}.h5" for name in names}
@@ -41,7 +41,7 @@ def read_calibrations(folder: Path, names: Iterable[str]) -> tuple[dict[str, str
     if missing:
         raise DiskHlocError(
             f"{folder} has no calibration_*.h5 of {len(missing)} of {len(names)} images: "
-            f"{listing(missing)}; take them out of the photos, or add their files"
+            f"{listing(missing)}; remove these photos, or add their files"
         )
     cameras, poses = {}, {}
     for name, path in paths.items():
@@ -50,19 +50,19 @@ def read_calibrations(folder: Path, names: Iterable[str]) -> tuple[dict[str, str
 
 
 def read_calibration(path: Path) -> tuple[str, Pose]:
-    """Camera and pose of one file.
+    """Read the camera and pose of one file.
 
     Raises:
-        DiskHlocError: it lacks K, R or T, R is no rotation, or the pixels are skewed.
+        DiskHlocError: K, R or T is missing, R is not a rotation, or the pixels are skewed.
     """
     with reading(path) as file:
         k, r, t = (_read(file, key) for key in "KRT")
     if (k.shape, r.shape, t.size) != ((3, 3), (3, 3), 3):
         raise DiskHlocError(f"{path}: K and R must be (3, 3) and T (3,)")
     if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
-        raise DiskHlocError(f"{path}: R is no rotation")
+        raise DiskHlocError(f"{path}: R is not a rotation")
     if abs(k[0, 1]) > 1e-6 * abs(k[0, 0]) or min(k[0, 0], k[1, 1]) <= 0:
-        raise DiskHlocError(f"{path}: K is not that of a camera with square corners")
+        raise DiskHlocError(f"{path}: K has skewed pixels, or no focal length")
     camera = f"PINHOLE {k[0, 0]},{k[1, 1]},{k[0, 2]},{k[1, 2]}"
     return camera, to_pose(pycolmap.Rigid3d(pycolmap.Rotation3d(r), t.reshape(3)))
 
@@ -70,6 +70,6 @@ def read_calibration(path: Path) -> tuple[str, Pose]:
 def _read(file: h5py.File, key: str) -> np.ndarray:
     stored = find(file, key)
     if not isinstance(stored, h5py.Dataset) or stored.shape is None:
-        raise DiskHlocError(f"{file.filename} lacks numbers K, R or T")
+        raise DiskHlocError(f"{file.filename}: K, R or T is missing, or not numbers")
     values: np.ndarray = read(file, key, stored.shape).astype(np.float64)
     return values

@@ -1,4 +1,4 @@
-"""VisualSFM's NVM models, as Aachen Day-Night v1 comes with."""
+"""VisualSFM's NVM models, the format of Aachen Day-Night v1."""
 
 from __future__ import annotations
 
@@ -15,30 +15,32 @@ from disk_hloc.io.names import require_relative
 
 
 def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
-    """A model, each image with a camera of its own.
+    """Read a model, in which each image has its own camera.
 
-    NVM has the centre of a camera in the world where COLMAP has a translation, keypoints relative
-    to the principal point, and only those that are triangulated.
+    NVM stores the centre of a camera where COLMAP stores a translation. Its keypoints are relative
+    to the principal point, and only triangulated ones are stored.
 
     Args:
         path: the NVM file. Its focal lengths and distortions are not used.
-        intrinsics_path: a list of ``name MODEL width height parameters...``, as that of queries.
+        intrinsics_path: a list of ``name MODEL width height parameters...``, as for queries.
 
     Raises:
-        DiskHlocError: a file cannot be read or is no such file, or an image lacks intrinsics.
+        DiskHlocError: a file cannot be read or has another format, or an image has no intrinsics.
     """
     cameras = read_queries(intrinsics_path)
     lines = _lines(path)
     try:
         if not next(lines).startswith("NVM_V3"):
-            raise DiskHlocError(f"{path} is no NVM file: it does not begin with NVM_V3")
+            raise DiskHlocError(f"{path} is not an NVM file: it does not start with NVM_V3")
         views = [next(lines).split() for _ in range(int(next(lines)))]
         for view in views:
-            # Those of the list are relative; a name that leads elsewhere is not among them.
+            # The names of the list are relative, so this names the reason.
             require_relative(view[0], path)
         missing = [view[0] for view in views if view[0] not in cameras]
         if missing:
-            raise DiskHlocError(f"{intrinsics_path} lacks {missing[0]}, an image of {path}")
+            raise DiskHlocError(
+                f"{intrinsics_path} has no intrinsics of {missing[0]}, an image of {path}"
+            )
         points = []
         keypoints: list[list[tuple[float, float]]] = [[] for _ in views]
         for _ in tqdm(range(int(next(lines))), desc="Read NVM", unit="point"):
@@ -48,12 +50,12 @@ def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
                 number, _, x, y = words[7 + 4 * i : 11 + 4 * i]
                 image = int(number)
                 if image < 0 or not np.isfinite([float(x), float(y)]).all():
-                    raise ValueError(f"an observation of image {image} at {x} {y}")
+                    raise ValueError(f"impossible observation of image {image} at {x} {y}")
                 track.append((image, len(keypoints[image])))
                 keypoints[image].append((float(x), float(y)))
             xyz = np.array(words[:3], float)
             if not np.isfinite(xyz).all():
-                raise ValueError("a point that is not finite")
+                raise ValueError("a point is not finite")
             points.append((xyz, np.array(words[3:6], np.uint8), track))
         model = pycolmap.Reconstruction()
         for index, view in enumerate(views):
@@ -63,7 +65,7 @@ def read_nvm(path: Path, intrinsics_path: Path) -> pycolmap.Reconstruction:
             model.add_point3D(xyz, elements, color)
     except (*PARSER_ERRORS, MemoryError, StopIteration) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DiskHlocError(f"{path} is truncated or no NVM file: {reason}") from error
+        raise DiskHlocError(f"{path} is truncated or not an NVM file: {reason}") from error
     return model
 
 
@@ -78,7 +80,7 @@ def _add_image(
     w, x, y, z, *position = (float(number) for number in numbers[:7])
     norm = float(np.linalg.norm([w, x, y, z]))
     if not np.isfinite(np.array([norm, *position])).all() or norm == 0:
-        raise ValueError(f"the pose of {name}")
+        raise ValueError(f"impossible pose of {name}")
     rotation = pycolmap.Rotation3d(np.array([x, y, z, w]) / np.linalg.norm([x, y, z, w]))
     pose = pycolmap.Rigid3d(rotation, -rotation.matrix() @ np.array(position))
     camera.camera_id = image_id
@@ -89,7 +91,7 @@ def _add_image(
         model.add_camera_with_trivial_rig(camera)
         image = pycolmap.Image(name, xy, camera_id=image_id, image_id=image_id)
         model.add_image_with_trivial_frame(image, pose)
-    else:  # pycolmap 3.10 and 3.11 know no rigs
+    else:  # pycolmap 3.10 and 3.11 have no rigs
         model.add_camera(camera)
         model.add_image(pycolmap.Image(name, xy, pose, image_id, image_id))
         model.register_image(image_id)

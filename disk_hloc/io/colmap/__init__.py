@@ -1,7 +1,7 @@
 """COLMAP's databases and models, through pycolmap, any version from 3.13 on.
 
-COLMAP puts (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre:
-keypoints are written with half a pixel added.
+COLMAP has (0, 0) at the top-left corner of the top-left pixel, hloc's files at its centre. So half
+a pixel is added to keypoints when they are written.
 """
 
 from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options

@@ -1,4 +1,4 @@
-"""Cameras in COLMAP's words: models, parameters, and which images share one."""
+"""COLMAP's cameras: models, parameters, and which images share a camera."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CAMERA_MODES = {
 
 
 def camera_mode(name: str) -> pycolmap.CameraMode:
-    """COLMAP's way of sharing cameras among images, by name.
+    """Return COLMAP's mode of sharing cameras among images.
 
     Raises:
-        DiskHlocError: there is none of that name.
+        DiskHlocError: there is no mode of this name.
     """
     if name not in CAMERA_MODES:
         raise DiskHlocError(f"no camera mode is called {name!r}; known: {', '.join(CAMERA_MODES)}")
@@ -27,14 +27,14 @@ def camera_mode(name: str) -> pycolmap.CameraMode:
 
 
 def image_reader_options(camera: str | None) -> dict[str, str]:
-    """Options of ``pycolmap.import_images`` for a camera.
+    """Return the options of ``pycolmap.import_images`` for a camera.
 
     Args:
         camera: COLMAP's model and its parameters in pixels, ``"PINHOLE fx,fy,cx,cy"``, or the
-            model alone; None leaves model and parameters to COLMAP and the EXIF data.
+            model alone; None lets COLMAP choose by EXIF data.
 
     Raises:
-        DiskHlocError: no such model, or a wrong number of parameters.
+        DiskHlocError: the model is unknown, or the number of parameters is wrong.
     """
     if camera is None:
         return {}
@@ -47,11 +47,13 @@ def image_reader_options(camera: str | None) -> dict[str, str]:
     try:
         values = [float(value) for value in rest[0].replace(",", " ").split()]
     except ValueError as error:
-        raise DiskHlocError(f"the camera {camera!r} has a parameter that is no number") from error
+        raise DiskHlocError(
+            f"the camera {camera!r} has a parameter that is not a number"
+        ) from error
     checked = pycolmap.Camera(model=model, width=2, height=2, params=values)
     if not checked.verify_params():
         raise DiskHlocError(
-            f"{model} has the parameters {checked.params_info}; {camera!r} gives {len(values)}"
+            f"{model} has the parameters {checked.params_info}, but {camera!r} gives {len(values)}"
         )
     focal_first = checked.params_info.startswith("f")
     if not np.isfinite(values).all() or (focal_first and values[0] <= 0):
@@ -60,14 +62,14 @@ def image_reader_options(camera: str | None) -> dict[str, str]:
 
 
 def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
-    """A camera of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
+    """Return the camera with the parameters of ``"PINHOLE fx,fy,cx,cy"`` and a size in pixels.
 
     Raises:
-        DiskHlocError: as :func:`image_reader_options`, or it has no parameters.
+        DiskHlocError: see :func:`image_reader_options`; or the parameters are missing.
     """
     options = image_reader_options(camera)
     if "camera_params" not in options:
-        raise DiskHlocError(f"the camera {camera!r} lacks its parameters")
+        raise DiskHlocError(f"the camera {camera!r} has no parameters")
     return pycolmap.Camera(
         model=options["camera_model"],
         width=width,

@@ -1,4 +1,4 @@
-"""COLMAP's databases: images and cameras, keypoints and matches, verified matches."""
+"""COLMAP's databases: images, cameras, keypoints, matches and verified matches."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from disk_hloc.io.store import reading, require_space
 
 from .cameras import camera_mode, camera_object, image_reader_options
 
-# hloc's options of the geometric verification.
+# hloc's options for geometric verification.
 VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
 
-# In a database a pair's id is that of one image, times this, and that of the other.
+# The id of a pair is that of one image, times this, plus that of the other.
 _MAX_IMAGES = 2**31 - 1
 
 
@@ -36,15 +36,15 @@ def create_database(
     camera: str | None,
     cameras: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """A new database with the images and their cameras; a former one is removed.
+    """Create a database with images and their cameras; a former one is removed.
 
     Args:
         path: the database.
         image_dir: the photos.
         names: the images.
-        mode: which images share a camera, of :data:`CAMERA_MODES`.
-        camera: of all images, as :func:`image_reader_options` takes it.
-        cameras: image name -> camera of every image, likewise; each then has its own.
+        mode: which images share a camera, one of :data:`CAMERA_MODES`.
+        camera: the camera of all images, as :func:`image_reader_options` takes it.
+        cameras: image name -> camera, of every image; then no images share a camera.
 
     Returns:
         Image name -> image id.
@@ -74,10 +74,10 @@ def create_database(
 
 
 def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, int]:
-    """A new database with a model's images and cameras; a former one is removed.
+    """Create a database with a model's images and cameras; a former one is removed.
 
     Returns:
-        Image name -> image id, that of the model.
+        Image name -> image id, the same as in the model.
     """
     _remove_database(path)
     require_space(path, 1 << 20)
@@ -109,10 +109,10 @@ def _set_cameras(path: Path, cameras: Mapping[str, str]) -> None:
 
 
 def copy_database(path: Path, output: Path) -> None:
-    """Copy a database, with what other programs have written to it but not yet put in place.
+    """Copy a database, including what other programs have written to its journal.
 
     Raises:
-        DiskHlocError: the disk is full, or the two are one.
+        DiskHlocError: the disk is full, or both paths are the same file.
     """
     if output.exists() and output.samefile(path):
         raise DiskHlocError(f"{path} would be replaced by its own copy: give another folder")
@@ -129,21 +129,22 @@ def import_features_and_matches(
     pairs: Sequence[Pair],
     match_path: Path,
 ) -> None:
-    """Keypoints and matches into a database, in one transaction. After an error it is of no use.
+    """Write keypoints and matches into a database; after an error, it must not be used.
 
     Args:
-        database_path: a database with the images.
+        database_path: a database that has the images.
         ids: image name -> image id.
         feature_path: the features file.
-        pairs: those to import.
+        pairs: the pairs to import.
         match_path: the matches file.
 
     Raises:
-        DiskHlocError: a pair is not in the matches file, or its matches belong to other features;
-            or the disk is full.
+        DiskHlocError: a pair is not in the matches file, its matches belong to other features, or
+            the disk is full.
     """
     with reading(feature_path) as features, reading(match_path) as stored_matches:
-        # Descriptors, nine tenths of the features, stay out; matches are written twice, verified.
+        # Descriptors, nine tenths of a features file, are not written; matches are written a second
+        # time when they are verified.
         size = feature_path.stat().st_size // 8 + match_path.stat().st_size * 2
         require_space(database_path, size)
         with (
@@ -159,7 +160,7 @@ def import_features_and_matches(
                 matches = read_matches(stored_matches, name0, name1, (counts[name0], counts[name1]))
                 if matches is None:
                     raise DiskHlocError(
-                        f"{match_path} lacks the pair {name0} {name1}: match these pairs first"
+                        f"{match_path} has no pair {name0} {name1}: match these pairs first"
                     )
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
 
@@ -167,13 +168,13 @@ def import_features_and_matches(
 def verify_matches(
     database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
 ) -> None:
-    """Geometric verification of the pairs, with hloc's options.
+    """Verify the matches of pairs geometrically, with hloc's options.
 
     Args:
-        database_path: a database with keypoints and matches.
-        pairs: those to verify.
-        folder: where COLMAP's lists of pairs are put and removed again.
-        pairs_at_once: after how many pairs the progress bar moves.
+        database_path: a database that has keypoints and matches.
+        pairs: the pairs to verify.
+        folder: where COLMAP's lists of pairs are written; they are removed again.
+        pairs_at_once: how many pairs are verified between updates of the progress bar.
     """
     part = folder / ".pairs_to_verify.txt"
     with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
@@ -188,13 +189,13 @@ def verify_matches(
 
 
 def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
-    """The images of a database, and the pairs of them that have matches; sorted.
+    """Read the names of a database's images, and its pairs that have matches; both sorted.
 
     Raises:
-        DiskHlocError: there is no such file, it is no COLMAP database, or it has no matches.
+        DiskHlocError: there is no such file, it is not a COLMAP database, or it has no matches.
     """
     if not path.is_file():
-        raise DiskHlocError(f"there is no database {path}")
+        raise DiskHlocError(f"database not found: {path}")
     try:
         with closing(sqlite3.connect(path)) as database:
             names = _read_names(database, path)
@@ -202,16 +203,18 @@ def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
             pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
             found = sorted((names[first], names[second]) for first, second in pairs)
     except (*PARSER_ERRORS, MemoryError, sqlite3.Error) as error:
-        raise DiskHlocError(f"{path} is no COLMAP database, or not a whole one: {error}") from error
+        raise DiskHlocError(
+            f"{path} is not a COLMAP database, or is not complete: {error}"
+        ) from error
     if not found:
         raise DiskHlocError(f"{path} has no matches: match first, e.g. disk-hloc release match")
     return sorted(names.values()), found
 
 
 def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
-    """Pair -> (K, 2) int64 verified matches of its images' keypoints.
+    """Read pair -> (K, 2) int64 verified matches of its images' keypoints.
 
-    Read from the database itself, whose form pycolmap's versions share.
+    They are read by SQL: the tables do not differ between pycolmap's versions.
     """
     query = "SELECT pair_id, rows, data FROM two_view_geometries WHERE rows > 0"
     with closing(sqlite3.connect(database_path)) as database:
@@ -225,13 +228,13 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
 
 
 def read_cameras(database_path: Path) -> dict[str, str]:
-    """Image name -> ``"PINHOLE fx,fy,cx,cy"`` or another model, of a database that is not touched.
+    """Read image name -> ``"PINHOLE fx,fy,cx,cy"`` or another model; nothing is written.
 
     Raises:
-        DiskHlocError: no such file, or no database of COLMAP's.
+        DiskHlocError: there is no such file, or it is not a COLMAP database.
     """
     if not database_path.is_file():
-        raise DiskHlocError(f"there is no database {database_path}")
+        raise DiskHlocError(f"database not found: {database_path}")
     query = "SELECT name, model, params FROM images JOIN cameras USING (camera_id)"
     address = f"{database_path.resolve().as_uri()}?mode=ro"
     try:
@@ -245,14 +248,14 @@ def read_cameras(database_path: Path) -> dict[str, str]:
         }
     except (*PARSER_ERRORS, MemoryError, sqlite3.Error) as error:
         reason = " ".join(str(error).split())
-        raise DiskHlocError(f"{database_path} is no database of COLMAP's: {reason}") from error
+        raise DiskHlocError(f"{database_path} is not a COLMAP database: {reason}") from error
 
 
 def _read_names(database: sqlite3.Connection, path: Path) -> dict[int, str]:
-    """Image id -> name."""
+    """Return image id -> name."""
     names = dict(database.execute("SELECT image_id, name FROM images"))
     for name in names.values():
         if not isinstance(name, str):
-            raise DiskHlocError(f"{path}: the image name {name!r} is no text")
+            raise DiskHlocError(f"{path}: the image name {name!r} is not text")
         require_relative(name, path)
     return names

@@ -11,7 +11,7 @@ import pycolmap
 
 @contextmanager
 def log_to(folder: Path, verbose: bool) -> Iterator[None]:
-    """COLMAP's log goes to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
+    """Write COLMAP's log to ``folder/colmap.LOG.*``, and to the screen only if ``verbose``."""
     logging = pycolmap.logging
     before = (logging.alsologtostderr, logging.logtostderr)
     logging.set_log_destination(logging.INFO, folder / "colmap.LOG.")

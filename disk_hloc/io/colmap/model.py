@@ -21,7 +21,7 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         DiskHlocError: there is no model, it cannot be read, or it has no image with a pose.
     """
     if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
-        raise DiskHlocError(f"{folder} holds no COLMAP model: no images.bin and no images.txt")
+        raise DiskHlocError(f"{folder} has no COLMAP model: no images.bin and no images.txt")
     try:
         model = pycolmap.Reconstruction(folder)
         names = [image.name for image in model.images.values()]

@@ -57,11 +57,11 @@ def test_missing_files_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"T": None}, "lacks numbers K, R or T"),
+        ({"T": None}, "K, R or T is missing"),
         ({"R": np.eye(4)}, "must be (3, 3)"),
-        ({"R": 2 * R}, "R is no rotation"),
-        ({"R": -R}, "R is no rotation"),
-        ({"K": K + np.eye(3, k=1)}, "square corners"),
+        ({"R": 2 * R}, "R is not a rotation"),
+        ({"R": -R}, "R is not a rotation"),
+        ({"K": K + np.eye(3, k=1)}, "skewed pixels"),
     ],
 )
 def test_broken_files_are_refused(tmp_path: Path, values, reason) -> None:

@@ -38,9 +38,9 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     cameras.write_text("a.jpg PINHOLE 640 480 500 500 320 240\n")
     for text, problem in (
         ("", "truncated"),
-        ("NVM_V4\n1\n", "does not begin"),
+        ("NVM_V4\n1\n", "does not start"),
         ("NVM_V3\n\n2\na.jpg 500 1 0 0 0 0 0 0 0 0\n", "truncated"),
-        ("NVM_V3\n\n1\nb.jpg 500 1 0 0 0 0 0 0 0 0\n0\n", "lacks b.jpg"),
+        ("NVM_V3\n\n1\nb.jpg 500 1 0 0 0 0 0 0 0 0\n0\n", "no intrinsics of b.jpg"),
         ("NVM_V3\n\n1\na.jpg 500 1 0 0 0 0 0 0 0 0\n1\n0 0 5 1 2 3 1 0 0\n", "truncated"),
     ):
         nvm.write_text(text)

@@ -50,7 +50,7 @@ def test_wrong_number_of_parameters(text):
 def test_parameter_that_is_no_number(text):
     with pytest.raises(DiskHlocError) as error:
         image_reader_options(text)
-    assert one_line_error(error, repr(text), "no number")
+    assert one_line_error(error, repr(text), "not a number")
 
 
 def test_unknown_camera_mode():

@@ -165,7 +165,7 @@ def test_empty_keypoints_and_matches_are_accepted(tmp_path, database, features):
     verify_matches(path, pairs, tmp_path)
 
 
-def test_matches_file_that_lacks_a_pair(tmp_path, database, features):
+def test_matches_file_without_a_pair(tmp_path, database, features):
     path, ids = database
     a, b, c = NAMES
     match_path = tmp_path / "matches.h5"
@@ -173,7 +173,7 @@ def test_matches_file_that_lacks_a_pair(tmp_path, database, features):
     pairs = [(a, b), (b, c)]
     with pytest.raises(DiskHlocError) as error:
         import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
-    assert one_line_error(error, match_path, f"lacks the pair {b} {c}", "match these pairs")
+    assert one_line_error(error, match_path, f"has no pair {b} {c}", "match these pairs")
 
 
 @pytest.mark.parametrize("absent", ["features.h5", "matches.h5"])
