@@ -14,7 +14,7 @@ from disk_hloc.io.hloc.matches import require_distinct_groups
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.io.images import ImageReadError, list_images, read_image
 from disk_hloc.log import logger
-from disk_hloc.report import pictures
+from disk_hloc.report.pair_picture import same_pair
 from disk_hloc.stages import pairs, reconstruct
 
 from . import compare_row
@@ -119,7 +119,7 @@ def main(
         listed = "; ".join(f"{name}: {row['reason']}" for name, row in results["rows"].items())
         raise DiskHlocError(f"no row could be run: {listed}")
     files = {name: find_row(name).files(output) for name in done}
-    pictures.same_pair(image_dir, files, read_pairs(pairs_path), output / "matches.png")
+    same_pair(image_dir, files, read_pairs(pairs_path), output / "matches.png")
     return results
 
 

@@ -17,7 +17,8 @@ from disk_hloc.io.colmap import poses_of, read_model
 from disk_hloc.io.images import list_images
 from disk_hloc.log import logger
 from disk_hloc.plugin import find_conf
-from disk_hloc.report import pictures, tables
+from disk_hloc.report import tables
+from disk_hloc.report.pair_picture import same_pair
 from disk_hloc.train import fine_tuning
 
 from . import sfm
@@ -131,7 +132,7 @@ def main(
     lines, note = comparison.table(results), comparison.note(judged_by)
     tables.write(output, "Fine-tuning", results, lines, note)
     files = {row: RowFiles.in_folder(output / row) for row in ROWS}
-    pictures.same_pair(image_dir, files, list(combinations(unseen, 2)), output / "matches.png")
+    same_pair(image_dir, files, list(combinations(unseen, 2)), output / "matches.png")
     return results
 
 

@@ -10,6 +10,8 @@ from disk_hloc import parallel
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import descriptors, hpatches, published
 from disk_hloc.eval.hpatches_table import NOTE, table
+from disk_hloc.eval.planes import THRESHOLDS_PX
+from disk_hloc.io.benchmarks.hpatches import KINDS, read_scenes
 from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.plugin import find_conf
@@ -75,12 +77,12 @@ def main(
         if cache.stem in methods:
             raise DiskHlocError(f"two results are called {cache.stem}: rename {cache}")
         methods[cache.stem] = published.read(cache)
-    results = {"thresholds": list(hpatches.THRESHOLDS), "methods": methods}
+    results = {"thresholds": list(THRESHOLDS_PX), "methods": methods}
     tables.write(output, "HPatches", results, table(methods), NOTE)
     panels: dict[str, dict[str, Curve]] = {}
-    for kind in (*hpatches.KINDS, "all"):
+    for kind in (*KINDS, "all"):
         curves: dict[str, Curve] = {
-            name: (hpatches.THRESHOLDS, figures["mma"][kind], name in measured)
+            name: (THRESHOLDS_PX, figures["mma"][kind], name in measured)
             for name, figures in methods.items()
             if kind in figures["mma"]
         }
@@ -100,7 +102,7 @@ def _evaluate(
     device: str,
     dask: str | None,
 ) -> dict[str, Any]:
-    homographies = hpatches.read_scenes(folder)
+    homographies = read_scenes(folder)
     kept = output / "predictions"
     extractor_conf: dict[str, Any] | None = None
     if features is None:

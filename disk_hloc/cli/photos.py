@@ -250,6 +250,6 @@ def _preview(
     folder: Path | None, images: Path, features: Path, masks: dict[str, Any] | None
 ) -> None:
     if folder is not None:
-        from disk_hloc.report import pictures
+        from disk_hloc.report.mask_pictures import mask_previews
 
-        pictures.mask_previews(folder, images, features, masks)
+        mask_previews(folder, images, features, masks)

@@ -18,7 +18,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import run_settings
 from disk_hloc.io.colmap import VERIFICATION
 from disk_hloc.io.hloc.pairs import read_pairs
-from disk_hloc.io.replace import replace_text
+from disk_hloc.report import tables
 
 from . import comparison
 from .estimators import THRESHOLD_PX, estimator
@@ -107,5 +107,4 @@ def resume(
 
 def write(output: Path, results: Mapping[str, Any]) -> None:
     """Write the results; each file is whole or unchanged."""
-    replace_text(output / "results.json", json.dumps(results, indent=2) + "\n")
-    replace_text(output / "results.md", comparison.markdown(results))
+    tables.write_results(output, results, comparison.markdown(results))

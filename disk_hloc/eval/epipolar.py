@@ -9,7 +9,7 @@ import numpy as np
 import pycolmap
 
 from disk_hloc.geometry import Pose, epipolar_distances, essential_matrix, relative_pose
-from disk_hloc.io.colmap import camera_rays, cameras_of, poses_of
+from disk_hloc.io.colmap import camera_rays
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 
@@ -76,10 +76,3 @@ def epipolar_errors(
     )
     focals = camera0.mean_focal_length(), camera1.mean_focal_length()
     return np.maximum(distances[0] * focals[0], distances[1] * focals[1])
-
-
-def of_model(
-    model: pycolmap.Reconstruction,
-) -> tuple[dict[str, pycolmap.Camera], dict[str, Pose]]:
-    """Return image name -> camera, and image name -> pose, of the registered images."""
-    return cameras_of(model), poses_of(model)

@@ -16,18 +16,14 @@ import numpy as np
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.benchmarks.hpatches import KINDS, kind_of, read_scenes
+from disk_hloc.io.benchmarks.hpatches import KINDS, kind_of
 from disk_hloc.io.hloc.features import read_image_size, read_keypoints, require_features
 from disk_hloc.io.hloc.matches import find_pair, read_matches
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 
 from .accuracy import auc
-from .planes import THRESHOLDS_PX, corner_error, matching_accuracy, repeatability
-
-# Former names, until their callers have moved.
-__all__ = ["KINDS", "THRESHOLDS", "by_kind", "evaluate", "mean_of_known", "read_scenes", "rounded"]
-THRESHOLDS = THRESHOLDS_PX
+from .planes import corner_error, matching_accuracy, repeatability
 
 Figures = dict[str, Any]
 

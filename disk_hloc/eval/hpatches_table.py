@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from . import hpatches
+from disk_hloc.io.benchmarks.hpatches import KINDS
+
+from .planes import THRESHOLDS_PX
 
 NOTE = (
     "MMA: share of matches within 1/3/5 px, mean of all pairs, of those with changing light and "
@@ -32,7 +34,7 @@ def table(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
             name,
             f"{figures['keypoints']:.0f}",
             f"{figures['matches']:.0f}",
-            *(_mma(figures, kind) for kind in ("all", *hpatches.KINDS)),
+            *(_mma(figures, kind) for kind in ("all", *KINDS)),
         ]
         for name, figures in methods.items()
     ]
@@ -50,5 +52,5 @@ def table(methods: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 def _mma(figures: Mapping[str, Any], kind: str) -> str:
     if kind not in figures["mma"]:
         return ""
-    shares = np.array(figures["mma"][kind])[[hpatches.THRESHOLDS.index(t) for t in _SHOWN_PX]]
+    shares = np.array(figures["mma"][kind])[[THRESHOLDS_PX.index(t) for t in _SHOWN_PX]]
     return "/".join(f"{value:.3f}" for value in shares)

@@ -22,16 +22,8 @@ from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 
-from .accuracy import LIMITS_DEGREES, auc, mean_accuracy, pose_error
-from .estimators import LEAST_MATCHES, THRESHOLD_PX, estimate_relative_pose, estimator
-
-# Former names, until their callers have moved.
-LIMITS, THRESHOLD = LIMITS_DEGREES, THRESHOLD_PX
-
-__all__ = [
-    "auc", "calibrated_pair_errors", "estimator", "matched_points", "mean_accuracy",
-    "model_pair_errors", "pair_errors",
-]  # fmt: skip
+from .accuracy import pose_error
+from .estimators import LEAST_MATCHES, THRESHOLD_PX, estimate_relative_pose
 
 
 def pair_errors(

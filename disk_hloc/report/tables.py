@@ -9,10 +9,6 @@ from typing import Any
 
 from disk_hloc.io.replace import replace_text
 
-from .plots import Curve, plot
-
-__all__ = ["Curve", "aligned", "key_values", "markdown", "page", "plot", "write"]
-
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Return lines of cells, a heading first, in aligned columns."""
@@ -70,6 +66,10 @@ def write(
         lines: the cells of the table, a heading first.
         note: what a reader of the table must know, in Markdown.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    write_results(folder, results, page(title, lines, note))
+
+
+def write_results(folder: Path, results: Mapping[str, Any], text: str) -> None:
+    """Write ``results.json``, and ``results.md`` with a text, each whole or not at all."""
     replace_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    replace_text(folder / "results.md", page(title, lines, note))
+    replace_text(folder / "results.md", text)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.eval.stereo import mean_accuracy
+from disk_hloc.eval.accuracy import mean_accuracy
 
 # Tags of TensorBoard: those of the release, and how many pairs a validation has.
 ROTATION, TRANSLATION = "test/pose/Δ_θ", "test/pose/Δ_T"

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from disk_hloc.eval.stereo import mean_accuracy
+from disk_hloc.eval.accuracy import mean_accuracy
 from disk_hloc.io.training.dataset import TrainingScene
 from disk_hloc.log import logger
 

@@ -18,7 +18,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
 from disk_hloc.io.hloc.poses import read_camera
 from disk_hloc.pipelines import compare
-from disk_hloc.report import pictures as draw
+from disk_hloc.report.pair_picture import PAIR_HEIGHT, TITLE_HEIGHT
 from disk_hloc.stages import extract, match, reconstruct
 from support.errors import one_line_error
 
@@ -96,7 +96,7 @@ def test_a_row_that_cannot_be_run_is_in_the_table_with_its_reason(finished: Path
 
 def test_the_picture_has_a_panel_for_each_row(finished: Path) -> None:
     picture = np.asarray(Image.open(finished / "matches.png")).astype(int)
-    assert picture.shape == (2 * (draw.PAIR_HEIGHT + draw.TITLE_HEIGHT), 2 * 800, 3)
+    assert picture.shape == (2 * (PAIR_HEIGHT + TITLE_HEIGHT), 2 * 800, 3)
     greenish = (picture[..., 1] > 1.5 * picture[..., 0]) & (picture[..., 1] > 120)
     half, middle = picture.shape[0] // 2, picture.shape[1] // 2
     panels = greenish[:half, :middle], greenish[:half, middle:], greenish[half:, :middle]

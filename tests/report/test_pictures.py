@@ -6,7 +6,7 @@ import numpy as np
 
 from disk_hloc.report.drawing import BAD_COLOR, GOOD_COLOR
 from disk_hloc.report.mask_pictures import TINT, photo_with_mask
-from disk_hloc.report.pictures import PAIR_HEIGHT, photos_with_matches
+from disk_hloc.report.pair_picture import PAIR_HEIGHT, photos_with_matches
 
 
 def near(drawn: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:

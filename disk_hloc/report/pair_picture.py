@@ -28,10 +28,6 @@ from .drawing import (
     side_by_side,
     to_image,
 )
-from .mask_pictures import mask_previews
-from .model_picture import model_overview
-
-__all__ = ["mask_previews", "model_overview", "photos_with_matches", "same_pair"]
 
 PAIR_HEIGHT = 300
 MAX_LINES = 150  # In a panel, roughly.
