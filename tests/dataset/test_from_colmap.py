@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_named_with_a_way_out(
     (maps / "0001.jpg.geometric.bin").write_bytes(whole[:-4])
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(sparse, photos, out, within=ALL)
-    assert one_line_error(error, "0001.jpg.geometric.bin", "no whole depth map", "stereo again")
+    assert one_line_error(error, "0001.jpg.geometric.bin", "not a whole depth map", "stereo again")
     assert not (out / "dataset.json").exists()
     write_depth_map(maps / "0001.jpg.geometric.bin", np.ones((144, 144), np.float32))
     with pytest.raises(DiskHlocError) as error:
@@ -217,7 +217,7 @@ def test_depth_maps_are_read_as_colmap_reads_them(tmp_path: Path) -> None:
     write_depth_map(path, np.array([[np.nan, -1, 2, np.inf]], np.float32))
     np.testing.assert_array_equal(read_depth_map(path), [[0, 0, 2, 0]])
     path.write_bytes(b"P6 7 5")
-    with pytest.raises(DiskHlocError, match="no depth map"):
+    with pytest.raises(DiskHlocError, match="not a depth map"):
         read_depth_map(path)
 
 

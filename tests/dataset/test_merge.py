@@ -83,9 +83,9 @@ def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
         ([first, first.parent], ["twice", first]),
         ([tmp_path / "no.json"], [tmp_path / "no.json"]),
         ([make(tmp_path / "c", "z", image_path="gone")], ["scene z", "image_path", "gone"]),
-        ([make(tmp_path / "d", "z", tuples=[[0, 3]])], ["scene z", "none of its 3 images"]),
-        ([make(tmp_path / "e", "z", images="a.jpg")], ["scene z", "no list of names"]),
-        ([make(tmp_path / "a" / "f")], ["no scenes"]),
+        ([make(tmp_path / "d", "z", tuples=[[0, 3]])], ["scene z", "outside its 3 images"]),
+        ([make(tmp_path / "e", "z", images="a.jpg")], ["scene z", "not a list of names"]),
+        ([make(tmp_path / "a" / "f")], ["expected a mapping from names to scenes"]),
     ):
         with pytest.raises(DiskHlocError) as error:
             merge.main(sources, out)

@@ -86,7 +86,7 @@ def test_a_stopped_run_resumes_and_overwrite_starts_anew(extracted: Path, tmp_pa
 
 def test_an_image_without_features_is_named(extracted: Path, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("0000.jpg 0001.jpg\n0000.jpg absent.jpg\n")
-    with pytest.raises(DiskHlocError, match=r"features\.h5 lacks 1 .*absent\.jpg"):
+    with pytest.raises(DiskHlocError, match=r"features\.h5 is missing 1 .*absent\.jpg"):
         match.main(
             confs.matchers()["disk"],
             tmp_path / "pairs.txt",
@@ -114,7 +114,7 @@ def test_second_images_may_be_in_another_file(extracted: Path, tmp_path: Path) -
             expected = read_matches(file, "0003.jpg", name)
             np.testing.assert_array_equal(read_matches(other, "0003.jpg", name), expected)
             assert len(expected) > 50
-    with pytest.raises(DiskHlocError, match=r"query\.h5 lacks 2"):
+    with pytest.raises(DiskHlocError, match=r"query\.h5 is missing 2"):
         match.main(conf, *paths, overwrite=True)
 
 

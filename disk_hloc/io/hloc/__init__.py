@@ -1,1 +1,1 @@
-"""Files in hloc's formats."""
+"""Read and write files in hloc's formats."""

@@ -1,10 +1,10 @@
-"""hloc's features file: an HDF5 group for each image name.
+"""Read and write hloc's features file, an HDF5 file with one group per image name.
 
-``keypoints`` (N, 2) float32 x and y in pixels of the original image, (0, 0) at the centre of the
-top-left pixel, with the attribute ``uncertainty`` in pixels; ``keypoint_scores`` (N,) and
-``scores``, the same under the name that some matchers ask for; ``descriptors`` (D, N) of unit
-length; ``image_size`` (2,) width and height. hloc's own loop stores keypoints in float16, which
-steps by 2 px beyond x = 2048.
+A group holds ``keypoints`` (N, 2) float32, x and y in pixels of the original image with (0, 0) at
+the centre of the top-left pixel, with the attribute ``uncertainty`` in pixels; ``keypoint_scores``
+(N,), and the same as ``scores``, the name that some matchers need; ``descriptors`` (D, N) of unit
+length; ``image_size`` (2,) width and height in pixels. hloc itself stores keypoints in float16,
+whose step is 2 px beyond x = 2048.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from disk_hloc.io.store import reading
 from disk_hloc.io.store.hdf5 import find, names_with, read, require_array
 from disk_hloc.io.store.journal import Dataset
 
-# Of an image in pixels: OpenCV reads none that is longer.
-MAX_SIDE = 1 << 20
+# OpenCV reads no image with a longer side.
+MAX_SIDE_PIXELS = 1 << 20
 
 
 def feature_entry(
     name: str, features: Mapping[str, np.ndarray], uncertainty: float
 ) -> tuple[str, list[Dataset]]:
-    """An image as :meth:`disk_hloc.io.store.store.Store.add` takes it.
+    """Return the arguments of :meth:`disk_hloc.io.store.store.Store.add` for one image.
 
     Args:
-        name: the image's name.
-        features: arrays by their name; ``image_size`` among them.
-        uncertainty: of the keypoints, in pixels of the original image.
+        name: name of the image.
+        features: arrays by name, including ``image_size``.
+        uncertainty: uncertainty of the keypoints, in pixels of the original image.
     """
     attributes = {"keypoints": {"uncertainty": uncertainty}}
     return name, [
@@ -41,36 +41,40 @@ def feature_entry(
 
 
 def list_features(path: Path) -> list[str]:
-    """The names of the images that are whole in a features file, sorted.
+    """List the names of the complete images of a features file, sorted.
 
     Raises:
-        DiskHlocError: no such file, or no HDF5 file.
+        DiskHlocError: the file does not exist or is not an HDF5 file.
     """
-
     with reading(path) as file:
         return sorted(names_with(file, "keypoints", "image_size"))
 
 
 def list_keypoints(path: Path) -> list[str]:
-    """The names of the images that have keypoints, sorted.
+    """List the names of the images that have keypoints, sorted.
 
-    They are more than :func:`list_features` finds where a file lacks ``image_size``, as those of
-    hloc's dense matchers do.
+    Unlike :func:`list_features`, this includes images without ``image_size``, which hloc's dense
+    matchers do not write.
 
     Raises:
-        DiskHlocError: no such file, or no HDF5 file.
+        DiskHlocError: the file does not exist or is not an HDF5 file.
     """
     with reading(path) as file:
         return sorted(names_with(file, "keypoints"))
 
 
 def require_features(path: Path, names: Iterable[str], because: str) -> None:
-    """Check that a features file holds all ``names``.
+    """Check that a features file has all ``names``.
+
+    Args:
+        path: the features file.
+        names: names of images.
+        because: why they are needed, for the error message: "images that <because>".
 
     Raises:
-        DiskHlocError: it lacks some; ``because`` says who asks for them.
+        DiskHlocError: an image is missing.
     """
-    # Not by a list of all that are present, which takes a second for 3,000 images.
+    # Listing all images of the file instead would take a second for 3,000 images.
     with reading(path) as file:
         missing = sorted(
             name
@@ -79,44 +83,44 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
         )
     if missing:
         raise DiskHlocError(
-            f"{path} lacks {len(missing)} of the images that {because}: {listing(missing)}; "
-            "extract them first, or take them out of the pairs"
+            f"{path} is missing {len(missing)} of the images that {because}: {listing(missing)}; "
+            "extract them first, or remove them from the pairs"
         )
 
 
 def read_keypoints(file: h5py.File, name: str) -> np.ndarray:
-    """(N, 2) float32 keypoints of one image of an open features file.
+    """Read the (N, 2) float32 keypoints of one image from an open features file.
 
     Raises:
-        DiskHlocError: they are missing, of another shape, or not finite.
+        DiskHlocError: the keypoints are missing, have another shape, or are not finite.
     """
     keypoints: np.ndarray = read(file, f"{name}/keypoints", (None, 2)).astype(np.float32)
     return keypoints
 
 
 def read_image_size(file: h5py.File, name: str) -> tuple[int, int]:
-    """Width and height of one image of an open features file, in pixels.
+    """Read the width and height in pixels of one image from an open features file.
 
     Raises:
-        DiskHlocError: they are missing, or are none.
+        DiskHlocError: the size is missing or invalid.
     """
     width, height = read(file, f"{name}/image_size", (2,))
-    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+    if not (1 <= width <= MAX_SIDE_PIXELS and 1 <= height <= MAX_SIDE_PIXELS):
         raise DiskHlocError(
-            f"{file.filename}, {name}/image_size: {width} x {height} is the size of no image"
+            f"{file.filename}, {name}/image_size: {width} x {height} is not a valid image size"
         )
     return int(width), int(height)
 
 
 def read_features(file: h5py.File, name: str) -> dict[str, np.ndarray]:
-    """What matchers need of one image of an open features file.
+    """Read the arrays that matchers need for one image from an open features file.
 
     Returns:
         ``keypoints`` (N, 2), ``descriptors`` (D, N) and ``image_size`` (2,), as they are stored.
 
     Raises:
-        DiskHlocError: one is missing, of another shape, or not finite; or they do not fit each
-            other.
+        DiskHlocError: an array is missing, has another shape, or is not finite; or the numbers of
+            keypoints and descriptors differ.
     """
     keypoints = read(file, f"{name}/keypoints", (None, 2))
     return {
@@ -127,16 +131,16 @@ def read_features(file: h5py.File, name: str) -> dict[str, np.ndarray]:
 
 
 def descriptors_shape(file: h5py.File, name: str) -> tuple[int, int]:
-    """(D, N) of the descriptors of one image of an open features file.
+    """Return the shape (D, N) of the descriptors of one image in an open features file.
 
     Raises:
-        DiskHlocError: there are none, or not of numbers in that shape.
+        DiskHlocError: the descriptors are missing, or are not a (D, N) array of numbers.
     """
     stored = find(file, f"{name}/descriptors")
     if not isinstance(stored, h5py.Dataset):
         raise DiskHlocError(
-            f"{file.filename} has keypoints of {name} but no descriptors, so a dense matcher made "
-            "it or it was cut: give the file that extracting wrote"
+            f"{file.filename} has keypoints of {name} but no descriptors (a dense matcher made it, "
+            "or it is incomplete): use the file that the extraction wrote"
         )
     require_array(stored, (None, None))
     length, count = stored.shape

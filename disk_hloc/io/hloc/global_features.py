@@ -1,7 +1,7 @@
-"""hloc's file of global descriptors: an HDF5 group for each image name, and the codebook beside it.
+"""Read and write hloc's file of global descriptors, and the codebook next to it.
 
-``global_descriptor`` (D,) of unit length, or zero where an image has no features. hloc's own
-models store it in float16, ours in float32.
+The HDF5 file has one group per image name with ``global_descriptor`` (D,) of unit length, or zero
+for an image without features. hloc's own models store it in float16, ours in float32.
 """
 
 from __future__ import annotations
@@ -22,38 +22,42 @@ from disk_hloc.io.store.hdf5 import find, names_with, read, require_array
 from disk_hloc.io.store.journal import Dataset
 
 KEY = "global_descriptor"
-# What numpy raises of an archive that is broken, beyond what parsers raise.
+# What numpy raises for broken archives, in addition to what parsers raise.
 _ARCHIVE_ERRORS = (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 def global_entry(name: str, descriptor: np.ndarray) -> tuple[str, list[Dataset]]:
-    """An image as :meth:`disk_hloc.io.store.store.Store.add` takes it.
+    """Return the arguments of :meth:`disk_hloc.io.store.store.Store.add` for one image.
 
     Args:
-        name: the image's name.
-        descriptor: (D,).
+        name: name of the image.
+        descriptor: (D,) global descriptor.
     """
     return name, [Dataset(f"{name}/{KEY}", descriptor)]
 
 
 def list_globals(path: Path) -> list[str]:
-    """The names of the images that have a global descriptor, sorted.
+    """List the names of the images that have a global descriptor, sorted.
 
     Raises:
-        DiskHlocError: no such file, or no HDF5 file.
+        DiskHlocError: the file does not exist or is not an HDF5 file.
     """
     with reading(path) as file:
         return sorted(names_with(file, KEY))
 
 
 def read_globals(file: h5py.File, names: Sequence[str]) -> np.ndarray:
-    """Descriptors of some images of an open file.
+    """Read the descriptors of some images from an open file.
+
+    Args:
+        file: an open file of global descriptors.
+        names: N images, at least one.
 
     Returns:
-        (N, D) float32 in the order of ``names``, of which there is at least one.
+        (N, D) float32 in the order of ``names``.
 
     Raises:
-        DiskHlocError: they differ in length, or one is no vector or not finite.
+        DiskHlocError: a descriptor is missing, is not a finite vector, or the lengths differ.
     """
     length = length_of(file, names[0])
     descriptors = np.empty((len(names), length), np.float32)
@@ -62,34 +66,37 @@ def read_globals(file: h5py.File, names: Sequence[str]) -> np.ndarray:
         if len(stored) != length:
             raise DiskHlocError(
                 f"{file.filename}: the global descriptors of {names[0]} and {name} differ in "
-                f"length ({length}, {len(stored)}), so two models made them: describe anew"
+                f"length ({length}, {len(stored)}), so different models made them: describe the "
+                "images again"
             )
         row[:] = stored
     return descriptors
 
 
 def length_of(file: h5py.File, name: str) -> int:
-    """D of the descriptor of an image of an open file.
+    """Return the length D of the descriptor of an image in an open file.
 
     Raises:
-        DiskHlocError: it is none.
+        DiskHlocError: the descriptor is missing, empty, or not a vector.
     """
     stored = find(file, f"{name}/{KEY}")
     if not isinstance(stored, h5py.Dataset):
-        raise DiskHlocError(f"{file.filename} has no global descriptor of {name}: describe anew")
+        raise DiskHlocError(
+            f"{file.filename} has no global descriptor of {name}: describe the images again"
+        )
     require_array(stored, (None,))
     if stored.size == 0:
-        raise DiskHlocError(f"{file.filename}: the global descriptor of {name} has no length")
+        raise DiskHlocError(f"{file.filename}: the global descriptor of {name} is empty")
     return int(stored.size)
 
 
 def codebook_path(path: Path) -> Path:
-    """Where the codebook of a file of global descriptors is."""
+    """Return the path of the codebook that belongs to a file of global descriptors."""
     return path.with_name(f"{path.stem}.codebook.npz")
 
 
 def write_codebook(path: Path, codebook: np.ndarray) -> None:
-    """Write a codebook (K, D) as ``centres`` of an npz file; the file is whole or unchanged.
+    """Write a codebook (K, D) as ``centres`` of an npz file, which is complete or unchanged.
 
     Raises:
         DiskHlocError: the disk is full.
@@ -101,25 +108,25 @@ def write_codebook(path: Path, codebook: np.ndarray) -> None:
 
 
 def read_codebook(path: Path) -> np.ndarray:
-    """A codebook, (K, D) float32.
+    """Read a codebook, (K, D) float32.
 
     Raises:
-        DiskHlocError: no such file, or it holds no codebook.
+        DiskHlocError: the file does not exist, or is not a codebook.
     """
     try:
         with path.open("rb") as file:
             arrays = np.load(file, allow_pickle=False)
             codebook: np.ndarray = arrays["centres"].astype(np.float32)
-    # What is no zip file is read as an array or a pickle, and has no names.
+    # numpy reads a file that is not a zip archive as an array or a pickle, which has no names.
     except (*PARSER_ERRORS, MemoryError, *_ARCHIVE_ERRORS) as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(
-            f"cannot read the codebook {path}: {reason}; it is an .npz file with `centres`, as "
-            "describing images writes it"
+            f"cannot read the codebook {path}: {reason}; expected an .npz file with `centres`, as "
+            "written when describing images"
         ) from error
     if codebook.ndim != 2 or codebook.size == 0 or not np.isfinite(codebook).all():
         raise DiskHlocError(
-            f"{path} holds no codebook: `centres` has shape {codebook.shape}, not clusters by "
-            "descriptor length, or is not finite"
+            f"{path} is not a codebook: expected finite `centres` of shape (clusters, descriptor "
+            f"length), found shape {codebook.shape}"
         )
     return codebook

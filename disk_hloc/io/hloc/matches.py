@@ -1,7 +1,7 @@
-"""hloc's matches file: an HDF5 group for each pair.
+"""Read and write hloc's matches file, an HDF5 file with one group per pair.
 
-``matches0`` (N0,) integer index of the match in the second image, -1 for none;
-``matching_scores0`` (N0,) float16.
+A group holds ``matches0`` (N0,), the integer index of each keypoint's match in the second image or
+-1, and ``matching_scores0`` (N0,) float16.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from .pairs import Pair
 
 
 def names_to_pair(name0: str, name1: str) -> str:
-    """The group of a pair: ``name0/name1``, with ``-`` for a ``/`` within a name."""
+    """Return the group of a pair: ``name0/name1``, with ``/`` in a name replaced by ``-``."""
     return f"{group_name(name0)}/{group_name(name1)}"
 
 
 def group_name(name: str) -> str:
-    """An image's name as it stands in a group's: ``-`` for ``/``."""
+    """Return an image's name as part of a group's name: with ``/`` replaced by ``-``."""
     return name.replace("/", "-")
 
 
 def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | None:
-    """The group of a pair, and whether it is stored the other way around; None if absent."""
+    """Return the group of a pair and whether it is stored as (name1, name0); None if missing."""
     for first, second, is_reversed in ((name0, name1, False), (name1, name0, True)):
         group = names_to_pair(first, second)
         if find(file, f"{group}/matches0") is not None:
@@ -40,28 +40,28 @@ def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | Non
 
 
 def require_distinct_groups(names: Iterable[str]) -> None:
-    """Check that no two names share a group's name, as ``a/b.jpg`` and ``a-b.jpg`` do.
+    """Check that all names have different group names; ``a/b.jpg`` and ``a-b.jpg`` have the same.
 
     Raises:
-        DiskHlocError: two do; hloc's format cannot tell them apart.
+        DiskHlocError: two names have the same group name, so hloc's format cannot store both.
     """
     taken: dict[str, str] = {}
     for name in sorted(set(names)):
         other = taken.setdefault(group_name(name), name)
         if other != name:
             raise DiskHlocError(
-                f"hloc's matches file cannot tell {other!r} from {name!r}, since it writes '-' "
-                "for '/': rename one of the images"
+                f"hloc's matches file cannot distinguish {other!r} and {name!r}, since it replaces "
+                "'/' by '-': rename one of the images"
             )
 
 
 def match_entry(pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> tuple[str, list[Dataset]]:
-    """A pair as :meth:`disk_hloc.io.store.store.Store.add` takes it.
+    """Return the arguments of :meth:`disk_hloc.io.store.store.Store.add` for one pair.
 
     Args:
-        pair: the images' names.
-        matches0: (N0,) integer, -1 for none. Stored as int16 as hloc does, or as int32 where
-            the second image has more keypoints than int16 counts.
+        pair: names of the images.
+        matches0: (N0,) integer, -1 for no match. Stored as int16 like hloc, or as int32 if an
+            index exceeds int16.
         scores0: (N0,) float.
     """
     wide = len(matches0) > 0 and matches0.max() > np.iinfo(np.int16).max
@@ -73,17 +73,17 @@ def match_entry(pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> tuple[
 
 
 def list_pairs(path: Path) -> set[str]:
-    """The groups of the pairs of a matches file.
+    """Return the groups of all pairs in a matches file.
 
     Raises:
-        DiskHlocError: no such file, or no HDF5 file.
+        DiskHlocError: the file does not exist or is not an HDF5 file.
     """
     with reading(path) as file:
         return set(names_with(file, "matches0"))
 
 
 def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
-    """Those of some pairs that have no group, either way around."""
+    """Return the pairs that have no group in either order."""
     return [
         pair
         for pair in pairs
@@ -94,15 +94,19 @@ def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
 def read_matches(
     file: h5py.File, name0: str, name1: str, counts: tuple[int, int] | None = None
 ) -> np.ndarray | None:
-    """(K, 2) int64 indices into the keypoints of ``name0`` and ``name1``; None if absent.
+    """Read the matches of a pair, stored in either order.
 
     Args:
         file: an open matches file.
         name0, name1: the images.
-        counts: how many keypoints they have, if known.
+        counts: numbers of keypoints of the images, if known.
+
+    Returns:
+        (K, 2) int64 indices into the keypoints of ``name0`` and ``name1``; None if the pair is not
+        in the file.
 
     Raises:
-        DiskHlocError: the matches are none, or an index is beyond the keypoints.
+        DiskHlocError: the matches are not (N0,) integers, or an index is out of range.
     """
     found = find_pair(file, name0, name1)
     if found is None:

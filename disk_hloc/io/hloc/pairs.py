@@ -1,4 +1,4 @@
-"""hloc's pairs file: two image names a line, separated by white space."""
+"""Read and write hloc's pairs file, with two image names per line, separated by white space."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Pair = tuple[str, str]
 
 
 def read_pairs(path: Path) -> list[Pair]:
-    """The pairs of a file in their order, each unordered pair once.
+    """Read the pairs of a file in their order, without duplicates in either order.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds no pair, a line is not two names, or a name
-            leads out of the folder of the images.
+        DiskHlocError: the file cannot be read or is empty, a line is not two names, a name is
+            paired with itself, or a name points outside the folder of the images.
     """
-    # Each name once, and pairs as numbers until they are all known: there may be millions.
+    # There may be millions of pairs, so each name is stored once and pairs are kept as numbers.
     numbers: dict[str, int] = {}
     names: list[str] = []
     firsts, seconds = array("q"), array("q")
@@ -34,8 +34,8 @@ def read_pairs(path: Path) -> list[Pair]:
         where = f"{path}, line {line_number}"
         if len(words) != 2:
             raise DiskHlocError(
-                f"{where}: {line.strip()!r} is not two names; a name with white space cannot be "
-                "written in this format, so rename the image"
+                f"{where}: expected two names, found {line.strip()!r}; this format cannot hold a "
+                "name with white space: rename the image"
             )
         for word in words:
             if word not in numbers:
@@ -48,14 +48,14 @@ def read_pairs(path: Path) -> list[Pair]:
         firsts.append(numbers[words[0]])
         seconds.append(numbers[words[1]])
     if not firsts:
-        raise DiskHlocError(f"{path} holds no pair")
+        raise DiskHlocError(f"{path} has no pairs")
     pairs = np.sort(np.stack([firsts, seconds]), axis=0)
     _, kept = np.unique(pairs[0] * len(names) + pairs[1], return_index=True)
     return [(names[firsts[i]], names[seconds[i]]) for i in np.sort(kept).tolist()]
 
 
 def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
-    """Write pairs; the file is whole or unchanged.
+    """Write pairs to a file, which is complete or unchanged.
 
     Raises:
         DiskHlocError: a name has white space.
@@ -66,28 +66,31 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
 
 
 def require_plain_names(names: Iterable[str]) -> None:
-    """Check that names can be written into a pairs file, or any list that splits at white space.
+    """Check that names can be written to a pairs file, or to any list that splits at white space.
 
     Raises:
-        DiskHlocError: one has white space.
+        DiskHlocError: a name has white space.
     """
     for name in names:
         if name.split() != [name]:
             raise DiskHlocError(
-                f"the image name {name!r} has white space, which a list of pairs or poses cannot "
-                "hold: rename the image"
+                f"the image name {name!r} has white space, which is not possible in a list of "
+                "pairs or poses: rename the image"
             )
 
 
 def nearby_order(pairs: Iterable[Pair], at_once: int) -> list[Pair]:
-    """Pairs in an order in which the images of successive pairs are few.
+    """Sort pairs so that successive pairs share a small set of images.
 
-    The table of all images by all images is walked square by square, so that of N images, matched
-    exhaustively, each is read at most about 2 N / ``at_once`` times instead of N times.
+    The table of all images by all images is traversed in square tiles. If N images are matched
+    exhaustively, each is read up to about 2 N / ``at_once`` times instead of N times.
 
     Args:
-        pairs: in any order.
-        at_once: how many images are kept at a time.
+        pairs: pairs in any order.
+        at_once: number of images that are kept in memory.
+
+    Returns:
+        The same pairs.
     """
     pairs = list(pairs)
     place = {name: i for i, name in enumerate(sorted({name for pair in pairs for name in pair}))}

@@ -1,8 +1,8 @@
-"""Known cameras and poses in plain text.
+"""Read and write known cameras and poses as text files.
 
-A camera file holds one line, COLMAP's model, size and parameters:
-``PINHOLE width height fx fy cx cy``. A poses file holds a line an image,
-``name qw qx qy qz tx ty tz``: cam_from_world, x right, y down, z forward, in metres.
+A camera file has one line with COLMAP's model, the size and the parameters in pixels:
+``PINHOLE width height fx fy cx cy``. A poses file has one line per image,
+``name qw qx qy qz tx ty tz``: cam_from_world, with x right, y down, z forward, in metres.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .pairs import require_plain_names
 
 
 def read_poses(path: Path) -> dict[str, Pose]:
-    """Image name -> pose.
+    """Read the poses of a file by image name.
 
     Raises:
-        DiskHlocError: the file cannot be read, a line is not a name and seven numbers, or a name
-            leads out of the folder of the images.
+        DiskHlocError: the file cannot be read, a line is not a name and seven numbers, a name is
+            repeated, or a name points outside the folder of the images.
     """
     poses: dict[str, Pose] = {}
     for number, words in _lines(path):
@@ -37,16 +37,16 @@ def read_poses(path: Path) -> dict[str, Pose]:
         with np.errstate(over="ignore"):
             norm = np.linalg.norm(quaternion)
         if len(values) != 7 or not np.isfinite([norm, *values]).all() or norm == 0:
-            raise DiskHlocError(f"{path}, line {number}: not `name qw qx qy qz tx ty tz`")
+            raise DiskHlocError(f"{path}, line {number}: expected `name qw qx qy qz tx ty tz`")
         name = require_relative(words[0], f"{path}, line {number}")
         if name in poses:
-            raise DiskHlocError(f"{path}, line {number}: a second pose of {name}")
+            raise DiskHlocError(f"{path}, line {number}: {name} already has a pose")
         poses[name] = Pose(quaternion / norm, values[4:])
     return poses
 
 
 def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
-    """Write poses, a line an image.
+    """Write poses to a file, one image per line.
 
     Raises:
         DiskHlocError: a name has white space.
@@ -60,19 +60,19 @@ def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
 
 
 def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
-    """COLMAP's model name, width, height and parameters of a camera file's first line.
+    """Read the camera of a file: COLMAP's model name, width, height and parameters in pixels.
 
     Raises:
-        DiskHlocError: the file cannot be read or is no camera.
+        DiskHlocError: the file cannot be read, or its first line is not a camera.
     """
     for number, words in _lines(path):
         try:
             return words[0], int(words[1]), int(words[2]), [float(word) for word in words[3:]]
         except (ValueError, IndexError) as error:
             raise DiskHlocError(
-                f"{path}, line {number}: not `MODEL width height parameters...`"
+                f"{path}, line {number}: expected `MODEL width height parameters...`"
             ) from error
-    raise DiskHlocError(f"{path} holds no camera")
+    raise DiskHlocError(f"{path} has no camera")
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

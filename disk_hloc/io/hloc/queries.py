@@ -1,4 +1,4 @@
-"""hloc's lists of queries with intrinsics, and its pairs of queries and retrieved images."""
+"""Read hloc's lists of queries with intrinsics, and its pairs of queries and retrieved images."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from disk_hloc.log import logger
 
 
 def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
-    """Query name -> camera, of one list or of several.
+    """Read the cameras of queries by name, from one list or several.
 
-    A line is ``name MODEL width height parameters...``, COLMAP's model and its parameters in
-    pixels. A line that is not is named in a warning and left out.
+    A line is ``name MODEL width height parameters...``, with COLMAP's model and its parameters in
+    pixels. Other lines are skipped with a warning.
 
     Args:
         pattern: a file, or a pattern such as ``queries/*_with_intrinsics.txt``.
 
     Raises:
-        DiskHlocError: no file, one that cannot be read, none with intrinsics, or a name that leads
-            out of the folder of the images.
+        DiskHlocError: no file matches, a file cannot be read, no query has intrinsics, or a name
+            points outside the folder of the images.
     """
     paths = [pattern] if pattern.is_file() else _matching(pattern)
     if not paths:
-        raise DiskHlocError(f"no list of queries is called {pattern}")
+        raise DiskHlocError(f"no list of queries found: {pattern}")
     queries: dict[str, pycolmap.Camera] = {}
     broken = []
     for path in paths:
@@ -44,12 +44,12 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
     form = "`name MODEL width height parameters...`"
     if not queries:
         raise DiskHlocError(
-            f"{listing([str(path) for path in paths])} has no query with intrinsics: a line is "
-            f"{form}, as `query/1.jpg PINHOLE 1600 1200 1200 1200 800 600`"
+            f"{listing([str(path) for path in paths])} has no query with intrinsics: expected "
+            f"{form}, such as `query/1.jpg PINHOLE 1600 1200 1200 1200 800 600`"
         )
     if broken:
         count = len(broken)
-        logger.warning("%d queries, not %s, are left out: %s", count, form, listing(broken))
+        logger.warning("skipped %d queries, expected %s: %s", count, form, listing(broken))
     return queries
 
 
@@ -57,7 +57,7 @@ def _matching(pattern: Path) -> list[Path]:
     try:
         return sorted(pattern.parent.glob(pattern.name))
     except (OSError, ValueError, NotImplementedError) as error:
-        raise DiskHlocError(f"cannot look for the queries {pattern}: {error}") from error
+        raise DiskHlocError(f"cannot search for the queries {pattern}: {error}") from error
 
 
 def _camera(words: list[str]) -> pycolmap.Camera | None:
@@ -71,18 +71,18 @@ def _camera(words: list[str]) -> pycolmap.Camera | None:
             params=[float(word) for word in words[3:]],
         )
     except (ValueError, TypeError, OverflowError):
-        # pycolmap's words for a size that is negative or beyond 64 bits.
+        # pycolmap raises these for a size that is negative or exceeds 64 bits.
         return None
     usable = camera.verify_params() and camera.width > 0 and camera.height > 0
     return camera if usable and np.isfinite(camera.params).all() else None
 
 
 def read_retrieval(path: Path) -> dict[str, list[str]]:
-    """Query name -> names of its retrieved images, in their order, each once.
+    """Read the retrieved images of each query, in their order and without duplicates.
 
     Raises:
-        DiskHlocError: the file cannot be read, holds nothing, a line is not two names, or a name
-            leads out of the folder of the images.
+        DiskHlocError: the file cannot be read or is empty, a line is not two names, or a name
+            points outside the folder of the images.
     """
     lines = read_lines(path, "the retrieved pairs")
     retrieved: dict[str, dict[str, None]] = {}
@@ -91,9 +91,11 @@ def read_retrieval(path: Path) -> dict[str, list[str]]:
         if not names:
             continue
         if len(names) != 2:
-            raise DiskHlocError(f"{path}, line {number}: {line.strip()!r} is not two names")
+            raise DiskHlocError(
+                f"{path}, line {number}: expected two names, found {line.strip()!r}"
+            )
         query, image = (require_relative(name, f"{path}, line {number}") for name in names)
         retrieved.setdefault(query, {})[image] = None
     if not retrieved:
-        raise DiskHlocError(f"{path} holds no pair")
+        raise DiskHlocError(f"{path} has no pairs")
     return {query: list(names) for query, names in retrieved.items()}

@@ -1,1 +1,1 @@
-"""Data sets to train on, in the form of DISK's release."""
+"""Read and write training data sets in the format of DISK's release."""

@@ -1,7 +1,8 @@
-"""Data sets to train on, in the form of DISK's release (:mod:`.training_files`): reading them.
+"""Read training data sets in the format of DISK's release (:mod:`.files`).
 
-Read are also the published files, whose names end otherwise: photos whose names in ``images`` lack
-the suffix, ``calibration_a.h5`` of ``a.jpg``, and depth maps of another size than the photo.
+The published files are supported too. They have other file names: the names in ``images`` have no
+suffix, the calibration of ``a.jpg`` is ``calibration_a.h5``, and depth maps may have another size
+than the photo.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class TrainingScene:
     """A scene of a data set.
 
     Attributes:
-        name: the scene's.
-        image_dir, calibration_dir: folders that exist.
-        depth_dir: likewise; None where depth is not wanted.
-        images: names.
+        name: name of the scene.
+        image_dir, calibration_dir: existing folders.
+        depth_dir: existing folder; None if depth is not used.
+        images: names of the images.
         tuples: (T, K) int64 indices of covisible images.
     """
 
@@ -42,15 +43,16 @@ class TrainingScene:
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """A photo, resized and padded, with what is known of it.
+    """A resized and padded photo with its calibration, pose and depth.
 
     Attributes:
         image: (3, H, W) float32 RGB in [0, 1], zero in the padding.
         size: width and height in pixels without the padding.
         matrix: (3, 3) float64 intrinsics of the resized photo, with (0, 0) at the centre of the
-            top-left pixel, so that they apply to keypoints as they are.
+            top-left pixel as for keypoints.
         rotation, translation: (3, 3) and (3,) float64 of cam_from_world.
-        depth: (H, W) float32 z-depth, NaN where it is not known and in the padding; or None.
+        depth: (H, W) float32 z-depth, NaN where it is unknown and in the padding; None if depth is
+            not used.
     """
 
     image: np.ndarray
@@ -62,15 +64,15 @@ class TrainingImage:
 
 
 def read_training_set(path: Path, depth: bool = True) -> list[TrainingScene]:
-    """The scenes of a data set that have tuples, in the file's order.
+    """Read the scenes of a data set that have tuples, in the file's order.
 
     Args:
-        path: ``dataset.json``, or the folder that it is in.
+        path: ``dataset.json``, or its folder.
         depth: whether depth maps are needed.
 
     Raises:
-        DiskHlocError: the file cannot be read, is of another format, names folders that do not
-            exist, or has no tuples.
+        DiskHlocError: the file cannot be read, has another format or no tuples, or a folder does
+            not exist.
     """
     path = path / "dataset.json" if path.is_dir() else path
     content = read_dataset(path)
@@ -79,25 +81,26 @@ def read_training_set(path: Path, depth: bool = True) -> list[TrainingScene]:
     except DiskHlocError as error:
         raise DiskHlocError(f"{path}: {error}") from error
     if length < 2:
-        raise DiskHlocError(f"{path} has no tuples of two images or more to train on")
+        raise DiskHlocError(f"{path} has no tuples of at least two images, which training needs")
     return [_scene(path, name, entry, depth) for name, entry in content.items() if entry["tuples"]]
 
 
 def read_training_image(
     scene: TrainingScene, index: int, size: tuple[int, int], interpolation: str = "cv2_linear"
 ) -> TrainingImage:
-    """One photo of a scene.
+    """Read one photo of a scene with its calibration, pose and depth.
 
-    It is resized to fit, with its aspect ratio, and padded at the right and below.
+    The photo is resized to fit ``size``, keeps its aspect ratio, and is padded at the right and
+    bottom.
 
     Args:
         scene: the scene.
-        index: into its images.
-        size: width and height in pixels to pad to.
-        interpolation: of the photo, see :func:`.images.resize_image`.
+        index: index of the image in the scene.
+        size: width and height in pixels after padding.
+        interpolation: interpolation of the photo, see :func:`disk_hloc.io.images.resize_image`.
 
     Raises:
-        DiskHlocError: a file is missing, broken or does not fit.
+        DiskHlocError: a file is missing or broken.
     """
     name = scene.images[index]
     photo_path = _first(scene.image_dir, (name, f"{_stem(name)}.jpg", f"{_base(name)}.jpg"), name)
@@ -131,9 +134,9 @@ def read_training_image(
 
 
 def fitted_size(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int]:
-    """Width and height that a photo of ``size`` is resized to, as the release has it.
+    """Return the width and height to which the release resizes a photo of ``size``, in pixels.
 
-    One side is that of ``limit``; the other one is rounded down.
+    One side equals that of ``limit``; the other one is rounded down.
     """
     if size[1] * limit[0] > size[0] * limit[1]:
         return max(1, size[0] * limit[1] // size[1]), limit[1]
@@ -141,21 +144,21 @@ def fitted_size(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int
 
 
 def _read_depth(path: Path) -> np.ndarray:
-    """(H, W) float32, NaN where it is not known."""
+    """Read a depth map, (H, W) float32, NaN where it is unknown."""
     with reading(path) as file:
         try:
             depth = np.asarray(file["depth"][()], np.float32)
         except (KeyError, TypeError, ValueError, OSError) as error:
-            raise DiskHlocError(f"{path} lacks the numbers 'depth': {error}") from error
+            raise DiskHlocError(f"{path} has no numeric array 'depth': {error}") from error
     if depth.ndim != 2 or not depth.size:
-        raise DiskHlocError(f"{path}: depth must be (H, W), but is {depth.shape}")
+        raise DiskHlocError(f"{path}: depth must have shape (H, W), found {depth.shape}")
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
 
 def _scene(path: Path, name: str, entry: Scene, depth: bool) -> TrainingScene:
     if depth and not entry.get("depth_path"):
         raise DiskHlocError(
-            f"{path}: scene {name!r} has no depth_path, which --reward epipolar does without"
+            f"{path}: scene {name!r} has no depth_path; --reward epipolar does not need it"
         )
     return TrainingScene(
         name,
@@ -168,14 +171,14 @@ def _scene(path: Path, name: str, entry: Scene, depth: bool) -> TrainingScene:
 
 
 def _folder(path: Path, scene: str, folder: str) -> Path:
-    # Beside the file before the current folder, which has nothing to do with it.
-    places = list(dict.fromkeys([path.parent / folder, Path(folder)]))
-    for place in places:
-        if folder and place.is_dir():
-            return place
+    # The current folder comes last, since it has nothing to do with the file.
+    candidates = list(dict.fromkeys([path.parent / folder, Path(folder)]))
+    for candidate in candidates:
+        if folder and candidate.is_dir():
+            return candidate
     raise DiskHlocError(
-        f"{path}: scene {scene!r} has its files in {folder!r}, but there is no folder "
-        f"{listing([str(place) for place in places])}"
+        f"{path}: the folder {folder!r} of scene {scene!r} does not exist: tried "
+        f"{listing([str(candidate) for candidate in candidates])}"
     )
 
 
@@ -183,7 +186,9 @@ def _first(folder: Path, names: Sequence[str], image: str) -> Path:
     for name in names:
         if (folder / name).is_file():
             return folder / name
-    raise DiskHlocError(f"{folder} has no {listing(list(dict.fromkeys(names)))} of image {image}")
+    raise DiskHlocError(
+        f"{folder} has no {listing(list(dict.fromkeys(names)))} for the image {image}"
+    )
 
 
 def _stem(name: str) -> str:
@@ -191,7 +196,7 @@ def _stem(name: str) -> str:
 
 
 def _base(name: str) -> str:
-    """The release's stem, which ends at the first point."""
+    """Return the stem as the release computes it, up to the first dot."""
     return name.split(".")[0]
 
 

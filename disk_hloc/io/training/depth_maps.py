@@ -1,6 +1,6 @@
-"""COLMAP's dense depth maps: ``stereo/depth_maps/<image>.geometric.bin`` of its workspace.
+"""Read COLMAP's dense depth maps, ``stereo/depth_maps/<image>.geometric.bin`` in its workspace.
 
-A header ``width&height&channels&``, then float32, row by row.
+The header ``width&height&channels&`` is followed by float32 values, row by row.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ _HEADER = re.compile(rb"(\d{1,7})&(\d{1,7})&(\d{1,3})&")
 
 
 def read_depth_map(path: Path) -> np.ndarray:
-    """A depth map.
+    """Read a depth map.
 
     Returns:
-        (H, W) float32, z-depth in the unit of the model, 0 where there is none.
+        (H, W) float32, z-depth in the unit of the model, 0 where it is unknown.
 
     Raises:
-        DiskHlocError: the file cannot be read, or is no whole depth map.
+        DiskHlocError: the file cannot be read, or is not a whole depth map.
     """
     try:
         content = path.read_bytes()
@@ -30,13 +30,13 @@ def read_depth_map(path: Path) -> np.ndarray:
         raise DiskHlocError(f"cannot read the depth map {path}: {error.strerror}") from error
     header = _HEADER.match(content)
     if header is None:
-        raise DiskHlocError(f"{path} is no depth map of COLMAP's: it has no size at its beginning")
+        raise DiskHlocError(f"{path} is not a depth map of COLMAP: it does not begin with a size")
     width, height, channels = map(int, header.groups())
     expected = 4 * width * height * channels
     if channels != 1 or len(content) - header.end() != expected:
         raise DiskHlocError(
-            f"{path} is no whole depth map ({len(content) - header.end()} of {expected} bytes of "
-            f"{width} x {height} x {channels}): run COLMAP's stereo again for it"
+            f"{path} is not a whole depth map: expected {expected} bytes for {width} x {height} x "
+            f"{channels}, found {len(content) - header.end()}; run COLMAP's stereo again"
         )
     depth = np.frombuffer(content, "<f4", offset=header.end()).reshape(height, width)
     return np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)

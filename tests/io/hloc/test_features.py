@@ -1,4 +1,4 @@
-"""hloc's features file: what is written, what an interruption leaves."""
+"""hloc's features file: what is written, and what an interrupted run leaves behind."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_file_holds_what_was_written(tmp_path, count):
     np.testing.assert_array_equal(keypoints, features["keypoints"])
 
 
-# The suffix, which no folder has, keeps one name from being another's folder.
+# The suffix, which no folder has, prevents that one name is the folder of another.
 parts = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="/\0."), min_size=1, max_size=8
 )
@@ -81,7 +81,7 @@ def test_writing_again_replaces(tmp_path):
     assert_holds(path, "a.jpg", make_features(4, seed=2), 2.0)
 
 
-def test_image_that_hloc_did_not_finish_is_not_listed(tmp_path):
+def test_an_incomplete_image_of_hloc_is_not_listed(tmp_path):
     path = tmp_path / "features.h5"
     write_features(path, "db/a.jpg", make_features(), 1.0)
     with h5py.File(path, "a") as file:
@@ -99,17 +99,17 @@ def test_hlocs_float16_keypoints_are_read_as_float32(tmp_path):
         assert read_keypoints(file, "a.jpg").dtype == np.float32
 
 
-def test_required_features_that_lack(tmp_path):
+def test_required_features_that_are_missing(tmp_path):
     path = tmp_path / "features.h5"
     write_features(path, "db/a.jpg", make_features(), 1.0)
     require_features(path, ["db/a.jpg"], because="pairs.txt names")
-    # A folder of the file is no image.
+    # A folder in the file is not an image.
     missing = ["db", *(f"{i}.jpg" for i in range(6))]
     with pytest.raises(DiskHlocError) as error:
         require_features(path, ["db/a.jpg", *missing, *missing], because="pairs.txt names")
     message = str(error.value)
     assert "\n" not in message
-    assert f"{path} lacks 7 of the images that pairs.txt names: 0.jpg, 1.jpg" in message
+    assert f"{path} is missing 7 of the images that pairs.txt names: 0.jpg, 1.jpg" in message
     assert "and 2 more" in message
 
 

@@ -1,4 +1,4 @@
-"""hloc's matches file: names of groups, index types, both ways of reading a pair."""
+"""hloc's matches file: names of groups, index types, reading a pair in both orders."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_group_of_a_pair_is_hlocs(tmp_path, name0, name1, group):
 
 @st.composite
 def partial_maps(draw):
-    """An injective map from some of N0 keypoints to some of N1, -1 for none."""
+    """An injective map from some of N0 keypoints to some of N1, with -1 for no match."""
     num0, num1 = draw(st.integers(0, 40)), draw(st.integers(0, 40))
     targets = draw(st.permutations(range(num1)))[:num0]
     targets += [-1] * (num0 - len(targets))
@@ -52,7 +52,7 @@ def partial_maps(draw):
 
 @given(matches0=partial_maps())
 @settings(deadline=None)
-def test_round_trip_both_ways(tmp_path_factory, matches0):
+def test_round_trip_in_both_orders(tmp_path_factory, matches0):
     path = tmp_path_factory.mktemp("matches") / "matches.h5"
     write_matches(path, ("db/a", "b"), matches0, np.ones(len(matches0)))
     expected = [(i, j) for i, j in enumerate(matches0.tolist()) if j >= 0]
@@ -69,7 +69,7 @@ def test_round_trip_both_ways(tmp_path_factory, matches0):
 @pytest.mark.parametrize(
     ("largest", "dtype"), [(-1, "i2"), (32766, "i2"), (32767, "i2"), (32768, "i4"), (99999, "i4")]
 )
-def test_indices_are_int16_as_long_as_it_counts_them(tmp_path, largest, dtype):
+def test_indices_are_int16_if_they_fit(tmp_path, largest, dtype):
     path = tmp_path / "matches.h5"
     write_matches(path, ("a", "b"), np.array([-1, largest, 5]), np.zeros(3))
     with reading(path) as file:
@@ -79,7 +79,7 @@ def test_indices_are_int16_as_long_as_it_counts_them(tmp_path, largest, dtype):
         np.testing.assert_array_equal(read_matches(file, "a", "b"), expected)
 
 
-def test_an_image_with_more_keypoints_than_int16_counts_is_read_from_either_side(tmp_path):
+def test_an_image_with_more_keypoints_than_fit_in_int16_is_read_in_both_orders(tmp_path):
     path = tmp_path / "matches.h5"
     matches0 = np.full(70000, -1)
     matches0[69999] = 40000
@@ -88,11 +88,11 @@ def test_an_image_with_more_keypoints_than_int16_counts_is_read_from_either_side
         np.testing.assert_array_equal(read_matches(file, "b", "a"), [[40000, 69999]])
 
 
-def test_a_pair_that_is_not_there(tmp_path):
+def test_a_missing_pair(tmp_path):
     path = tmp_path / "matches.h5"
     write_matches(path, ("a", "b"), np.array([0]), np.ones(1))
     with h5py.File(path, "a") as file:
-        # What hloc leaves when it is interrupted.
+        # What hloc leaves behind when it is interrupted.
         file.create_group("a/c")["matching_scores0"] = [1.0]
     with reading(path) as file:
         for name0, name1 in (("a", "z"), ("a", "c"), ("c", "a"), ("a", "a")):
@@ -113,12 +113,12 @@ def test_writing_again_replaces(tmp_path):
     "names", [["a/b.jpg", "c.jpg", "a-b.jpg"], ["a/b/c", "a/b-c"], ["a-b/c", "a/b-c"]]
 )
 def test_names_that_share_a_group_are_refused(names):
-    with pytest.raises(DiskHlocError, match="cannot tell") as error:
+    with pytest.raises(DiskHlocError, match="cannot distinguish") as error:
         require_distinct_groups(names)
     assert "\n" not in str(error.value)
     assert repr(names[0]) in str(error.value)
     assert repr(names[-1]) in str(error.value)
 
 
-def test_distinct_names_pass():
+def test_names_with_different_groups_are_accepted():
     require_distinct_groups(["a/b.jpg", "a/b.jpg", "a_b.jpg", "b/a.jpg", "a/c.jpg"])

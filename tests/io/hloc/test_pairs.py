@@ -1,4 +1,4 @@
-"""The pairs file: round trip, and what it cannot hold."""
+"""The pairs file: round trip, and names that it cannot hold."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_white_space_between_names_and_empty_lines_do_not_matter(tmp_path):
     assert read_pairs(path) == [("a.jpg", "b.jpg"), ("c.jpg", "a.jpg")]
 
 
-def test_each_unordered_pair_once_as_it_came_first(tmp_path):
+def test_of_duplicate_pairs_the_first_is_kept(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text("b a\na c\na b\nb a\nc b\nc a\n")
     assert read_pairs(path) == [("b", "a"), ("a", "c"), ("c", "b")]
@@ -106,11 +106,11 @@ def test_name_with_white_space_is_refused_and_the_file_unchanged(tmp_path, name)
         require_plain_names(["a", name])
 
 
-def test_plain_names_pass():
+def test_plain_names_are_accepted():
     require_plain_names(["a", "db/ü-1.JPG", "#1"])
 
 
-def test_a_reader_never_sees_a_part(tmp_path):
+def test_a_reader_never_sees_an_incomplete_file(tmp_path):
     path = tmp_path / "pairs.txt"
     write_pairs(path, [("a", "b")])
     with path.open() as reader:
@@ -131,7 +131,7 @@ def test_the_order_loses_no_pair(pairs: set[tuple[int, int]], at_once: int) -> N
     assert set(ordered) == set(named)
 
 
-def test_images_are_read_seldom_in_that_order() -> None:
+def test_images_are_rarely_read_again_in_that_order() -> None:
     names = [f"{i:03}.jpg" for i in range(60)]
     pairs = list(combinations(names, 2))
     reads = {}

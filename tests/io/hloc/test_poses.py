@@ -1,4 +1,4 @@
-"""Poses and cameras in plain text, against pycolmap's rotations."""
+"""Poses and cameras in text files, compared with pycolmap's rotations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_center_of_a_known_pose():
     np.testing.assert_allclose(pose.center, [-2, 1, -3], atol=1e-15)
 
 
-def test_quaternions_are_normalized_and_comments_passed_over(tmp_path):
+def test_quaternions_are_normalized_and_comments_are_skipped(tmp_path):
     path = tmp_path / "poses.txt"
     path.write_text("# name ...\n\nb/ü.jpg 0 0 3 4 1 2 3\n   \na 2 0 0 0 -1 0 1e-3\n")
     read = read_poses(path)
@@ -72,7 +72,7 @@ def test_fountain(data):
     read = read_poses(data / "fountain_p11" / "poses.txt")
     assert list(read) == [f"{i:04d}.jpg" for i in range(11)]
     centers = np.array([pose.center for pose in read.values()])
-    # The photographer walked round the fountain, a step of 1 to 3 m a photo, on level ground.
+    # The photographer walked around the fountain on level ground, 1 to 3 m per photo.
     steps = np.linalg.norm(np.diff(centers, axis=0), axis=1)
     assert (steps > 1).all()
     assert (steps < 3).all()
@@ -94,7 +94,7 @@ def test_fountain(data):
         "b.jpg nan 0 0 0 1 2 3",
     ],
 )
-def test_line_that_is_no_pose(tmp_path, line):
+def test_line_that_is_not_a_pose(tmp_path, line):
     path = tmp_path / "poses.txt"
     path.write_text(f"a.jpg 1 0 0 0 0 0 0\n# comment\n{line}\n")
     with pytest.raises(DiskHlocError) as error:
@@ -122,7 +122,7 @@ def test_read_camera(tmp_path, data):
 
 
 @pytest.mark.parametrize("line", ["PINHOLE", "PINHOLE 640", "PINHOLE 640 x 1 1 1 1", "P 6 4 1 y"])
-def test_line_that_is_no_camera(tmp_path, line):
+def test_line_that_is_not_a_camera(tmp_path, line):
     path = tmp_path / "camera.txt"
     path.write_text(f"# comment\n{line}\n")
     with pytest.raises(DiskHlocError) as error:
@@ -139,13 +139,13 @@ def test_file_without_camera(tmp_path):
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
-def test_impossible_numbers_and_second_poses_are_errors(tmp_path, number):
+def test_invalid_numbers_and_repeated_names_are_errors(tmp_path, number):
     path = tmp_path / "poses.txt"
     path.write_text(f"a.jpg 1 0 0 0 {number} 0 0\n")
     with pytest.raises(DiskHlocError, match="line 1"):
         read_poses(path)
     path.write_text("a.jpg 1 0 0 0 0 0 0\na.jpg 1 0 0 0 0 0 1\n")
-    with pytest.raises(DiskHlocError, match=r"line 2: a second pose of a\.jpg"):
+    with pytest.raises(DiskHlocError, match=r"line 2: a\.jpg already has a pose"):
         read_poses(path)
 
 

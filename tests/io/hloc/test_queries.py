@@ -26,7 +26,7 @@ def test_several_lists_are_read_as_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["b.jpg", "b.jpg PINHOLE 640 480 500", "b.jpg FISH 6 4 5 3 2", "b.jpg PINHOLE a b c d"]
 )
-def test_a_query_without_intrinsics_is_named_and_left_out(
+def test_a_query_without_intrinsics_is_skipped_with_a_warning(
     line: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "queries.txt"
@@ -44,7 +44,7 @@ def test_a_missing_list_is_named(tmp_path: Path) -> None:
         read_queries(tmp_path / "nothing_*.txt")
 
 
-def test_retrieved_images_keep_their_order_and_come_once(tmp_path: Path) -> None:
+def test_retrieved_images_keep_their_order_without_duplicates(tmp_path: Path) -> None:
     path = tmp_path / "pairs.txt"
     path.write_text("q1 b\nq1 a\nq2 a\nq1 b\n\n")
     assert read_retrieval(path) == {"q1": ["b", "a"], "q2": ["a"]}

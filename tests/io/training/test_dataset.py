@@ -24,7 +24,7 @@ MATRIX = np.array([[100.0, 0, 32], [0, 110, 24], [0, 0, 1]])
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A scene of two images, one without a suffix in its name, as the challenge's."""
+    """A scene of two images, one without a suffix in its name as in the challenge's files."""
     root = tmp_path / "set"
     for name in ("images", "calib", "depth"):
         (root / name).mkdir(parents=True)
@@ -96,7 +96,7 @@ def test_a_photo_is_resized_and_padded_with_its_camera(folder: Path, index: int)
     assert np.isnan(read.depth[72:]).all()
 
 
-def test_the_interpolation_is_the_releases(folder: Path) -> None:
+def test_the_interpolation_is_that_of_the_release(folder: Path) -> None:
     torch = pytest.importorskip("torch")
     (scene,) = read_training_set(folder)
     photo = cv2.imread(str(folder / "images" / "a.jpg"))[:, :, ::-1].astype(np.float32) / 255
@@ -138,7 +138,7 @@ def test_nested_names(folder: Path) -> None:
         ({"image_path": "nowhere"}, "nowhere"),
     ],
 )
-def test_what_is_wrong_with_a_set_is_said(folder: Path, changes: dict[str, Any], said: str) -> None:
+def test_invalid_data_sets_are_errors(folder: Path, changes: dict[str, Any], said: str) -> None:
     path = write(folder, **changes)
     with pytest.raises(DiskHlocError) as error:
         read_training_set(folder)
