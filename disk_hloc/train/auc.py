@@ -1,4 +1,4 @@
-"""Which epoch is best: the accuracy of relative poses in validation, from TensorBoard's files."""
+"""Find the best epoch by the accuracy of relative poses in validation, from TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.accuracy import mean_accuracy
 
-# Tags of TensorBoard: those of the release, and how many pairs a validation has.
+# TensorBoard's tags: those of the release, and the number of pairs in a validation.
 ROTATION, TRANSLATION = "test/pose/Δ_θ", "test/pose/Δ_T"
 PRECISION, REWARD = "test/discrete/precision", "train/reward"
 PAIRS = "test/pairs"
-LIMIT = 10  # degrees
+AUC_LIMIT_DEGREES = 10
+# The number of pairs in a validation of DISK's release, which does not log it.
+_RELEASED_PAIRS = 750
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What the events of one run say.
+    """The figures that one run has logged.
 
     Attributes:
-        name: the run's.
+        name: name of the run.
         auc: epoch -> accuracy of poses, 0 to 1.
-        precision: epoch -> share of right matches, 0 to 1; {} if it was not logged an epoch.
-        reward: (B, 2) number of batches done and expected reward of a pair.
+        precision: epoch -> share of correct matches, 0 to 1; {} if it was not logged per epoch.
+        reward: (B, 2) float64 number of finished batches and expected reward of a pair.
     """
 
     name: str
@@ -38,47 +40,50 @@ class Curves:
 def read_curves(path: Path, validation_length: int | None = None) -> Curves:
     """Read the events of a run.
 
-    The AUC is the release's: errors are the greater of the rotation's and of the translation's
-    direction, and the share below 1, 2, ... 10 degrees is averaged. Epochs that are not validated
-    to their end are left out.
+    The AUC is that of the release: the error of a pair is the maximum of the errors of the rotation
+    and of the translation's direction, and the shares below 1, 2, ... 10 degrees are averaged.
+    Epochs with an unfinished validation are left out.
 
     Args:
-        path: an event file, or a folder of those of one run; where two say something of the same
-            step, the later one counts.
-        validation_length: pairs in an epoch's validation; None goes by what the run says, or, for
-            files of DISK's release, which does not say it, 750.
+        path: an event file, or a folder with the event files of one run; of several events for the
+            same step, the latest one is used.
+        validation_length: number of pairs in an epoch's validation; None uses the logged number, or
+            750 for files of DISK's release, which does not log it.
 
     Raises:
-        DiskHlocError: no such files, nothing in them, or a validation that is not over.
+        DiskHlocError: the files do not exist, have no pose errors, or no validation is finished.
     """
     scalars = _read(path, (ROTATION, TRANSLATION, PAIRS, PRECISION, REWARD))
     rotation, translation = scalars[ROTATION], scalars[TRANSLATION]
     steps = sorted(set(rotation) & set(translation))
     if not steps:
-        raise DiskHlocError(f"{path} has no pose errors: no epoch of it was validated")
-    said = set(scalars[PAIRS].values())
-    length = validation_length or (int(said.pop()) if len(said) == 1 else 750)
+        raise DiskHlocError(f"{path} has no pose errors: no epoch was validated")
+    logged = set(scalars[PAIRS].values())
+    length = validation_length or (int(logged.pop()) if len(logged) == 1 else _RELEASED_PAIRS)
     errors: dict[int, list[float]] = {}
     for step in steps:
         errors.setdefault(step // length, []).append(max(rotation[step], translation[step]))
     whole = {epoch: found for epoch, found in errors.items() if len(found) == length}
     if not whole:
         raise DiskHlocError(
-            f"{path} has {len(steps)} pose errors, fewer than the {length} of an epoch: wait for "
-            "the end of its validation, or give --validation-length"
+            f"{path} has {len(steps)} pose errors, fewer than the {length} of an epoch: wait until "
+            "the validation has finished, or give --validation-length"
         )
     precision = scalars[PRECISION] if scalars[PAIRS] else {}
     reward = np.array(sorted(scalars[REWARD].items()), float).reshape(-1, 2)
     return Curves(
         path.name,
-        {epoch: mean_accuracy(np.array(found), LIMIT) for epoch, found in sorted(whole.items())},
+        {
+            epoch: mean_accuracy(np.array(found), AUC_LIMIT_DEGREES)
+            for epoch, found in sorted(whole.items())
+        },
         {epoch: value for epoch, value in sorted(precision.items()) if epoch in whole},
         reward,
     )
 
 
 def best_epoch(curves: Curves) -> int:
-    """The epoch of the greatest AUC; of equal ones the first."""
+    """Return the epoch with the highest AUC, and the first of several."""
     return max(curves.auc, key=lambda epoch: (curves.auc[epoch], -epoch))
 
 
@@ -98,7 +103,10 @@ def table(runs: Sequence[Curves]) -> list[list[str]]:
 
 
 def plot(curves: Sequence[Curves], path: Path) -> Path:
-    """Draw AUC and, where it was logged, precision and reward of runs.
+    """Plot the AUC of runs and, if logged, their precision and reward.
+
+    Returns:
+        ``path``.
 
     Raises:
         DiskHlocError: matplotlib is not installed.
@@ -107,7 +115,7 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DiskHlocError(
-            "a plot needs matplotlib: pip install 'disk_hloc[train]', or leave --plot out"
+            "--plot needs matplotlib: pip install 'disk_hloc[train]', or leave out --plot"
         ) from error
     figure = Figure(figsize=(11, 3.2), layout="constrained")
     auc, precision, reward = figure.subplots(1, 3)
@@ -118,7 +126,7 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
             blocks = np.array_split(one.reward, min(len(one.reward), 100))
             means = np.array([block.mean(axis=0) for block in blocks])
             reward.plot(means[:, 0], means[:, 1])
-    auc.set_title(f"Validation: AUC at {LIMIT} degrees")
+    auc.set_title(f"Validation: AUC at {AUC_LIMIT_DEGREES} degrees")
     precision.set_title("Validation: precision of matches")
     reward.set_title("Training: expected reward of a pair")
     for axis, label in ((auc, "epoch"), (precision, "epoch"), (reward, "batches")):
@@ -135,15 +143,15 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
 
 
 def _read(path: Path, tags: Sequence[str]) -> dict[str, dict[int, float]]:
-    """Tag -> step -> value of the latest event."""
+    """Read the value of the latest event, by tag and step."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     files = sorted(path.glob("events.out.tfevents.*")) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise DiskHlocError(f"{path} is no event file of TensorBoard, nor a folder of any")
+        raise DiskHlocError(f"{path} is neither an event file of TensorBoard nor a folder of them")
     latest: dict[str, dict[int, tuple[float, float]]] = {tag: {} for tag in tags}
     for file in files:
-        # Its limits thin out what is more than so many; 0 keeps all.
+        # TensorBoard drops events beyond these limits; 0 keeps all.
         events = EventAccumulator(
             str(file), size_guidance={"scalars": 0, "tensors": 0, "images": 1},
             purge_orphaned_data=False,

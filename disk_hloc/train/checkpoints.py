@@ -1,6 +1,6 @@
-"""Checkpoints of the network, and the state from which a run goes on.
+"""Save checkpoints of the network, and the state from which a run resumes.
 
-Both are written whole or not at all, and hold tensors and plain values alone.
+Both files are either complete or unchanged, and only hold tensors and plain values.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ _NOT_A_STATE = (
 
 
 def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch is; the name is the release's."""
+    """Return the path of an epoch's checkpoint, whose name is that of the release."""
     return folder / f"save-{epoch}.pth"
 
 
 def save_checkpoint(
     path: Path, parameters: Mapping[str, Tensor], settings: Mapping[str, Any]
 ) -> None:
-    """Write the parameters of a network with the settings that made them.
+    """Write the parameters of a network together with the settings of its training.
 
-    They are under ``disk``, as the release's training writes them, and once more, in the same
-    bytes, under ``extractor``, where kornia's DISK looks.
+    They are stored under ``disk`` as in the release, and also under ``extractor``, which kornia's
+    DISK reads; both share the same bytes.
 
     Args:
         path: the file.
-        parameters: by kornia's names.
-        settings: under ``settings``; plain values.
+        parameters: parameters by kornia's names.
+        settings: plain values, stored under ``settings``.
     """
     parameters = {name: values.detach().cpu() for name, values in parameters.items()}
     _save(path, {"disk": parameters, "extractor": parameters, "settings": dict(settings)})
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:
-    """Write what a run needs to go on, in place of what an earlier call wrote."""
+    """Write the state from which a run resumes, and replace an earlier one."""
     _save(folder / STATE, dict(state))
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """What :func:`save_state` wrote; None if nothing.
+    """Read what :func:`save_state` wrote, or return None if there is no file.
 
     Raises:
-        DiskHlocError: the file is not one that it wrote.
+        DiskHlocError: the file is not the state of a training run.
     """
     path = folder / STATE
     if not path.exists():
@@ -65,11 +65,13 @@ def load_state(folder: Path) -> dict[str, Any] | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except _NOT_A_STATE as error:
         raise DiskHlocError(
-            f"{path} is no state of a training ({type(error).__name__}): start anew with "
+            f"{path} is not the state of a training run ({type(error).__name__}): start over with "
             "--overwrite"
         ) from error
     if not isinstance(state, dict) or not {"network", "optimizer", "settings"} <= set(state):
-        raise DiskHlocError(f"{path} is no state of a training: start anew with --overwrite")
+        raise DiskHlocError(
+            f"{path} is not the state of a training run: start over with --overwrite"
+        )
     return state
 
 

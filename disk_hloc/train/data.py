@@ -1,4 +1,4 @@
-"""Batches: which tuples they are of, in an order that a seed decides, and reading them ahead."""
+"""Choose the tuples of batches in an order given by a seed, load them, and read them ahead."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from disk_hloc.io.training.dataset import TrainingScene, read_training_image
 
 from .geometry import View
 
-# A scene's index, and that of a tuple of its.
+# Index of a scene, and index of a tuple in it.
 Tuple = tuple[int, int]
 
 T = TypeVar("T")
@@ -26,13 +26,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Batch:
-    """Tuples of photos.
+    """A batch of B tuples of K photos.
 
     Attributes:
         images: (B * K, 3, H, W) float32, tuple by tuple.
         views: B lists of K cameras.
-        sizes: likewise, widths and heights in pixels without the padding.
-        names: likewise.
+        sizes: B lists of K (width, height) in pixels, without the padding.
+        names: B lists of K image names.
     """
 
     images: Tensor
@@ -41,7 +41,7 @@ class Batch:
     names: list[list[str]]
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """Copy the batch to a device."""
         images = self.images
         if device.type == "cuda":
             images = images.pin_memory()
@@ -54,15 +54,16 @@ class Batch:
 
 
 def tuple_order(scenes: Sequence[TrainingScene], limit: int, seed: int, number: int) -> list[Tuple]:
-    """The tuples of one pass over the data: of each scene a random subset, shuffled together.
+    """Draw the tuples of one pass over the data: a random subset of each scene, in random order.
 
-    A scene of many tuples does not outweigh the others, and each pass draws anew.
+    The limit keeps a scene with many tuples from outweighing the others. Each pass draws a new
+    subset.
 
     Args:
         scenes: the data set.
-        limit: tuples of a scene at most.
-        seed: of the run.
-        number: of the pass, from 0.
+        limit: maximum number of tuples per scene.
+        seed: seed of the run.
+        number: number of the pass, from 0.
     """
     rng = np.random.default_rng([seed, number])
     chosen = [
@@ -83,23 +84,24 @@ def batches(
     rank: int = 0,
     world_size: int = 1,
 ) -> Iterator[list[Tuple]]:
-    """Batches without end, the same from any ``start`` on.
+    """Yield batches endlessly; a larger ``start`` skips the first ones and changes no others.
 
     Args:
         scenes, limit, seed: see :func:`tuple_order`.
-        batch_size: tuples of a batch on one device.
-        start: the number of the first batch.
-        rank, world_size: this device of how many; each has its own share of every pass.
+        batch_size: number of tuples in a batch on one device.
+        start: number of the first batch.
+        rank, world_size: index of this device and number of devices; each device has its own share
+            of every pass.
 
     Raises:
-        DiskHlocError: a pass has not one batch for each device.
+        DiskHlocError: a pass has less than one batch per device.
     """
     at_once = batch_size * world_size
     in_pass = sum(min(limit, len(scene.tuples)) for scene in scenes) // at_once
     if in_pass == 0:
         raise DiskHlocError(
-            f"the data set has fewer tuples in a pass than the {at_once} of a batch: lower "
-            "--batch-size or raise --train-scene-limit"
+            f"a pass over the data set has fewer than the {at_once} tuples of a batch: decrease "
+            "--batch-size or increase --train-scene-limit"
         )
     number, within = divmod(start, in_pass)
     while True:
@@ -116,13 +118,13 @@ def load(
     size: tuple[int, int],
     interpolation: str,
 ) -> Batch:
-    """Read the photos of tuples, their cameras and their depth.
+    """Read the photos of tuples with their cameras and depth.
 
     Args:
         scenes: the data set.
-        tuples: which.
+        tuples: the tuples to read.
         size: width and height in pixels.
-        interpolation: of photos, see :func:`disk_hloc.io.images.resize_image`.
+        interpolation: interpolation of photos, see :func:`disk_hloc.io.images.resize_image`.
 
     Raises:
         DiskHlocError: a file is missing or broken.
@@ -150,12 +152,12 @@ def load(
 
 
 def read_ahead(items: Iterable[T], read: Callable[[T], R], workers: int) -> Iterator[R]:
-    """What ``read`` gives for each item, in order, made in threads while the caller works.
+    """Yield the result of ``read`` for each item, in order, computed ahead by threads.
 
     Args:
-        items: endless or not.
-        read: called in another thread.
-        workers: threads, and how many items are read ahead; at least one.
+        items: finite or infinite.
+        read: function that is called in the threads.
+        workers: number of threads and of items to read ahead, at least one.
     """
     remaining = iter(items)
     with ThreadPoolExecutor(max_workers=workers) as pool:

@@ -1,21 +1,21 @@
-"""The gradient of the expected reward, estimated from keypoints drawn once.
+"""Estimate the gradient of the expected reward from one sample of keypoints.
 
-Let F1, F2 be the keypoints drawn in two images and P(i, j) the probability of a match given them
-(:mod:`.matching`). The reward R = sum_ij P(i, j) r(i, j) + penalty * (N + M) has its expectation
-over matches in closed form; over keypoints it is estimated by the score function:
+Let F1, F2 be the keypoints sampled in two images and P(i, j) the probability of a match given them
+(:mod:`.matching`). The reward R = sum_ij P(i, j) r(i, j) + penalty * (N + M) is its expectation
+over matches in closed form. The expectation over keypoints is estimated by the score function:
 
     gradient of E R = E[ dR/dP dP + sum_k w_k d log p(k) ]
 
-with the log-probability p(k) of each keypoint drawn. There are two choices of the weight w_k:
+with the probability p(k) of each sampled keypoint. There are two choices of the weight w_k:
 
-* ``exact``: w_k = R - R without k, what the keypoint adds. R without k does not depend on what was
-  drawn in k's cell, so the estimate is unbiased; it is a baseline of k's own, and a cell that drew
-  nothing adds nothing.
-* ``own``: the keypoint's own matches, sum_j P(k, j) r(k, j) + penalty. This is the paper's (section
-  3) and the release's. It leaves out that a keypoint also takes matches from the others of
-  its image, and so is biased wherever they compete.
+* ``exact``: w_k = R - R without k, which is what the keypoint adds. R without k does not depend on
+  the sample in k's cell, so it is a baseline of its own for each keypoint, and the estimate is
+  unbiased. A cell without a keypoint contributes nothing.
+* ``own``: the keypoint's own matches, sum_j P(k, j) r(k, j) + penalty, as in the paper (section 3)
+  and the release. It ignores that a keypoint also takes matches from the others of its image, and
+  is therefore biased wherever keypoints compete.
 
-Both need nothing but the matrices of one pair at a time.
+Both only need the matrices of one pair at a time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .matching import match_log_probabilities
 from .network import Features
 from .rewards import Reward
 
-# Of two features sets and the rewards of their pairs: a loss to differentiate, and its figures.
+# (features, features, (N, M) rewards) -> a loss to differentiate, and the pair's figures.
 PairLoss = Callable[[Features, Features, Tensor], tuple[Tensor, "PairFigures"]]
 
 
@@ -43,8 +43,8 @@ class PairFigures(NamedTuple):
     """Figures of a pair of images.
 
     Attributes:
-        reward: expected over matches.
-        n_keypoints: of both images.
+        reward: expected reward over matches.
+        n_keypoints: number of keypoints in both images.
         n_pairs: expected number of matches.
     """
 
@@ -62,22 +62,22 @@ def pair_loss(
     keypoint_penalty: float,
     credit: str = "exact",
 ) -> tuple[Tensor, PairFigures]:
-    """A loss whose gradient is minus the estimate for one pair of images.
+    """Return a loss whose gradient is the negative of the estimate for one pair of images.
 
-    Its value has no meaning.
+    The value of the loss itself has no meaning.
 
     Args:
-        features1, features2: keypoints as drawn, with N and M log-probabilities and descriptors.
-        rewards: (N, M).
+        features1, features2: sampled keypoints, with N and M log-probabilities and descriptors.
+        rewards: (N, M) rewards of matches.
         inverse_temperature: theta_M.
-        keypoint_penalty: what each keypoint adds to the reward, zero or less.
+        keypoint_penalty: reward of each keypoint, zero or negative.
         credit: ``exact`` or ``own``, see above.
 
     Raises:
-        DiskHlocError: an unknown ``credit``.
+        DiskHlocError: ``credit`` is unknown.
     """
     if credit not in CREDITS:
-        raise DiskHlocError(f"credit is {credit!r}, but must be one of {', '.join(CREDITS)}")
+        raise DiskHlocError(f"credit must be one of {', '.join(CREDITS)}, found {credit!r}")
     forth, back = match_log_probabilities(
         features1.descriptors, features2.descriptors, inverse_temperature
     )
@@ -92,8 +92,8 @@ def pair_loss(
         )
         weights1, weights2 = earned.sum(dim=1), earned.sum(dim=0)
         if credit == "exact":
-            # A feature of the first image takes from the others where those of the second pick
-            # among them, and the other way around.
+            # A feature of the first image takes matches from the others of its image where the
+            # features of the second image pick among them, and vice versa.
             weights1 = weights1 - taken_from_others(earned, back.exp()).sum(dim=1)
             weights2 = weights2 - taken_from_others(earned.T, forth.exp().T).sum(dim=1)
     loss = -(earned * (forth + back)).sum()
@@ -103,10 +103,10 @@ def pair_loss(
 
 
 def taken_from_others(earned: Tensor, picked: Tensor) -> Tensor:
-    """What the others of an image would earn more, if one of its features were not there.
+    """Return what the other features of an image would earn in addition without one of them.
 
-    Without feature k, the features of the other image pick among the rest: each probability of
-    the column grows by 1 / (1 - picked[k]).
+    Without feature k, the features of the other image pick among the rest: each probability in
+    the column is divided by 1 - picked[k].
 
     Args:
         earned: (N, M) reward times probability.
@@ -114,12 +114,12 @@ def taken_from_others(earned: Tensor, picked: Tensor) -> Tensor:
             its columns sum to one.
 
     Returns:
-        (N, M): for each of N, over each of M.
+        (N, M): what the features other than n would earn in addition from feature m.
     """
     if not earned.numel():
         return earned
     total = earned.sum(dim=0)
-    # Where a feature is picked almost surely, 1 - picked has lost its digits: summed instead.
+    # If a feature is picked almost surely, 1 - picked loses its precision; sum the others instead.
     best = picked.argmax(dim=0, keepdim=True)
     rest = picked.scatter(0, best, 0).sum(dim=0).clamp(min=torch.finfo(picked.dtype).tiny)
     others = earned.scatter(0, best, 0).sum(dim=0)
@@ -136,19 +136,19 @@ def backward_pairs(
 ) -> tuple[Tensor, list[PairFigures]]:
     """Differentiate the losses of all pairs of each tuple, one pair at a time.
 
-    The match matrices of a pair are freed before those of the next are made: gradients gather in
-    copies of the features that are cut off from the network ("Optimization" in section 4 of the
-    paper).
+    The matrices of a pair are freed before those of the next one are computed: the gradients
+    accumulate in copies of the features that are detached from the network ("Optimization" in
+    section 4 of the paper).
 
     Args:
-        features: of each image of each tuple, attached to the network.
-        views: likewise, their cameras.
-        reward: of keypoints' pairs.
-        loss: of a pair.
+        features: features of each image of each tuple, attached to the network.
+        views: cameras of each image of each tuple.
+        reward: function that computes the rewards of two images' keypoints.
+        loss: function that computes the loss of a pair.
 
     Returns:
-        A scalar whose gradient by the network's parameters is that of the sum of all losses, for
-        one backward pass through the network; and each pair's figures.
+        A scalar whose gradient with respect to the network's parameters is that of the sum of all
+        losses, for one backward pass through the network; and the figures of each pair.
     """
     figures = []
     surrogate: Tensor | None = None
@@ -170,11 +170,11 @@ def backward_pairs(
                 (attached.descriptors, leaf.descriptors.grad),
             ):
                 if gathered is None:
-                    raise ValueError("a tuple needs two images at least")
+                    raise ValueError("a tuple needs at least two images")
                 part = (output * gathered).sum()
                 surrogate = part if surrogate is None else surrogate + part
     if surrogate is None:
-        raise ValueError("no tuple was given")
+        raise ValueError("no tuples were given")
     return surrogate, figures
 
 

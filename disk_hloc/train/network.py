@@ -1,8 +1,8 @@
-"""DISK's network with gradients: kornia's U-Net, descriptors computed at keypoints only.
+"""DISK's network for training: kornia's U-Net with descriptors computed at keypoints only.
 
-The parameters have the names of the released weights. The numbers are those of kornia's dense
-maps; but the last convolution's 128 descriptor channels, four fifths of the arithmetic, are
-evaluated where a keypoint was drawn, which is at most once a cell of 8 x 8 pixels.
+The parameters have the names of the released weights, and the results are those of kornia's dense
+maps. The 128 descriptor channels of the last convolution, four fifths of the arithmetic, are only
+evaluated at sampled keypoints, of which there is at most one per cell of 8 x 8 pixels.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from disk_hloc.weights import fitting, load_disk
 # The U-Net halves its input four times.
 STRIDE = 16
 
-# What finds the keypoints of a heatmap: (H, W) -> (N, 2) int64 x and y, (N,) their log-probability
-# or score.
+# Finds the keypoints of a heatmap: (H, W) -> (N, 2) int64 x and y, and their (N,) log-probabilities
+# or scores.
 Detector = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
@@ -33,7 +33,7 @@ class Features(NamedTuple):
 
     Attributes:
         xy: (N, 2) int64 x and y in pixels, (0, 0) at the centre of the top-left pixel.
-        score: (N,) log-probability with which each was drawn, or its logit.
+        score: (N,) log-probability of sampling each keypoint, or its logit.
         descriptors: (N, D) of unit length.
     """
 
@@ -42,7 +42,7 @@ class Features(NamedTuple):
     descriptors: Tensor
 
     def detached(self) -> Features:
-        """The same, as leaves that gather gradients of their own."""
+        """Return a copy detached from the network, whose tensors accumulate gradients."""
         return Features(
             self.xy,
             self.score.detach().requires_grad_(),
@@ -51,17 +51,17 @@ class Features(NamedTuple):
 
 
 class Network(nn.Module):
-    """DISK, to be trained.
+    """DISK's network for training.
 
     Args:
-        desc_dim: channels of a descriptor. The extractors of this package take 128.
-        weights: initial parameters: ``depth``, ``epipolar`` or a path; None starts from torch's
-            own initialisation, as the release does.
-        recompute: keep the inputs of the U-Net's blocks alone and compute the rest again for the
-            gradient: less memory, a tenth more time on a CPU.
+        desc_dim: length of a descriptor. The extractors of this package need 128.
+        weights: initial parameters: ``depth``, ``epipolar`` or a path; None uses torch's
+            initialisation, as the release does.
+        recompute: only keep the inputs of the U-Net's blocks, and compute the rest again for the
+            gradient. This takes less memory, and a tenth more time on a CPU.
 
     Raises:
-        DiskHlocError: the weights are missing or of another network.
+        DiskHlocError: the weights are missing, or are those of another network.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Network(nn.Module):
                 self.load_state_dict(load_disk(weights))
 
     def forward(self, images: Tensor, detect: Detector) -> list[Features]:
-        """Features of a batch of images.
+        """Compute the features of a batch of images.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1]; H and W are multiples of 16.
-            detect: finds keypoints in each heatmap.
+            detect: function that finds the keypoints of each heatmap.
         """
         gated = self.gated(images)
         found = []
@@ -93,7 +93,7 @@ class Network(nn.Module):
         return found
 
     def gated(self, images: Tensor) -> Tensor:
-        """(B, 80, H, W), which the last convolution takes."""
+        """Compute the (B, 80, H, W) input of the last convolution."""
         maps = [images]
         for block in self.unet.path_down:
             maps.append(self._run(block, maps[-1]))
@@ -103,7 +103,7 @@ class Network(nn.Module):
         return self._run(self._last_input, bottom, maps.pop())
 
     def heatmap(self, gated: Tensor) -> Tensor:
-        """(B, H, W) logits."""
+        """Compute (B, H, W) logits from the (B, 80, H, W) input of the last convolution."""
         last = self._last
         heatmap = F.conv2d(
             gated, last.weight[self.desc_dim :], last.bias[self.desc_dim :], padding="same"
@@ -111,11 +111,14 @@ class Network(nn.Module):
         return _wide(heatmap[:, 0])
 
     def describe(self, gated: Tensor, xy: Tensor) -> Tensor:
-        """(N, D) descriptors of one image, of unit length.
+        """Compute the descriptors of one image at keypoints.
 
         Args:
-            gated: (80, H, W).
+            gated: (80, H, W) input of the last convolution.
             xy: (N, 2) int64 x and y in pixels.
+
+        Returns:
+            (N, D) of unit length.
         """
         last = self._last
         size = last.kernel_size[0]
@@ -150,26 +153,28 @@ class Network(nn.Module):
 
 
 def require_divisible(height: int, width: int, cell: int) -> None:
-    """Check that images of a size can be halved four times and cut into cells.
+    """Check that images of a size in pixels can be halved four times and divided into cells.
 
     Raises:
-        DiskHlocError: they cannot, or are too small for the network's statistics.
+        DiskHlocError: the size is not divisible, or too small for instance normalization.
     """
     for name, side in (("height", height), ("width", width)):
         if side % STRIDE or side % cell:
             raise DiskHlocError(
-                f"the {name} is {side} px, but must be a multiple of {STRIDE} and of the cell's "
-                f"{cell}"
+                f"the {name} must be a multiple of {STRIDE} and of the cell size {cell}, found "
+                f"{side} px"
             )
     if min(height, width) < 2 * STRIDE:
-        raise DiskHlocError(f"images of {width}x{height} px are too small: {2 * STRIDE} at least")
+        raise DiskHlocError(
+            f"images of {width}x{height} px are too small: use at least {2 * STRIDE} px"
+        )
 
 
 def split(features: Sequence[Features], per_tuple: int) -> list[list[Features]]:
-    """Features of a batch's images, image after image, tuple by tuple."""
+    """Split the features of a batch's images into tuples."""
     return [list(features[i : i + per_tuple]) for i in range(0, len(features), per_tuple)]
 
 
 def _wide(values: Tensor) -> Tensor:
-    """In float32 at least: probabilities and unit lengths need its digits."""
+    """Convert to at least float32, which probabilities and unit lengths need."""
     return values if values.dtype == torch.float64 else values.float()

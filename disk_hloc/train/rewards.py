@@ -1,7 +1,7 @@
-"""What a match is worth (section 3 of DISK's paper, "Reward").
+"""Compute the rewards of matches (section 3 of DISK's paper, "Reward").
 
-A match is right if depth carries each keypoint to the other, and wrong if epipolar geometry rules
-it out. Between the two nothing is known, and it is worth nothing.
+A match is correct if depth maps each keypoint to the other, and wrong if it contradicts epipolar
+geometry. A match that is neither has a reward of zero.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ Reward = Callable[[Tensor, Tensor, View, View], Tensor]
 
 
 def plausible(xy1: Tensor, xy2: Tensor, view1: View, view2: View, threshold: float) -> Tensor:
-    """(N, M) bool: each keypoint is within ``threshold`` pixels of the other's epipolar line."""
+    """Check for each pair that both keypoints are near the other's epipolar line.
+
+    Args:
+        xy1, xy2: (N, 2) and (M, 2) float pixels.
+        view1, view2: their cameras.
+        threshold: largest distance in pixels.
+
+    Returns:
+        (N, M) bool.
+    """
     first, second = epipolar_distances(xy1, xy2, view1, view2)
     return (first < threshold) & (second < threshold)
 
@@ -33,14 +42,14 @@ def epipolar_reward(
     true_positive: float,
     false_positive: float,
 ) -> Tensor:
-    """Rewards by epipolar geometry alone.
+    """Compute rewards from epipolar geometry alone.
 
     Args:
         xy1, xy2: (N, 2) and (M, 2) float pixels.
         view1, view2: their cameras.
-        threshold: in pixels.
+        threshold: largest distance from an epipolar line in pixels.
         true_positive: reward of a pair that agrees with the cameras.
-        false_positive: of one that does not.
+        false_positive: reward of a pair that does not.
 
     Returns:
         (N, M) of the dtype of ``xy1``.
@@ -59,18 +68,18 @@ def depth_reward(
     true_positive: float,
     false_positive: float,
 ) -> Tensor:
-    """Rewards by depth, penalties by epipolar geometry.
+    """Compute rewards from depth, and penalties from epipolar geometry.
 
-    A pair is good if, by the depth of each image, its points are within ``threshold`` pixels of
-    each other in both. Without depth it can only be bad. Arguments as :func:`epipolar_reward`,
-    and both views have depth.
+    A pair is correct if its points, projected with the depth of each image, are within
+    ``threshold`` pixels of each other in both images. Where depth is unknown, a pair can only be
+    wrong. The arguments are those of :func:`epipolar_reward`; both views need depth.
 
     Returns:
         (N, M) of the dtype of ``xy1``.
     """
     in_second = transfer(xy1, view1, view2)
     in_first = transfer(xy2, view2, view1)
-    # What is NaN is close to nothing.
+    # NaN, where depth is unknown, is close to nothing.
     good = _close(in_second[:, None], xy2[None, :], threshold)
     good &= _close(xy1[:, None], in_first[None, :], threshold)
     bad = ~plausible(xy1, xy2, view1, view2, threshold)
@@ -78,7 +87,7 @@ def depth_reward(
 
 
 def _close(xy1: Tensor, xy2: Tensor, threshold: float) -> Tensor:
-    """(N, M) bool; the coordinates are taken one by one, not to hold (N, M, 2)."""
+    """Return (N, M) bool; x and y are processed separately to avoid an array of (N, M, 2)."""
     squared: Tensor | float = 0.0
     for axis in range(2):
         squared = squared + (xy1[..., axis] - xy2[..., axis]).square()

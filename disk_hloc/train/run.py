@@ -1,9 +1,9 @@
-"""A training, from a data set to checkpoints; and on from where an earlier call ended.
+"""Run a training, from a data set to checkpoints, or resume one.
 
-Nothing that is drawn at random depends on what was drawn before: the order of the tuples follows
-from the seed and the number of the pass, keypoints from the seed, the number of the batch and the
-device's rank. So the state of a run is its parameters, those of its optimizer, and how many batches
-are done; a run that was killed goes on to the same numbers, on a CPU to the bit.
+No random number depends on earlier ones: the order of the tuples depends on the seed and the number
+of the pass, and keypoints on the seed, the number of the batch and the rank of the device. The
+state of a run is therefore its parameters, those of its optimizer, and the number of finished
+batches. A killed run that is resumed gives the same results, bit-identical on a CPU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from . import checkpoints
 from .data import Batch, batches, load, read_ahead
 from .network import Network
 from .session import Session
-from .settings import require_same_course
+from .settings import require_same_settings
 from .training_epoch import train_epoch
 from .validation_epoch import validate_epoch
 
@@ -58,32 +58,32 @@ def main(
             release's ``train/dataset.json`` and ``test/dataset.json``.
         out: gets ``save-E.pth`` of each epoch E, ``state.pt``, TensorBoard's event files, and
             ``pictures/``.
-        conf: :func:`disk_hloc.train.settings.settings`.
+        conf: see :func:`disk_hloc.train.settings.settings`.
         validation: another data set to validate on after each epoch.
-        seed: of all that is random.
+        seed: seed of all random numbers.
         device: ``auto``, ``cpu``, ``cuda``, ...
-        precision: of the network's convolutions, a key of :data:`PRECISIONS`.
-        devices: how many, each with batches of its own; their gradients are averaged.
-        workers: threads that read photos.
-        save_every: steps between two saved states.
-        overwrite: start anew, instead of going on.
+        precision: precision of the network's convolutions, a key of :data:`PRECISIONS`.
+        devices: number of devices, each with its own batches; their gradients are averaged.
+        workers: number of threads that read photos.
+        save_every: number of steps between two saved states.
+        overwrite: start over instead of resuming.
 
     Returns:
-        The checkpoint of the last epoch.
+        Path of the checkpoint of the last epoch.
 
     Raises:
-        DiskHlocError: the data cannot be read, the folder holds a run of other settings, or there
+        DiskHlocError: the data cannot be read, the folder has a run with other settings, or there
             is nothing left to do.
     """
     train_path, validation_path = _sets(dataset, validation)
     scenes = read_training_set(train_path, depth=conf["reward"]["name"] == "depth")
     test_scenes = read_training_set(validation_path, depth=False) if validation_path else []
     if not test_scenes:
-        logger.warning("No data set to validate on (--validation): epochs are not judged")
+        logger.warning("No data set to validate on (--validation): epochs are not validated")
     state = None if overwrite else checkpoints.load_state(out)
-    course = {**conf, "run": {"seed": seed, "precision": precision, "devices": devices}}
+    run_settings = {**conf, "run": {"seed": seed, "precision": precision, "devices": devices}}
     if state:
-        require_same_course(state["settings"], course, str(out))
+        require_same_settings(state["settings"], run_settings, str(out))
     fabric = _fabric(device, precision, devices)
     fabric.launch()
     if fabric.is_global_zero:
@@ -96,22 +96,22 @@ def main(
     if state:
         network.load_state_dict(state["network"])
     optimizer = torch.optim.Adam(network.parameters(), lr=conf["optimizer"]["learning_rate"])
-    session = Session(fabric, network, optimizer, course, out, seed)
+    session = Session(fabric, network, optimizer, run_settings, out, seed)
     if state:
         session.resume(state)
     stream = _stream(session, scenes, workers)
     epochs = conf["schedule"]["n_epochs"]
     if session.validated >= epochs:
         raise DiskHlocError(
-            f"{out} holds a run that has ended after {epochs} epochs: give more --n-epochs, or "
-            "start anew with --overwrite"
+            f"the run in {out} has finished its {epochs} epochs: increase --n-epochs, or start "
+            "over with --overwrite"
         )
     with session.logging(), _delayed_interrupt(fabric.world_size == 1) as interrupted:
         for number in range(session.validated, epochs):
             train_epoch(session, number, stream, save_every, interrupted)
             if fabric.is_global_zero:
                 path = checkpoints.checkpoint_path(out, session.epoch(number))
-                checkpoints.save_checkpoint(path, network.state_dict(), course)
+                checkpoints.save_checkpoint(path, network.state_dict(), run_settings)
             if test_scenes:
                 validate_epoch(session, number, test_scenes, workers, interrupted)
             session.validated = number + 1
@@ -120,7 +120,7 @@ def main(
 
 
 def _sets(dataset: Path, validation: Path | None) -> tuple[Path, Path | None]:
-    """The files to train and to validate on."""
+    """Return the files to train and to validate on."""
     if dataset.is_dir() and (dataset / "train").is_dir():
         test = dataset / "test" / "dataset.json"
         return dataset / "train" / "dataset.json", validation or (test if test.exists() else None)
@@ -130,21 +130,21 @@ def _sets(dataset: Path, validation: Path | None) -> tuple[Path, Path | None]:
 def _fabric(device: str, precision: str, devices: int) -> Fabric:
     if precision not in PRECISIONS:
         raise DiskHlocError(
-            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}"
+            f"precision must be one of {', '.join(PRECISIONS)}, found {precision!r}"
         )
     resolved = devices_of_torch.resolve(device)
     if resolved.type == "cuda" and devices > torch.cuda.device_count():
         raise DiskHlocError(
-            f"--devices is {devices}, but this machine has {torch.cuda.device_count()}"
+            f"--devices is {devices}, but this machine has {torch.cuda.device_count()} devices"
         )
     if resolved.index is not None and devices > 1:
-        raise DiskHlocError(f"--device {device} is one device, and --devices is {devices}")
+        raise DiskHlocError(f"--device {device} is a single device, but --devices is {devices}")
     chosen: Any = devices if resolved.index is None else [resolved.index]
     return Fabric(accelerator=resolved.type, devices=chosen, precision=PRECISIONS[precision])  # type: ignore[arg-type]
 
 
 def _stream(session: Session, scenes: Sequence[TrainingScene], workers: int) -> Iterator[Batch]:
-    """The batches that are left, read ahead."""
+    """Yield the remaining batches, read ahead."""
     conf = session.settings
     order = batches(
         scenes,
@@ -164,7 +164,7 @@ def _stream(session: Session, scenes: Sequence[TrainingScene], workers: int) -> 
 
 
 def _clear(out: Path, whole: bool) -> None:
-    """Remove what a killed run left half written, or all that an earlier run wrote."""
+    """Remove temporary files of a killed run, or, if ``whole``, all files of an earlier run."""
     patterns = [f".{checkpoints.STATE}.*", ".save-*.pth.*"]
     if whole:
         patterns += [checkpoints.STATE, "save-*.pth", "events.out.tfevents.*", "pictures/*.jpg"]
@@ -175,23 +175,23 @@ def _clear(out: Path, whole: bool) -> None:
 
 @contextmanager
 def _delayed_interrupt(delayed: bool) -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for an end between two steps; a second one ends at once.
+    """Let Ctrl-C stop the run between two steps; a second Ctrl-C stops it at once.
 
-    Yields what says whether an end is asked for. Several devices cannot agree on a step without
-    talking about it at each, so with them Ctrl-C ends at once.
+    Yields a function that returns whether the run should stop. With several devices Ctrl-C stops
+    the run at once, since they would have to communicate at each step to agree on one.
     """
-    asked = threading.Event()
+    requested = threading.Event()
     if not delayed or threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
+        yield requested.is_set
         return
 
-    def ask(*_: object) -> None:
-        if asked.is_set():
+    def request(*_: object) -> None:
+        if requested.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = signal.signal(signal.SIGINT, request)
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         signal.signal(signal.SIGINT, before)

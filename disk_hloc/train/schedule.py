@@ -1,4 +1,4 @@
-"""What changes from epoch to epoch, as in DISK's release (section 4 of the paper, "Optimization").
+"""Schedules over epochs, as in DISK's release (section 4 of the paper, "Optimization").
 
 Epochs are counted from 0.
 """
@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 
 def penalty_ramp(epoch: int) -> float:
-    """The share of the penalties that applies in an epoch: 0, 0.1, 0.5, 0.7, 0.9, then 1.
+    """Return the factor of the penalties in an epoch: 0, 0.1, 0.5, 0.7, 0.9, then 1.
 
-    A network that is drawn at random matches so badly that, penalised in full, it would soon learn
-    to detect nothing.
+    A randomly initialized network matches so badly that with full penalties it would soon learn to
+    detect nothing.
     """
     if epoch < 2:
         return 0.1 * epoch
@@ -20,6 +20,6 @@ def penalty_ramp(epoch: int) -> float:
 
 
 def inverse_temperature(epoch: int, ends: Sequence[float] = (15, 50), epochs: int = 20) -> float:
-    """theta_M of an epoch: from the first of ``ends`` to the second in a line of ``epochs``."""
+    """Return theta_M of an epoch, which changes linearly between ``ends`` over ``epochs``."""
     start, stop = ends
     return start + (stop - start) * min(1.0, epoch / epochs)

@@ -1,4 +1,4 @@
-"""What a run has under way: network, optimizer, logs, and how far it is."""
+"""The state of a running training: network, optimizer, logs and progress."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .network import Network
 
 
 class Session:
-    """A training under way.
+    """A running training.
 
     Attributes:
-        network, optimizer: as they were given.
-        wrapped_network, wrapped_optimizer: the same, to be called: on one device or several, in the
-            precision asked for.
+        network, optimizer: the network and the optimizer without Fabric.
+        wrapped_network, wrapped_optimizer: the same, wrapped by Fabric for the devices and the
+            precision; these are called.
         settings: the conf, and ``run``.
-        done: batches that are done.
-        validated: epochs that are done and validated.
+        done: number of finished batches.
+        validated: number of epochs that are finished and validated.
     """
 
     def __init__(
@@ -52,14 +52,14 @@ class Session:
         self.writer: SummaryWriter | None = None
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take what :meth:`save` saved; the network has its parameters already."""
+        """Restore what :meth:`save` saved, except the parameters of the network."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         self.done, self.validated = state["done"], state["validated"]
-        logger.info("Going on in %s after %d batches", self.out, self.done)
+        logger.info("Resuming in %s after %d batches", self.out, self.done)
 
     def save(self) -> None:
-        """Save the state; what was logged until then is on disk before it is."""
+        """Save the state, after flushing the logs to disk."""
         if not self.fabric.is_global_zero:
             return
         if self.writer is not None:
@@ -78,7 +78,7 @@ class Session:
 
     @contextmanager
     def logging(self) -> Iterator[None]:
-        """Write figures to TensorBoard meanwhile."""
+        """Open TensorBoard's writer inside the context."""
         if not self.fabric.is_global_zero:
             yield
             return
@@ -87,11 +87,11 @@ class Session:
         self.writer = None
 
     def epoch(self, number: int) -> int:
-        """The epoch by which things are annealed and named, of the run's epoch ``number``."""
+        """Return the epoch for schedules and file names: ``number`` plus ``epoch_offset``."""
         return int(number + self.settings["schedule"]["epoch_offset"])
 
     def end(self, number: int) -> int:
-        """How many batches are done after the run's epoch ``number``."""
+        """Return the number of finished batches after the run's epoch ``number``."""
         schedule = self.settings["schedule"]
         count = (number + 1) * schedule["chunk_size"]
         if schedule["epoch_offset"] == 0:
@@ -99,7 +99,7 @@ class Session:
         return int(count)
 
     def progress(self, title: str, total: int, initial: int = 0) -> tqdm:
-        """A bar of batches, on the first device alone."""
+        """Return a progress bar of batches, which is only shown for the first device."""
         return tqdm(
             desc=title, total=total, initial=initial, unit="batch",
             disable=not self.fabric.is_global_zero,

@@ -1,4 +1,4 @@
-"""The settings of a training: a conf of configs/train.yaml, a user's own, and options."""
+"""The settings of a training: a conf of configs/train.yaml or a user's own, and options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from disk_hloc.plugin import find_conf
 
 from .network import require_divisible
 
-# Where the command's options go.
+# The section and key that each option of the command sets.
 OPTIONS = {
     "reward": ("reward", "name"),
     "height": ("preprocessing", "height"),
@@ -42,19 +42,19 @@ _AT_LEAST_ONE = [
     ("model", "cell_size"),
     ("validation", "max_iterations"),
 ]
-# What may change when a run goes on: nothing that its course so far depends on.
-_FREE = (("schedule", "n_epochs"), ("model", "recompute"), ("validation", "pictures"))
+# Settings that may change when a run is resumed, since they do not affect earlier batches.
+_MAY_CHANGE = (("schedule", "n_epochs"), ("model", "recompute"), ("validation", "pictures"))
 
 
 def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Conf:
-    """A whole conf.
+    """Return a complete conf.
 
     Args:
-        name: of configs/train.yaml, or a yaml file that changes parts of ``disk``.
-        options: by the keys of :data:`OPTIONS`; None changes nothing.
+        name: name in configs/train.yaml, or a yaml file that changes parts of ``disk``.
+        options: values by the keys of :data:`OPTIONS`; None changes nothing.
 
     Raises:
-        DiskHlocError: no such conf, an unknown key, or a value that is none.
+        DiskHlocError: the conf does not exist, or a key or value is invalid.
     """
     conf = _merged(find_conf("train", "disk"), find_conf("train", name), name)
     for option, value in (options or {}).items():
@@ -64,15 +64,15 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
     for (section, key), choices in (_CHOICES | {("model", "name"): trainable_models()}).items():
         if conf[section][key] not in choices:
             raise DiskHlocError(
-                f"{section}: {key} is {conf[section][key]!r}, but must be one of "
-                f"{', '.join(choices)}"
+                f"{section}: {key} must be one of {', '.join(choices)}, found "
+                f"{conf[section][key]!r}"
             )
     for section, key in _AT_LEAST_ONE:
         least = 0 if key in ("warmup", "epoch_offset") else 1
         value = conf[section][key]
         if not isinstance(value, int) or value < least:
             raise DiskHlocError(
-                f"{section}: {key} is {value!r}, but must be a whole number, {least} at least"
+                f"{section}: {key} must be an integer of at least {least}, found {value!r}"
             )
     size = conf["preprocessing"]
     require_divisible(size["height"], size["width"], conf["model"]["cell_size"])
@@ -85,22 +85,22 @@ def trainable_models() -> tuple[str, ...]:
     return tuple(name for name in names if models.load("extractors", name).trainable)
 
 
-def require_same_course(before: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:
-    """Check that a run goes on with the settings that it began with.
+def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], place: str) -> None:
+    """Check that a run is resumed with the settings with which it started.
 
     Raises:
-        DiskHlocError: it would not; the message names what differs.
+        DiskHlocError: the settings differ; the message names the differences.
     """
     changed = [
-        f"{section}: {key} was {before.get(section, {}).get(key)!r} and is {value!r}"
+        f"{section}: {key} was {before.get(section, {}).get(key)!r} and is now {value!r}"
         for section, values in now.items()
         for key, value in values.items()
-        if before.get(section, {}).get(key) != value and (section, key) not in _FREE
+        if before.get(section, {}).get(key) != value and (section, key) not in _MAY_CHANGE
     ]
     if changed:
         raise DiskHlocError(
-            f"{place} holds a run of other settings ({'; '.join(changed)}): go on with those, "
-            "start anew with --overwrite, or choose another folder"
+            f"{place} has a run with other settings ({'; '.join(changed)}): resume with those, "
+            "start over with --overwrite, or use another folder"
         )
 
 
@@ -109,12 +109,13 @@ def _merged(base: Conf, changes: Mapping[str, Any], name: str) -> Conf:
     for section, values in changes.items():
         if section not in conf or not isinstance(values, Mapping):
             raise DiskHlocError(
-                f"the conf {name} has a section {section!r}; known: {', '.join(base)}"
+                f"the conf {name} has an unknown section {section!r}; expected {', '.join(base)}"
             )
         for key, value in values.items():
             if key not in conf[section]:
                 raise DiskHlocError(
-                    f"the conf {name} has {section}: {key}; known: {', '.join(base[section])}"
+                    f"the conf {name} has an unknown key {section}: {key}; expected "
+                    f"{', '.join(base[section])}"
                 )
             conf[section][key] = value
     return conf

@@ -1,4 +1,4 @@
-"""An epoch of training."""
+"""Train for one epoch."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def train_epoch(
     save_every: int,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Do what is left of an epoch.
+    """Train for the rest of an epoch.
 
     Raises:
-        KeyboardInterrupt: between two steps, the state being saved.
+        KeyboardInterrupt: the run should stop; the state was saved.
     """
     start, stop = session.end(number - 1) if number else 0, session.end(number)
     substep = session.settings["schedule"]["substep"]
@@ -67,7 +67,7 @@ def train_epoch(
 def _backward(
     session: Session, batch: Batch, reward: Reward, loss: PairLoss, stepping: bool
 ) -> list[PairFigures]:
-    """Gather the gradient of one batch."""
+    """Accumulate the gradient of one batch."""
     fabric = session.fabric
     torch.manual_seed(batch_seed(session.seed, session.done, fabric.global_rank))
     batch = batch.to(fabric.device)
@@ -82,7 +82,7 @@ def _backward(
 
 
 def reward_of(settings: Conf, epoch: int) -> Reward:
-    """The rewards of an epoch, by its number for the schedules."""
+    """Return the reward of an epoch, with its scheduled penalties."""
     conf = settings["reward"]
     return partial(
         REWARDS[conf["name"]],
@@ -93,7 +93,7 @@ def reward_of(settings: Conf, epoch: int) -> Reward:
 
 
 def loss_of(settings: Conf, epoch: int) -> PairLoss:
-    """The loss of a pair in an epoch, likewise."""
+    """Return the loss of a pair in an epoch, with its scheduled penalties and temperature."""
     conf = settings["estimator"]
     return partial(
         pair_loss,
@@ -112,6 +112,6 @@ def _log(session: Session, figures: Sequence[PairFigures]) -> None:
 
 
 def batch_seed(seed: int, number: int, rank: int) -> int:
-    """What torch's generator starts from in a batch of a run, by its number, on one device."""
+    """Return the seed of torch's generator for one batch of a run on one device."""
     words = np.random.SeedSequence([seed, number, rank]).generate_state(1, np.uint64)
     return int(words[0] >> np.uint64(1))

@@ -1,7 +1,7 @@
-"""Validation as DISK's release does it: features by their maxima, matches by mutual neighbours.
+"""Validate as DISK's release: keypoints are local maxima, matches are mutual nearest neighbours.
 
-A match is right if both keypoints are within a threshold of the other's epipolar line. The
-relative pose of each pair is estimated by PoseLib.
+A match is correct if both keypoints are within a threshold of the other's epipolar line. PoseLib
+estimates the relative pose of each pair.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ from .geometry import View, matched_epipolar_distances, relative_pose
 from .matching import mutual_nearest
 from .network import Detector, Features, split
 
-# The release's: with fewer matches no pose is looked for.
-LEAST_MATCHES = 10
-# Errors in degrees of a pair without a pose; the release's, beyond all that is counted.
-FAILED = (89.95, 179.95)
+# As in the release, no pose is estimated from fewer matches.
+MIN_MATCHES = 10
+# Rotation and translation errors of a pair without a pose, as in the release; they exceed all
+# thresholds.
+FAILED_ERRORS_DEGREES = (89.95, 179.95)
 
 
 class Figures(NamedTuple):
     """Figures of a pair of images.
 
     Attributes:
-        n_kps: keypoints of both.
-        n_pairs: matches.
-        tp: those that agree with the cameras.
-        fp: the others.
-        reward: of all, as configs/train.yaml has it for validation.
-        precision: tp / (n_pairs + 1), the release's.
-        rotation_error: degrees.
-        translation_error: of its direction, degrees.
-        n_inliers: of the pose.
-        success: 1 if there is a pose.
+        n_kps: number of keypoints in both images.
+        n_pairs: number of matches.
+        tp: number of matches that agree with the cameras.
+        fp: number of the other matches.
+        reward: reward of all matches and keypoints, see ``validation`` in configs/train.yaml.
+        precision: tp / (n_pairs + 1), as in the release.
+        rotation_error: error in degrees.
+        translation_error: error of the direction in degrees.
+        n_inliers: number of inliers of the pose.
+        success: 1 if a pose was found, otherwise 0.
     """
 
     n_kps: float
@@ -63,7 +64,7 @@ class Match(NamedTuple):
 
     Attributes:
         indices: (K, 2) into the keypoints of both images.
-        error: (K,) pixels, the greater of the two distances from epipolar lines.
+        error: (K,) the larger of the two distances from epipolar lines, in pixels.
     """
 
     indices: Tensor
@@ -71,7 +72,11 @@ class Match(NamedTuple):
 
 
 def detector(conf: Mapping[str, Any]) -> Detector:
-    """What finds keypoints in validation; ``conf`` is the settings' ``validation``."""
+    """Return the function that finds keypoints in validation.
+
+    Args:
+        conf: the settings' ``validation``.
+    """
     return partial(
         find_released_keypoints,
         max_keypoints=conf["max_keypoints"],
@@ -82,16 +87,16 @@ def detector(conf: Mapping[str, Any]) -> Detector:
 def validate(
     features: list[Features], batch: Batch, conf: Mapping[str, Any]
 ) -> tuple[list[Figures], list[list[Match]]]:
-    """Match and judge all pairs of each tuple of a batch.
+    """Match and evaluate all pairs of each tuple of a batch.
 
     Args:
-        features: of the batch's images.
-        batch: the same images.
+        features: features of the batch's images.
+        batch: the images and their cameras.
         conf: the settings.
 
     Returns:
-        Figures of the pairs, tuple by tuple; and each tuple's matches, of the pairs in the order
-        of ``itertools.combinations``.
+        The figures of the pairs, tuple by tuple; and the matches of each tuple's pairs. Pairs are
+        in the order of ``itertools.combinations``.
     """
     figures, matches = [], []
     per_tuple = len(batch.views[0])
@@ -99,20 +104,20 @@ def validate(
         of_pairs = []
         for i, j in combinations(range(per_tuple), 2):
             match = match_pair(of_tuple[i], of_tuple[j], views[i], views[j])
-            figures.append(judge(of_tuple[i], of_tuple[j], match, views[i], views[j], conf))
+            figures.append(pair_figures(of_tuple[i], of_tuple[j], match, views[i], views[j], conf))
             of_pairs.append(match)
         matches.append(of_pairs)
     return figures, matches
 
 
 def match_pair(features1: Features, features2: Features, view1: View, view2: View) -> Match:
-    """Mutual nearest neighbours, and how far they are from epipolar lines."""
+    """Match mutual nearest neighbours, and measure their distances from epipolar lines."""
     index = mutual_nearest(features1.descriptors, features2.descriptors)
     xy1, xy2 = features1.xy[index[:, 0]].double(), features2.xy[index[:, 1]].double()
     return Match(index, torch.maximum(*matched_epipolar_distances(xy1, xy2, view1, view2)))
 
 
-def judge(
+def pair_figures(
     features1: Features,
     features2: Features,
     match: Match,
@@ -120,7 +125,7 @@ def judge(
     view2: View,
     conf: Mapping[str, Any],
 ) -> Figures:
-    """The figures of one pair; ``conf`` is the settings."""
+    """Compute the figures of one pair; ``conf`` are the settings."""
     reward, validation = conf["reward"], conf["validation"]
     n_kps = len(features1.xy) + len(features2.xy)
     n_pairs = len(match.indices)
@@ -156,20 +161,20 @@ def pose_figures(
     max_epipolar_error: float,
     max_iterations: int,
 ) -> tuple[float, float, float, float]:
-    """Estimate the relative pose of matches and compare it with the true one.
+    """Estimate a relative pose from matches and compare it with the true one.
 
-    The direction of the translation is judged with its sign, as in the release; the rotation's
-    error is its angle, of which the release logs half.
+    The sign of the translation's direction counts, as in the release. The error of the rotation is
+    its angle, of which the release logs half.
 
     Args:
         xy1, xy2: (K, 2) float64 pixels.
         view1, view2: the true cameras.
-        max_epipolar_error: of an inlier, in pixels.
-        max_iterations: RANSAC's.
+        max_epipolar_error: largest epipolar error of an inlier in pixels.
+        max_iterations: maximum number of RANSAC iterations.
 
     Returns:
         Errors of rotation and translation in degrees, the number of inliers, and 1; or
-        :data:`FAILED`, 0 and 0.
+        :data:`FAILED_ERRORS_DEGREES`, 0 and 0 if no pose was found.
 
     Raises:
         DiskHlocError: PoseLib is not installed.
@@ -178,8 +183,8 @@ def pose_figures(
         import poselib
     except ImportError as error:
         raise DiskHlocError("PoseLib is not installed: pip install 'disk_hloc[train]'") from error
-    if len(xy1) < LEAST_MATCHES:
-        return *FAILED, 0, 0
+    if len(xy1) < MIN_MATCHES:
+        return *FAILED_ERRORS_DEGREES, 0, 0
     pose, info = poselib.estimate_relative_pose(
         xy1,
         xy2,
@@ -189,7 +194,7 @@ def pose_figures(
         {},
     )
     if not info["num_inliers"]:
-        return *FAILED, 0, 0
+        return *FAILED_ERRORS_DEGREES, 0, 0
     rotation, translation = (one.cpu().numpy() for one in relative_pose(view1, view2))
     direction = float(angle_between(np.asarray(pose.t), translation))
     turned = rotation_angle(np.asarray(pose.R) @ rotation.T)
@@ -197,7 +202,7 @@ def pose_figures(
 
 
 def _camera(view: View) -> dict[str, object]:
-    """PoseLib's camera; where its pixels have (0, 0) is where the view's have."""
+    """Return PoseLib's camera, with the origin of the view's pixels."""
     matrix = view.matrix.cpu().numpy()
     return {
         "model": "PINHOLE",

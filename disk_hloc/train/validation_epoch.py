@@ -1,4 +1,4 @@
-"""The validation after an epoch."""
+"""Validate the network after an epoch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from disk_hloc.io.training.dataset import TrainingScene
 from disk_hloc.log import logger
 
 from . import pictures
-from .auc import LIMIT, PAIRS, PRECISION, ROTATION, TRANSLATION
+from .auc import AUC_LIMIT_DEGREES, PAIRS, PRECISION, ROTATION, TRANSLATION
 from .data import Batch, load, read_ahead, tuple_order
 from .network import Features, split
 from .session import Session
 from .validation import Figures, Match, detector, validate
 
-# The figures' tags in TensorBoard, which are the release's.
+# The tags of the figures in TensorBoard, which are those of the release.
 TAGS = {
     "n_kps": "test/discrete/n_kps",
     "n_pairs": "test/discrete/n_pairs",
@@ -44,10 +44,10 @@ def validate_epoch(
     workers: int,
     interrupted: Callable[[], bool],
 ) -> None:
-    """Validate the network on a fixed random choice of tuples.
+    """Validate the network on a fixed random subset of the tuples.
 
     Raises:
-        KeyboardInterrupt: the epoch is then validated by the next call.
+        KeyboardInterrupt: the run should stop; the next run validates the epoch again.
     """
     conf, fabric = session.settings, session.fabric
     size, at_once = conf["preprocessing"], conf["schedule"]["batch_size"]
@@ -102,11 +102,11 @@ def _draw(
 
 
 def _gathered(fabric: Fabric, figures: list[Figures]) -> np.ndarray:
-    """(P, F) figures of all devices' pairs."""
+    """Gather the (P, F) figures of the pairs of all devices."""
     own = torch.tensor(figures, dtype=torch.float64).reshape(-1, len(Figures._fields))
     if fabric.world_size == 1:
         return own.numpy()
-    # Devices may have different numbers of pairs, and gather arrays of one shape alone.
+    # Devices may have different numbers of pairs, but can only gather arrays of the same shape.
     count = torch.tensor(len(own), device=fabric.device)
     most = int(torch.as_tensor(fabric.all_gather(count)).max())
     padded = torch.full((most, own.shape[1]), torch.nan, dtype=torch.float64)
@@ -120,7 +120,7 @@ def _log(session: Session, number: int, figures: np.ndarray) -> None:
     if session.writer is None:
         return
     epoch, columns = session.epoch(number), dict(zip(Figures._fields, figures.T, strict=True))
-    # Each pair's, as the release has them: an epoch's follow the one's before.
+    # As in the release, these are logged for each pair, epoch after epoch.
     for name in _LOGGED_EVERY_PAIR:
         for i, value in enumerate(columns[name]):
             session.writer.add_scalar(TAGS[name], value, epoch * len(figures) + i)
@@ -129,11 +129,11 @@ def _log(session: Session, number: int, figures: np.ndarray) -> None:
         if name not in _LOGGED_EVERY_PAIR:
             session.writer.add_scalar(TAGS[name], values.mean(), epoch)
     errors = np.maximum(columns["rotation_error"], columns["translation_error"])
-    auc = mean_accuracy(errors, LIMIT)
-    session.writer.add_scalar(f"test/auc{LIMIT}", auc, epoch)
+    auc = mean_accuracy(errors, AUC_LIMIT_DEGREES)
+    session.writer.add_scalar(f"test/auc{AUC_LIMIT_DEGREES}", auc, epoch)
     logger.info(
-        "Epoch %d: validation precision %.3f, reward %.2f, %.0f keypoints and %.0f matches of "
-        "a pair, AUC at %d degrees %.3f",
+        "Epoch %d: validation precision %.3f, reward %.2f, %.0f keypoints and %.0f matches per "
+        "pair, AUC at %d degrees %.3f",
         epoch, columns["precision"].mean(), columns["reward"].mean(), columns["n_kps"].mean(),
-        columns["n_pairs"].mean(), LIMIT, auc,
+        columns["n_pairs"].mean(), AUC_LIMIT_DEGREES, auc,
     )  # fmt: skip

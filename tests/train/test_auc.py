@@ -1,4 +1,4 @@
-"""train-auc: from TensorBoard's files to the best epoch."""
+"""train-auc: find the best epoch from TensorBoard's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from support.errors import one_line_error
 
 
 def log(folder: Path, errors: np.ndarray, start: int = 0, suffix: str = "") -> Path:
-    """Write pose errors as the release's training does, one value after the other."""
+    """Write pose errors as the release's training does, one value at a time."""
     with SummaryWriter(str(folder), filename_suffix=suffix) as writer:
         for i, error in enumerate(errors):
             writer.add_scalar(ROTATION, error, start + i)
@@ -25,12 +25,12 @@ def log(folder: Path, errors: np.ndarray, start: int = 0, suffix: str = "") -> P
 
 
 def released_auc(errors: np.ndarray) -> float:
-    """compute_validation_auc.py's."""
+    """The AUC as the release's compute_validation_auc.py computes it."""
     histogram, _ = np.histogram(errors, bins=np.arange(11))
     return float((histogram / len(errors)).cumsum().mean())
 
 
-def test_the_figure_is_the_releases(tmp_path: Path) -> None:
+def test_the_auc_is_that_of_the_release(tmp_path: Path) -> None:
     errors = np.random.default_rng(0).uniform(0, 20, (3, 40))
     curves = read_curves(log(tmp_path, errors.flatten()), 40)
     for epoch in range(3):
@@ -39,18 +39,18 @@ def test_the_figure_is_the_releases(tmp_path: Path) -> None:
     assert curves.precision == {}
 
 
-def test_a_validation_that_is_under_way_is_left_out(tmp_path: Path) -> None:
+def test_an_unfinished_validation_is_left_out(tmp_path: Path) -> None:
     curves = read_curves(log(tmp_path, np.full(25, 0.5)), 10)
     assert curves.auc == {0: 1.0, 1: 1.0}
 
 
-def test_a_run_that_went_on_counts_once(tmp_path: Path) -> None:
+def test_a_resumed_run_counts_once(tmp_path: Path) -> None:
     log(tmp_path, np.full(15, 30.0), suffix=".a")
     log(tmp_path, np.full(10, 0.5), start=10, suffix=".b")
     assert read_curves(tmp_path, 10).auc == {0: 0.0, 1: 1.0}
 
 
-def test_the_command_prints_each_epoch_and_draws(tmp_path: Path) -> None:
+def test_the_command_prints_each_epoch_and_plots(tmp_path: Path) -> None:
     for name, value in (("one", 0.5), ("two", 4.5)):
         log(tmp_path / name, np.full(20, value))
     picture = tmp_path / "auc.png"
@@ -65,13 +65,13 @@ def test_the_command_prints_each_epoch_and_draws(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_epochs_without_precision_can_be_drawn(tmp_path: Path) -> None:
+def test_epochs_without_precision_can_be_plotted(tmp_path: Path) -> None:
     curves = read_curves(log(tmp_path, np.full(10, 0.5)), 10)
     assert plot([curves], tmp_path / "plots" / "auc.svg").exists()
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_what_is_no_event_file_is_an_error(tmp_path: Path, exists: bool) -> None:
+def test_a_file_that_is_not_an_event_file_is_an_error(tmp_path: Path, exists: bool) -> None:
     path = tmp_path / "run"
     if exists:
         path.mkdir()

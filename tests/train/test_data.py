@@ -45,7 +45,7 @@ def test_passes_and_seeds_differ() -> None:
 
 
 @given(st.integers(0, 20), st.integers(1, 3), st.integers(1, 3))
-def test_batches_go_on_where_they_were_left(start: int, batch_size: int, world_size: int) -> None:
+def test_batches_resume_where_they_stopped(start: int, batch_size: int, world_size: int) -> None:
     made = scenes(5, 8)
     for rank in range(world_size):
         where = {"rank": rank, "world_size": world_size}

@@ -1,4 +1,4 @@
-"""The gradient estimator against the gradient of the exact expected reward."""
+"""The gradient estimator, compared with the gradient of the exact expected reward."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ THETA = 3.0
 PENALTY = -0.05
 NOWHERE = View(torch.eye(3), torch.eye(3), torch.zeros(3))
 
-# A keypoint drawn in a cell, (x, y), or none.
+# The keypoint (x, y) sampled in a cell, or None.
 Outcome = tuple[int, int] | None
 
 
 class Case:
-    """Two images of 2 x 4 logits, so of two cells each, and dense descriptors of 3 channels."""
+    """Two images of 2 x 4 logits, i.e. two cells each, and dense descriptors with 3 channels."""
 
     def __init__(self, cells: int = 2, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
@@ -45,7 +45,7 @@ class Case:
         return [*self.heatmaps, *self.dense]
 
     def reward(self, xy1: Tensor, xy2: Tensor, *views: View) -> Tensor:
-        """Any rewards will do: a number for each pair of pixels."""
+        """Return arbitrary rewards, one for each pair of pixels."""
         index1, index2 = ((xy[:, 1] * CELL * self.cells + xy[:, 0]).long() for xy in (xy1, xy2))
         return self.rewards[index1][:, index2]
 
@@ -54,10 +54,10 @@ class Case:
         return torch.nn.functional.normalize(described, dim=1)
 
     def outcomes(self, image: int) -> list[tuple[list[tuple[int, int]], Tensor]]:
-        """All sets of keypoints of an image, with their probabilities, by the rule of the paper.
+        """Yield all sets of keypoints of an image with their probabilities, as in the paper.
 
-        A cell proposes a pixel by a softmax and accepts it by a sigmoid; what is not accepted
-        leaves no trace, whichever pixel was proposed.
+        A cell proposes a pixel by a softmax and accepts it by a sigmoid. A rejected pixel leaves no
+        trace, whichever it was.
         """
         heatmap = self.heatmaps[image]
         by_cell: list[list[tuple[Outcome, Tensor]]] = []
@@ -77,7 +77,7 @@ class Case:
         return combined
 
     def log_probability(self, image: int, xy: Tensor) -> Tensor:
-        """(N,) log-probabilities of keypoints, as the sampler gives them."""
+        """Return (N,) log-probabilities of keypoints, as the sampler returns them."""
         found = []
         for x, y in xy.tolist():
             cell = self.heatmaps[image][:, x // CELL * CELL :][:, :CELL].flatten()
@@ -95,7 +95,7 @@ class Case:
 
 
 def matches_enumerated(features1: Features, features2: Features, rewards: Tensor) -> Tensor:
-    """The expected reward of matches, over all picks of all features of both images."""
+    """Return the expected reward of matches over all picks of all features of both images."""
     n, m = rewards.shape
     if n == 0 or m == 0:
         return rewards.new_zeros(())
@@ -118,7 +118,7 @@ def matches_enumerated(features1: Features, features2: Features, rewards: Tensor
 
 
 def expected_reward(case: Case) -> Tensor:
-    """The exact expected reward, differentiable: over all keypoints and all matches."""
+    """Return the exact expected reward over all keypoints and matches, differentiable."""
     expected = torch.zeros((), dtype=torch.float64)
     for keypoints1, probability1 in case.outcomes(0):
         for keypoints2, probability2 in case.outcomes(1):
@@ -133,7 +133,7 @@ def expected_reward(case: Case) -> Tensor:
 def estimate(
     case: Case, features1: Features, features2: Features, credit: str
 ) -> tuple[list[Tensor], float]:
-    """The estimated gradient of the expected reward, and the reward."""
+    """Return the estimated gradient of the expected reward, and the reward."""
 
     def loss(*pair: Tensor) -> tuple[Tensor, object]:
         return pair_loss(*pair, inverse_temperature=THETA, keypoint_penalty=PENALTY, credit=credit)
@@ -149,7 +149,7 @@ def estimate(
 
 
 def expected_estimate(case: Case, credit: str) -> list[Tensor]:
-    """The estimate's expectation over all keypoints that can be drawn."""
+    """Return the expectation of the estimate over all keypoints that can be sampled."""
     expected = [torch.zeros_like(parameter) for parameter in case.parameters]
     for keypoints1, probability1 in case.outcomes(0):
         for keypoints2, probability2 in case.outcomes(1):
@@ -178,7 +178,7 @@ def test_the_expected_estimate_is_the_gradient_of_the_expected_reward(
         torch.testing.assert_close(expected, true, rtol=0, atol=1e-12)
 
 
-def test_drawn_keypoints_give_the_gradient_on_average(case: Case, exact: list[Tensor]) -> None:
+def test_sampled_keypoints_give_the_gradient_on_average(case: Case, exact: list[Tensor]) -> None:
     torch.manual_seed(0)
     drawn = []
     rewards = []
@@ -187,7 +187,7 @@ def test_drawn_keypoints_give_the_gradient_on_average(case: Case, exact: list[Te
         drawn.append(torch.cat([one.flatten() for one in gradients]))
         rewards.append(reward)
     estimates, true = torch.stack(drawn), torch.cat([one.flatten() for one in exact])
-    # Along the gradient itself and along the first axes of each parameter's.
+    # Along the gradient itself, and along the first axes of each parameter.
     directions = [true, *torch.eye(len(true), dtype=torch.float64)[::8]]
     for direction in directions:
         along = estimates @ direction
@@ -235,8 +235,8 @@ def test_what_a_keypoint_takes_is_what_the_others_earn_without_it(theta: float) 
         torch.testing.assert_close(without - (matrix.sum() - matrix[k].sum()), taken[k])
 
 
-def test_a_sure_match_keeps_its_digits_in_float32() -> None:
-    # Two equal features beside two others: picked so surely that 1 - p is 0 in float32.
+def test_an_almost_sure_match_keeps_its_precision_in_float32() -> None:
+    # Two equal features and two others: picked so surely that 1 - p is 0 in float32.
     first = torch.eye(3)[:2]
     forth, back = match_log_probabilities(first, torch.eye(3)[:2], 50.0)
     assert float(back.exp()[0, 0]) == 1.0

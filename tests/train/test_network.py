@@ -1,4 +1,4 @@
-"""The network to be trained against kornia's."""
+"""The network for training, compared with kornia's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def images() -> Tensor:
 
 
 def first_of_each_cell(heatmap: Tensor) -> tuple[Tensor, Tensor]:
-    """A detector without chance: keypoints at borders, corners and in between."""
+    """A deterministic detector: keypoints at borders, corners and in between."""
     y, x = torch.meshgrid(
         torch.arange(0, heatmap.shape[0], 47), torch.arange(0, heatmap.shape[1], 7), indexing="ij"
     )
@@ -35,7 +35,7 @@ def kornias(network: Network) -> DISK:
     return dense
 
 
-def test_features_are_kornias(images: Tensor) -> None:
+def test_features_equal_kornias(images: Tensor) -> None:
     torch.manual_seed(0)
     network = Network()
     heatmaps, descriptors = kornias(network).heatmap_and_dense_descriptors(images)
@@ -47,7 +47,7 @@ def test_features_are_kornias(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_gradients_are_kornias(images: Tensor, recompute: bool) -> None:
+def test_gradients_equal_kornias(images: Tensor, recompute: bool) -> None:
     torch.manual_seed(0)
     network = Network(recompute=recompute)
     dense = kornias(network)
@@ -66,7 +66,7 @@ def test_gradients_are_kornias(images: Tensor, recompute: bool) -> None:
         value.backward()
     for (name, mine), theirs in zip(network.named_parameters(), dense.parameters(), strict=True):
         scale = float(theirs.grad.abs().max())
-        # A bias before a norm has no gradient but rounding.
+        # The gradient of a bias before a norm is zero up to rounding.
         torch.testing.assert_close(
             mine.grad, theirs.grad, rtol=0, atol=1e-4 * scale + 1e-4, msg=lambda m, n=name: n + m
         )
@@ -80,7 +80,7 @@ def test_parameters_are_those_of_the_released_weights() -> None:
     )
 
 
-def test_the_extractor_agrees_with_what_was_trained(images: Tensor, tmp_path: Path) -> None:
+def test_the_extractor_agrees_with_the_trained_network(images: Tensor, tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = Network()
     path = tmp_path / "save-0.pth"

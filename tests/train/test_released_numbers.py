@@ -1,4 +1,4 @@
-"""Sampling, matching, rewards and loss against numbers that DISK's release gives."""
+"""Sampling, matching, rewards and loss, compared with numbers computed by DISK's release."""
 
 from __future__ import annotations
 
@@ -61,15 +61,15 @@ def table(default: float, entries: dict[tuple[int, int], float]) -> Tensor:
 
 
 def test_rewards_by_depth(views: tuple[View, View]) -> None:
-    # Without depth at (3, .) and (., 3); (4, 5) is on the epipolar line and not at the point.
+    # No depth at (3, .) and (., 3); (4, 5) is on the epipolar line, but not at the point.
     good = {(0, 0): 1.0, (1, 1): 1.0, (2, 2): 1.0}
     unknown = {(3, 3): 0.0, (4, 5): 0.0, (5, 3): 0.0}
     assert torch.equal(depth_reward(XY1, XY2, *views, **REWARDS), table(BAD, good | unknown))
 
 
 def test_a_point_that_is_hidden_in_one_image_is_unknown(views: tuple[View, View]) -> None:
-    # Seen in the first image, while something else on the same epipolar line hides it in the
-    # second; and the other way around.
+    # Seen in the first image, but hidden in the second by something on the same epipolar line,
+    # and the other way around.
     for which, (x, y) in enumerate((XY1[0].long().tolist(), XY2[0].long().tolist())):
         depths = [view.depth.clone() for view in views]
         depths[which][y, x] /= 2
@@ -167,7 +167,7 @@ def test_gradients_with_the_papers_credit(descriptors: tuple[Tensor, Tensor]) ->
             ],
         ),
     ):
-        # The release's root of two has six digits.
+        # The square root of two in the release has six digits.
         torch.testing.assert_close(found, torch.tensor(expected), rtol=0, atol=1e-5)
-    # The release logs the penalty of other numbers of keypoints than the pair has.
+    # The release logs the penalty for other numbers of keypoints than those of the pair.
     assert figures.n_keypoints == 7

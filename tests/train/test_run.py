@@ -1,4 +1,4 @@
-"""Whole trainings of a few steps: checkpoints, resuming, what is written and what is refused."""
+"""Complete trainings of a few steps: checkpoints, resuming, files and errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def parameters(path: Path) -> dict[str, torch.Tensor]:
 
 
 def assert_same_course(one: Path, other: Path) -> None:
-    """The same figures at the same steps, and the same parameters, to the bit."""
+    """Check that figures and parameters are the same at all steps, bit for bit."""
     figures = _read(one, TAGS)
     assert figures == _read(other, TAGS)
     assert len(figures["train/reward"]) == 7
@@ -71,7 +71,7 @@ def assert_same_course(one: Path, other: Path) -> None:
 
 @pytest.fixture(scope="module")
 def whole(training_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that was never interrupted."""
+    """Return the folder of a run that was never interrupted."""
     out = tmp_path_factory.mktemp("whole")
     assert train(training_set, out) == out / "save-1.pth"
     return out
@@ -91,7 +91,7 @@ def test_a_run_writes_checkpoints_logs_and_pictures(whole: Path) -> None:
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
-def test_kornia_and_the_extractor_take_a_checkpoint(whole: Path) -> None:
+def test_kornia_and_the_extractor_read_a_checkpoint(whole: Path) -> None:
     path = whole / "save-1.pth"
     content = torch.load(path, weights_only=True)
     DISK().load_state_dict(content["extractor"])
@@ -106,12 +106,12 @@ def test_kornia_and_the_extractor_take_a_checkpoint(whole: Path) -> None:
 
 
 def attempt(dataset: Path, out: Path) -> None:
-    """A run in a process of its own."""
+    """Start a run in its own process."""
     torch.set_num_threads(1)
     train(dataset, out)
 
 
-def test_a_run_that_is_killed_again_and_again_takes_the_same_course(
+def test_a_run_that_is_killed_repeatedly_gives_the_same_results(
     training_set: Path, whole: Path, tmp_path: Path
 ) -> None:
     context = multiprocessing.get_context("forkserver")
@@ -123,7 +123,7 @@ def test_a_run_that_is_killed_again_and_again_takes_the_same_course(
         before = state.stat().st_mtime_ns if state.exists() else None
         process = context.Process(target=attempt, args=(training_set, tmp_path))
         process.start()
-        # It dies at any moment after it has saved something; at last it may end.
+        # It is killed at any moment after it has saved something; the last time it may finish.
         while process.is_alive() and killed < 4:
             process.join(0.01)
             if state.exists() and state.stat().st_mtime_ns != before:
@@ -144,7 +144,7 @@ def test_a_run_that_is_killed_again_and_again_takes_the_same_course(
     assert_same_course(whole, tmp_path)
 
 
-def test_ctrl_c_ends_between_two_steps_and_loses_none(
+def test_ctrl_c_stops_between_two_steps_and_loses_none(
     training_set: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backward = training_epoch._backward
@@ -167,15 +167,13 @@ def test_ctrl_c_ends_between_two_steps_and_loses_none(
     assert_same_course(whole, tmp_path)
 
 
-def test_another_seed_takes_another_course(training_set: Path, whole: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_other_results(training_set: Path, whole: Path, tmp_path: Path) -> None:
     train(training_set, tmp_path, n_epochs=1, seed=1, validation=None)
     mine, theirs = (_read(path, TAGS)["train/reward"] for path in (tmp_path, whole))
     assert mine[0] != theirs[0]
 
 
-def test_a_run_that_has_ended_can_be_made_longer(
-    training_set: Path, whole: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_can_be_continued(training_set: Path, whole: Path, tmp_path: Path) -> None:
     train(training_set, tmp_path, n_epochs=1)
     with pytest.raises(DiskHlocError) as error:
         train(training_set, tmp_path, n_epochs=1)
@@ -184,9 +182,7 @@ def test_a_run_that_has_ended_can_be_made_longer(
     assert_same_course(whole, tmp_path)
 
 
-def test_other_settings_are_refused_unless_one_starts_anew(
-    training_set: Path, tmp_path: Path
-) -> None:
+def test_other_settings_are_refused_unless_overwriting(training_set: Path, tmp_path: Path) -> None:
     train(training_set, tmp_path, n_epochs=1, validation=None)
     with pytest.raises(DiskHlocError) as error:
         train(training_set, tmp_path, reward="epipolar", seed=3)
@@ -197,7 +193,7 @@ def test_other_settings_are_refused_unless_one_starts_anew(
     assert content["settings"]["reward"]["name"] == "epipolar"
 
 
-def test_training_goes_on_from_a_checkpoint_at_another_epoch(
+def test_training_starts_from_a_checkpoint_at_another_epoch(
     training_set: Path, whole: Path, tmp_path: Path
 ) -> None:
     before = whole / "save-1.pth"
@@ -252,7 +248,7 @@ def test_the_command_trains(training_set: Path, tmp_path: Path) -> None:
         ("model: {name: superpoint}\n", "superpoint"),
     ],
 )
-def test_what_is_wrong_with_a_conf_is_said(tmp_path: Path, content: str, said: str) -> None:
+def test_the_error_says_what_is_wrong_with_a_conf(tmp_path: Path, content: str, said: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(content)
     with pytest.raises(DiskHlocError) as error:
@@ -260,8 +256,8 @@ def test_what_is_wrong_with_a_conf_is_said(tmp_path: Path, content: str, said: s
     assert one_line_error(error, said)
 
 
-def test_devices_that_are_not_there_are_errors(training_set: Path, tmp_path: Path) -> None:
-    with pytest.raises(DiskHlocError, match="one device"):
+def test_missing_devices_are_errors(training_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskHlocError, match="a single device"):
         train(training_set, tmp_path, device="cpu:0", devices=2)
     with pytest.raises(DiskHlocError):
         train(training_set, tmp_path, device="cuda:7")
@@ -293,8 +289,8 @@ def test_two_devices_average_their_gradients(training_set: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr[-2000:]
     trained = parameters(tmp_path / "two" / "save-0.pth")
     for name, expected in network.state_dict().items():
-        # Adam's first step is the gradient's sign: where that is all but zero, rounding decides.
+        # Adam steps by the sign of the gradient first, which depends on rounding near zero.
         agree = (trained[name] - expected).abs() < 1e-6
         assert agree.float().mean() > 0.95 or name.endswith("3.bias"), name
-    # Both judge their share of the pairs.
+    # Both devices validate their share of the pairs.
     assert _read(tmp_path / "two", ("test/pairs",)) == {"test/pairs": {0: 2.0}}

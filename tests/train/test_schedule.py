@@ -1,4 +1,4 @@
-"""The schedules against those of DISK's release."""
+"""The schedules, compared with those of DISK's release."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from disk_hloc.train.schedule import inverse_temperature, penalty_ramp
 
 
-def test_penalties_come_in_as_in_the_release() -> None:
+def test_penalties_increase_as_in_the_release() -> None:
     ramps = [penalty_ramp(epoch) for epoch in range(8)]
     assert ramps == pytest.approx([0, 0.1, 0.5, 0.7, 0.9, 1, 1, 1])
 

@@ -1,4 +1,4 @@
-"""Validation: matches that are judged, and the poses that they give."""
+"""Validation: evaluating matches and the poses estimated from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ from disk_hloc.train.data import Batch, load
 from disk_hloc.train.geometry import View, transfer
 from disk_hloc.train.network import Features
 from disk_hloc.train.settings import settings
-from disk_hloc.train.validation import FAILED, detector, match_pair, pose_figures, validate
+from disk_hloc.train.validation import (
+    FAILED_ERRORS_DEGREES,
+    detector,
+    match_pair,
+    pose_figures,
+    validate,
+)
 
 CONF = settings()
 
@@ -25,7 +31,7 @@ def batch(training_set: Path) -> Batch:
 
 
 def corresponding(view1: View, view2: View, wrong: int = 0) -> tuple[Features, Features]:
-    """Features at pixels that see the same, with descriptors that say so; the first are moved."""
+    """Features at corresponding pixels with equal descriptors; the first ones are moved."""
     y, x = torch.meshgrid(torch.arange(4, 190, 9), torch.arange(4, 250, 9), indexing="ij")
     xy1 = torch.stack([x.flatten(), y.flatten()], dim=1)
     exact = transfer(xy1.double(), view1, view2)
@@ -71,16 +77,16 @@ def test_errors_are_the_distances_from_epipolar_lines(batch: Batch) -> None:
 
 def test_too_few_matches_have_no_pose(batch: Batch) -> None:
     few = np.random.default_rng(0).random((9, 2)) * 100
-    assert pose_figures(few, few, *batch.views[0], 1.0, 100) == (*FAILED, 0, 0)
+    assert pose_figures(few, few, *batch.views[0], 1.0, 100) == (*FAILED_ERRORS_DEGREES, 0, 0)
 
 
 def test_a_pair_without_keypoints_fails_without_an_error(batch: Batch) -> None:
     none = Features(torch.zeros(0, 2, dtype=torch.int64), torch.zeros(0), torch.zeros(0, 16))
     (figures,), _ = validate([none, none], batch, CONF)
-    assert figures == (0, 0, 0, 0, 0, 0, *FAILED, 0, 0)
+    assert figures == (0, 0, 0, 0, 0, 0, *FAILED_ERRORS_DEGREES, 0, 0)
 
 
-def test_the_translation_is_judged_with_its_sign(batch: Batch) -> None:
+def test_the_sign_of_the_translation_counts(batch: Batch) -> None:
     view1, view2 = batch.views[0]
     first, second = corresponding(view1, view2)
     found = pose_figures(
@@ -98,7 +104,7 @@ def test_the_translation_is_judged_with_its_sign(batch: Batch) -> None:
     assert opposite[1] == pytest.approx(180 - found[1], abs=1e-6)
 
 
-def test_keypoints_are_the_releases_maxima() -> None:
+def test_keypoints_are_the_maxima_of_the_release() -> None:
     heatmap = torch.full((9, 9), -1.0)
     heatmap[0, 0], heatmap[4, 4], heatmap[4, 5] = 1, 3, 2
 
