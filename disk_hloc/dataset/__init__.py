@@ -1,1 +1,1 @@
-"""Data sets to train DISK on: from COLMAP models, from drawn scenes, DISK's own, and merged."""
+"""Make training data sets for DISK: from COLMAP models, rendered, downloaded, or merged."""

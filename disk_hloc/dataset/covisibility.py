@@ -1,8 +1,8 @@
-"""Which images see the same, and tuples of them to train on.
+"""Measure which images see the same, and choose tuples of them for training.
 
-Of two images, the ratio is that of what both see to what the one that sees less does, which is the
-measure of DISK's release. At 0.5 to 0.8, its range, they are neither nearly the same picture nor
-hardly to be matched.
+The covisibility ratio of two images is what both see, divided by what the image that sees less
+sees, as in DISK's release. In its range of 0.5 to 0.8 two images are neither almost equal nor hard
+to match.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ RANGE = (0.5, 0.8)
 TUPLE_SIZE = 3
 MAX_TUPLES = 10_000
 
-# Up to so many tuples are listed before some are chosen; of more, random ones are drawn.
-_LISTED = 200_000
+# Up to this number, all tuples are listed and some are chosen; above it, random ones are sampled.
+_MAX_LISTED_TUPLES = 200_000
 
 
 def shared_points(observed: Sequence[np.ndarray]) -> np.ndarray:
-    """Ratios by the points of a model.
+    """Compute the ratios from the 3D points of a model.
 
     Args:
-        observed: for each of N images, the ids of the points that it sees; each counts once.
+        observed: for each of N images, the ids of the points that it sees; duplicates are ignored.
 
     Returns:
-        (N, N) float64, symmetric; 0 where an image sees none, and on the diagonal.
+        (N, N) float64, symmetric; 0 for an image that sees no points, and on the diagonal.
     """
     ids = [np.unique(one) for one in observed]
     images = np.repeat(np.arange(len(ids)), [len(one) for one in ids])
@@ -55,17 +55,17 @@ def shared_surface(
     step: int = 8,
     tolerance: float = 0.01,
 ) -> np.ndarray:
-    """Ratios by depth: of one image's pixels, how many another sees too.
+    """Compute the ratios from depth maps: the share of an image's pixels that another image sees.
 
-    A pixel is seen by another image if the point that it shows lies in the image and at the depth
-    that the image has there. Of the two directions the greater counts, as of points.
+    A pixel is seen by another image if its 3D point projects into that image, at the depth which
+    the image has there. As for points, the larger ratio of the two directions is used.
 
     Args:
-        depths: for each of N images, (H, W) z-depth at the pixels' centres, 0 where it is unknown.
-        matrices: (3, 3) each, pixels, (0.5, 0.5) at the centre of the first pixel.
+        depths: for each of N images, (H, W) z-depth at the centres of pixels, 0 where unknown.
+        matrices: (3, 3) each, in pixels with (0.5, 0.5) at the centre of the first pixel.
         poses: cam_from_world, (3, 4) each, in the unit of the depths.
-        step: of the pixels of each row and column, one in so many is looked at.
-        tolerance: by which the two depths may differ, as a share of them.
+        step: use one in ``step`` pixels along each axis.
+        tolerance: largest relative difference of the two depths.
 
     Returns:
         (N, N) float64, symmetric; 0 on the diagonal.
@@ -86,7 +86,17 @@ def shared_surface(
 def unproject(
     depth: np.ndarray, matrix: np.ndarray, pose: np.ndarray, pixels: np.ndarray
 ) -> np.ndarray:
-    """The world points (M, 3) that pixels show, given (M, 2) int column and row of each."""
+    """Compute the 3D points of pixels.
+
+    Args:
+        depth: (H, W) z-depth at the centres of pixels.
+        matrix: (3, 3) intrinsics with (0.5, 0.5) at the centre of the first pixel.
+        pose: (3, 4) cam_from_world.
+        pixels: (M, 2) int columns and rows.
+
+    Returns:
+        (M, 3) float64 in world coordinates.
+    """
     column, row = pixels.T
     rays = np.column_stack([pixels + 0.5, np.ones(len(pixels))]) @ np.linalg.inv(matrix).T
     in_camera = rays * depth[row, column].astype(np.float64)[:, None]
@@ -94,7 +104,7 @@ def unproject(
 
 
 def _grid(depth: np.ndarray, step: int) -> np.ndarray:
-    """(M, 2) int column and row of each pixel of a grid whose depth is known."""
+    """Return (M, 2) int columns and rows of the pixels of a grid that have a depth."""
     start = step // 2
     row, column = np.nonzero(depth[start::step, start::step] > 0)
     return np.column_stack([column, row]) * step + start
@@ -103,7 +113,7 @@ def _grid(depth: np.ndarray, step: int) -> np.ndarray:
 def _seen(
     points: np.ndarray, depth: np.ndarray, matrix: np.ndarray, pose: np.ndarray, tolerance: float
 ) -> np.ndarray:
-    """(M,) bool, whether world points are seen by an image."""
+    """Return (M,) bool, whether an image sees each of the (M, 3) world points."""
     in_camera = points @ pose[:, :3].T + pose[:, 3]
     distance = in_camera[:, 2]
     seen = distance > 0
@@ -127,50 +137,50 @@ def choose_tuples(
     limit: int | None = MAX_TUPLES,
     seed: int = 0,
 ) -> list[list[int]]:
-    """Tuples of images of which any two share what ``within`` asks.
+    """Choose tuples of images in which any two have a ratio in a range.
 
     Args:
         ratio: (N, N), symmetric.
-        within: the least and the greatest ratio.
-        size: how many images a tuple has, two at least.
-        limit: so many at most, chosen at random; None keeps all.
-        seed: of the choice.
+        within: lowest and highest ratio.
+        size: number of images in a tuple, at least two.
+        limit: maximum number of tuples, chosen at random; None keeps all.
+        seed: seed of the random choice.
 
     Returns:
-        Ascending indices, ``size`` each, sorted.
+        Sorted tuples of ``size`` ascending indices.
 
     Raises:
-        DiskHlocError: an impossible option, or no tuple; the message says what the ratios are.
+        DiskHlocError: an option is invalid, or there are no tuples; the message gives the ratios.
     """
     low, high = within
     if size < 2 or not 0 <= low <= high or (limit is not None and limit < 1):
         raise DiskHlocError(
-            f"no tuples of {size} images with {low} to {high} in common, {limit} at most, can be "
-            "asked for: a tuple has two images or more, a range its lower end first"
+            f"cannot choose up to {limit} tuples of {size} images with ratios of {low} to {high}: "
+            "a tuple needs at least two images, and a range begins with its lower end"
         )
     linked = (ratio >= low) & (ratio <= high) & (ratio > 0)
     np.fill_diagonal(linked, False)
     after = [set((np.flatnonzero(linked[i, i + 1 :]) + i + 1).tolist()) for i in range(len(ratio))]
-    found = list(islice(_cliques(after, size), _LISTED + 1))
+    found = list(islice(_cliques(after, size), _MAX_LISTED_TUPLES + 1))
     if not found:
         values = ratio[np.triu_indices(len(ratio), 1)]
         raise DiskHlocError(
-            f"no {size} of {len(ratio)} images have {low} to {high} of what they see in common, "
-            f"two by two: {int(linked.sum()) // 2} of {len(values)} pairs do, and the ratios are "
-            f"{_quartiles(values)}; give another range, or tuples of fewer images"
+            f"no tuple of {size} of the {len(ratio)} images has covisibility ratios of {low} to "
+            f"{high}: {int(linked.sum()) // 2} of {len(values)} pairs do, and the ratios are "
+            f"{_quartiles(values)}; give another range or a smaller size of tuples"
         )
     if limit is None:
         found += islice(_cliques(after, size), len(found), None)
     rng = np.random.default_rng(seed)
-    if limit is not None and len(found) > _LISTED:
-        found = _drawn(linked, size, limit, rng)
+    if limit is not None and len(found) > _MAX_LISTED_TUPLES:
+        found = _sampled(linked, size, limit, rng)
     elif limit is not None and len(found) > limit:
         found = [found[i] for i in rng.choice(len(found), limit, replace=False)]
     return sorted([int(i) for i in one] for one in found)
 
 
 def _cliques(after: Sequence[set[int]], size: int) -> Iterator[tuple[int, ...]]:
-    """All ascending tuples whose images are linked; ``after[i]`` are those linked to i after it."""
+    """Yield all ascending tuples of linked images; ``after[i]`` are the images > i linked to i."""
 
     def extend(chosen: tuple[int, ...], common: set[int]) -> Iterator[tuple[int, ...]]:
         if len(chosen) == size:
@@ -182,13 +192,13 @@ def _cliques(after: Sequence[set[int]], size: int) -> Iterator[tuple[int, ...]]:
     return extend((), set(range(len(after))))
 
 
-def _drawn(
+def _sampled(
     linked: np.ndarray, size: int, limit: int, rng: np.random.Generator
 ) -> list[tuple[int, ...]]:
-    """Random tuples, each once: a random pair to which random images linked to all are added."""
+    """Sample distinct tuples: random pairs, extended by random images that are linked to all."""
     edges = np.argwhere(np.triu(linked))
     found: set[tuple[int, ...]] = set()
-    # Where few are left to be found, draws repeat: then fewer have to do.
+    # If few tuples remain to be found, samples repeat; then fewer than ``limit`` are returned.
     for _ in range(20 * limit):
         chosen = list(edges[rng.integers(len(edges))])
         while len(chosen) < size:
@@ -205,6 +215,6 @@ def _drawn(
 
 def _quartiles(values: np.ndarray) -> str:
     if not len(values):
-        return "those of no pair"
+        return "not defined for less than two images"
     low, middle, high = np.percentile(values, [25, 50, 75])
     return f"{low:.2f}, {middle:.2f} and {high:.2f} at the quartiles"

@@ -1,7 +1,8 @@
-"""The data that DISK was trained on and validated with, from where EPFL publishes them.
+"""Download the data that DISK was trained and validated on, which EPFL publishes.
 
-MegaDepth's scenes with depth to train on, three of the Image Matching Challenge 2020 to validate
-with: archives of a scene each, a ``dataset.json`` for each of the two, and ``md5sum.txt``.
+DISK was trained on scenes of MegaDepth with depth, and validated on three scenes of the Image
+Matching Challenge 2020. There is one archive per scene, a ``dataset.json`` for each of the two
+parts, and ``md5sum.txt``.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from .fetch import Stopped, fetch, part_of, read_text, size_of
 from .unpack import unpack
 
 URL = "https://datasets.epfl.ch/disk-data"
-# What the release's training calls the folders.
+# The release's training calls the folders train and test.
 PARTS = {"train": "megadepth", "test": "imw2020-val"}
-# Folders that the names in the archives begin with; the release leaves them out likewise.
-STRIPPED = 3
+# Leading folders of the names in the archives, which the release leaves out too.
+STRIP_COMPONENTS = 3
 
 _ARCHIVES = (".tar", ".tar.gz", ".tgz")
 _RECORD = "downloaded.json"
@@ -36,7 +37,7 @@ _RECORD = "downloaded.json"
 
 @dataclass(frozen=True)
 class _Item:
-    """A file of the server: its path there, its MD5 sum if it is known, its bytes if it tells."""
+    """A file on the server: its path, and its MD5 sum and size in bytes if they are known."""
 
     name: str
     md5: str | None
@@ -57,23 +58,23 @@ def main(
 ) -> Path:
     """Download, check and unpack the data.
 
-    Whatever stops it, the same call goes on from there. A ``dataset.json`` comes after all scenes
-    of its part, so where it is, they are.
+    If it is interrupted, the same call resumes. ``dataset.json`` is written after all scenes of its
+    part, so if it exists, they are complete.
 
     Args:
-        output: gets ``megadepth/`` and ``imw2020-val/``, ``train`` and ``test`` that point at them,
-            and ``downloaded.json``, which remembers what is done.
+        output: gets ``megadepth/`` and ``imw2020-val/``, the links ``train`` and ``test`` to them,
+            and ``downloaded.json``, which records what is done.
         split: ``train``, ``test`` or ``both``.
         url: the folder of ``md5sum.txt``.
-        keep_archives: leave archives beside what came out of them.
-        overwrite: begin anew.
+        keep_archives: keep the archives next to the unpacked files.
+        overwrite: start over.
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: the server cannot be reached, the disk has too little room, or files are
-            missing or broken, and then all others are done.
+        DiskHlocError: the server cannot be reached, the disk has too little space, or files are
+            missing or broken (all others are then done).
     """
     url = url.rstrip("/")
     splits = tuple(PARTS) if split == "both" else (split,)
@@ -84,13 +85,13 @@ def main(
     names = [name for one in splits for name in _names_of(listed, PARTS[one])]
     todo = [name for name in names if not _is_done(output, done.get(name), listed.get(name))]
     if len(todo) < len(names):
-        logger.info("%d of %d files are done already", len(names) - len(todo), len(names))
+        logger.info("%d of %d files are already done", len(names) - len(todo), len(names))
     items = [
         _Item(name, listed.get(name), size_of(f"{url}/{name}"))
         for name in tqdm(todo, desc="Ask for sizes", unit="file", disable=not todo)
     ]
     output.mkdir(parents=True, exist_ok=True)
-    _require_room(output, items, keep_archives)
+    _require_space(output, items, keep_archives)
     failures: dict[str, str] = {}
     known = [item.size or 0 for item in items]
     with tqdm(
@@ -114,7 +115,7 @@ def main(
     if failures:
         first = next(iter(failures.values()))
         raise DiskHlocError(
-            f"{len(failures)} of {len(names)} files are missing, all others are done: "
+            f"{len(failures)} of {len(names)} files failed, all others are done: "
             f"{listing(list(failures))}; {first}"
         )
     for one in splits:
@@ -124,7 +125,7 @@ def main(
 
 
 def _listed(text: str, url: str) -> dict[str, str]:
-    """File -> MD5 sum, of what ``md5sum`` wrote."""
+    """Parse the MD5 sums of files, as ``md5sum`` writes them."""
     sums = {}
     for line in text.splitlines():
         found = re.fullmatch(r"([0-9a-fA-F]{32}) [ *](.+?)\s*", line)
@@ -132,29 +133,27 @@ def _listed(text: str, url: str) -> dict[str, str]:
             continue
         path = PurePosixPath(found[2])
         if path.is_absolute() or ".." in path.parts:
-            raise DiskHlocError(f"{url} names {found[2]!r}, which leads out of its folder")
+            raise DiskHlocError(f"{url} names {found[2]!r}, which is outside its folder")
         sums[str(path)] = found[1].lower()
     if not sums:
-        raise DiskHlocError(f"{url} holds no MD5 sums: it is not that of the data set")
+        raise DiskHlocError(f"{url} has no MD5 sums, so it is not that of the data set")
     return sums
 
 
 def _names_of(listed: Mapping[str, str], part: str) -> list[str]:
-    """The files of one part, ``dataset.json`` last, of which there may be no sum."""
+    """Return the files of one part, with ``dataset.json`` last, even if it has no MD5 sum."""
     last = f"{part}/dataset.json"
     names = sorted(name for name in listed if name.startswith(f"{part}/") and name != last)
     if not names:
-        raise DiskHlocError(
-            f"md5sum.txt of the server names no file of {part}/: give another --url"
-        )
+        raise DiskHlocError(f"md5sum.txt on the server has no files in {part}/: give another --url")
     return [*names, last]
 
 
 def _get(url: str, item: _Item, output: Path, bar: Any, keep_archives: bool) -> dict[str, Any]:
-    """Download one file and unpack it; what is remembered of it."""
+    """Download and unpack one file, and return its record for ``downloaded.json``."""
     path = output / item.name
     if path.is_file():
-        # Only what was checked has its name.
+        # A file gets its name only after it was checked.
         bar.update(item.size or 0)
     else:
         part = part_of(path)
@@ -163,7 +162,7 @@ def _get(url: str, item: _Item, output: Path, bar: Any, keep_archives: bool) -> 
         fetch(f"{url}/{item.name}", path, md5=item.md5, progress=bar.update)
     if not item.is_archive:
         return {"md5": item.md5, "made": [item.name]}
-    names = unpack(path, path.parent, STRIPPED)
+    names = unpack(path, path.parent, STRIP_COMPONENTS)
     if not keep_archives:
         path.unlink()
     folder = PurePosixPath(item.name).parent
@@ -178,7 +177,7 @@ def _done(output: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DiskHlocError(
-            f"{path} cannot be read ({error}): remove it, or --overwrite"
+            f"{path} cannot be read ({error}): remove it, or use --overwrite"
         ) from error
 
 
@@ -201,8 +200,8 @@ def _forget(output: Path, splits: Sequence[str]) -> None:
         (output / _RECORD).unlink(missing_ok=True)
 
 
-def _require_room(output: Path, items: Sequence[_Item], keep_archives: bool) -> None:
-    """Check that the files fit, with what comes out of the greatest archive beside it."""
+def _require_space(output: Path, items: Sequence[_Item], keep_archives: bool) -> None:
+    """Check that the files fit on the disk, with space to unpack the largest archive."""
     missing = 0
     for item in items:
         path = output / item.name
@@ -215,13 +214,13 @@ def _require_room(output: Path, items: Sequence[_Item], keep_archives: bool) -> 
     if free < missing + unpacked:
         raise DiskHlocError(
             f"the disk of {output} has {free / 1e9:.1f} GB free, and "
-            f"{(missing + unpacked) / 1e9:.1f} GB are needed: make room, give another folder, or "
-            "--split test alone"
+            f"{(missing + unpacked) / 1e9:.1f} GB are needed: free some space, give another "
+            "folder, or only use --split test"
         )
 
 
 def _require_scenes(path: Path) -> None:
-    """Check that the folders of a data set have come."""
+    """Check that the folders of a data set exist."""
     missing = [
         name
         for name, scene in read_dataset(path).items()
@@ -229,19 +228,19 @@ def _require_scenes(path: Path) -> None:
     ]
     if missing:
         raise DiskHlocError(
-            f"{path} has scenes whose folders did not come with the archives: {listing(missing)}; "
-            "they cannot be trained on"
+            f"{path} has scenes whose folders are not in the archives: {listing(missing)}; "
+            "they cannot be used for training"
         )
 
 
 def _link(output: Path, split: str) -> None:
-    """Let the release's name of a part point at it."""
+    """Link the release's name of a part to its folder."""
     link = output / split
     if link.is_symlink() or link.exists():
         if link.resolve() != (output / PARTS[split]).resolve():
-            logger.warning("%s is there and left alone: the data are in %s", link, PARTS[split])
+            logger.warning("%s exists and is not changed: the data are in %s", link, PARTS[split])
         return
     try:
         link.symlink_to(PARTS[split], target_is_directory=True)
     except OSError as error:
-        logger.warning("%s cannot be made (%s): the data are in %s", link, error, PARTS[split])
+        logger.warning("cannot link %s (%s): the data are in %s", link, error, PARTS[split])

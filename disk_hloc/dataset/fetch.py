@@ -1,4 +1,4 @@
-"""Files from the web that are whole or go on where they were stopped."""
+"""Download files from the web, and resume interrupted downloads."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.log import logger
 
 RETRIES = 6
-# Seconds: before the first retry (twice as long before each further one), and of silence.
-PAUSE, PATIENCE = 2.0, 60.0
+# The pause before the first retry, which doubles with each further one.
+PAUSE_SECONDS = 2.0
+TIMEOUT_SECONDS = 60.0
 _CHUNK = 1 << 20
 _TRANSIENT = (408, 425, 429, 500, 502, 503, 504)
 
 
 class Stopped(DiskHlocError):
-    """What stops one file and would stop the next: no connection, or a disk that takes no more."""
+    """An error that would also stop the next file: no connection, or a full disk."""
 
 
 class _Dropped(Exception):
-    """The server or the network failed in a way that may pass."""
+    """The server or the network failed in a way that may be temporary."""
 
 
 def read_text(url: str, retries: int = 1) -> str:
-    """A small text file.
+    """Download a small text file.
 
     Raises:
-        DiskHlocError: it cannot be had.
+        DiskHlocError: the file cannot be downloaded.
     """
     for attempt in range(retries + 1):
         try:
             with _open(url) as response:
                 return str(response.read().decode("utf-8", "replace"))
         except (_Dropped, OSError, http.client.HTTPException) as error:
-            reason = _words(error)
+            reason = _reason(error)
         if attempt < retries:
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
     raise DiskHlocError(
-        f"cannot get {url}: {reason}; check the connection (a proxy is named by https_proxy), or "
+        f"cannot download {url}: {reason}; check the connection (https_proxy sets a proxy), or "
         "give a mirror with --url"
     )
 
 
 def size_of(url: str) -> int | None:
-    """Bytes of a file, None where the server does not tell."""
+    """Return the size of a file in bytes, or None if the server does not report it."""
     try:
         with _open(url, method="HEAD") as response:
             length = response.headers.get("Content-Length")
@@ -61,7 +62,7 @@ def size_of(url: str) -> int | None:
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is while it is not whole."""
+    """Return the path of a file while it is incomplete."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -72,23 +73,22 @@ def fetch(
     md5: str | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Download a file, which takes its name once it is whole.
+    """Download a file, which gets its name once it is complete.
 
-    What was got stays in ``path`` with ``.part``, whatever stops the download, and another call
-    goes on from there if the server can (HTTP ranges), else from the beginning. A connection that
-    drops is made again.
+    Until then the data are in ``path`` with the suffix ``.part``. If the download is interrupted,
+    another call resumes it if the server supports HTTP ranges, or starts over. A dropped connection
+    is retried.
 
     Args:
         url: http or https.
         path: the file to write; its folder is created.
-        md5: its sum, in hexadecimal; None checks the length alone.
-        progress: called with how many bytes have come; with a negative number where those of a
-            former run are thrown away.
+        md5: MD5 sum in hexadecimal; None only checks the length.
+        progress: called with the number of bytes received; negative if bytes of an earlier run are
+            discarded.
 
     Raises:
-        Stopped: the connection fails again and again, or the disk is full.
-        DiskHlocError: the server lacks the file, or sends another than the sum says, which is then
-            removed.
+        Stopped: the connection failed repeatedly, or the disk is full.
+        DiskHlocError: the server does not have the file, or it has another MD5 sum and was removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(path)
@@ -99,30 +99,30 @@ def fetch(
             whole = _append(url, part, progress)
             reason = "the connection was closed early"
         except (_Dropped, http.client.HTTPException) as error:
-            whole, reason = False, _words(error)
+            whole, reason = False, _reason(error)
         if whole:
             break
         failures = 0 if _size(part) > before else failures + 1
         if failures > RETRIES:
             raise Stopped(
-                f"{url} stopped {failures} times in a row ({reason}): {_size(part)} bytes are kept "
-                f"in {part}, run the same command again to go on"
+                f"{url} failed {failures} times in a row ({reason}): {_size(part)} bytes are kept "
+                f"in {part}; run the same command again to resume"
             )
-        pause = PAUSE * 2 ** max(0, failures - 1)
-        logger.warning("%s: %s; again in %.0f s", path.name, reason, pause)
+        pause = PAUSE_SECONDS * 2 ** max(0, failures - 1)
+        logger.warning("%s: %s; retrying in %.0f s", path.name, reason, pause)
         time.sleep(pause)
     if md5 is not None and md5_of(part) != md5:
         progress(-_size(part))
         part.unlink()
         raise DiskHlocError(
-            f"{url} came with another MD5 sum than {md5}, and was removed: run the same command "
-            "again; if it happens again, the file on the server is broken"
+            f"{url} does not have the MD5 sum {md5} and was removed: run the same command again; "
+            "if this happens again, the file on the server is broken"
         )
     part.replace(path)
 
 
 def md5_of(path: Path) -> str:
-    """The MD5 sum of a file, in hexadecimal."""
+    """Compute the MD5 sum of a file in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(8 * _CHUNK):
@@ -131,7 +131,7 @@ def md5_of(path: Path) -> str:
 
 
 def _append(url: str, part: Path, progress: Callable[[int], object]) -> bool:
-    """Get what is missing of a file; whether it is whole."""
+    """Download the rest of a file, and return whether it is complete."""
     have = _size(part)
     with _open(url, start=have) as response:
         if response.status == 416:
@@ -140,11 +140,11 @@ def _append(url: str, part: Path, progress: Callable[[int], object]) -> bool:
                 return True
             progress(-have)
             part.unlink()
-            raise _Dropped("the file on the server is shorter than what was got")
+            raise _Dropped("the file on the server is shorter than the part downloaded before")
         given = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         resumes = response.status == 206 and given is not None and int(given[1]) == have
         if have and not resumes:
-            logger.warning("%s: the server cannot resume, so it begins anew", part.name)
+            logger.warning("%s: the server cannot resume, so the download starts over", part.name)
             progress(-have)
             have = 0
         length = response.headers.get("Content-Length")
@@ -156,7 +156,7 @@ def _append(url: str, part: Path, progress: Callable[[int], object]) -> bool:
             while block := _read(response):
                 try:
                     file.write(block)
-                    # So that a full disk shows here, and what is counted is there.
+                    # A full disk must fail here, before the bytes are counted.
                     file.flush()
                 except OSError as error:
                     raise _unwritable(part, error) from error
@@ -168,36 +168,38 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     try:
         return response.read1(_CHUNK)
     except OSError as error:
-        raise _Dropped(_words(error)) from error
+        raise _Dropped(_reason(error)) from error
 
 
 def _open(url: str, *, method: str = "GET", start: int = 0) -> http.client.HTTPResponse:
-    """A response of status 200, 206 or 416."""
+    """Return a response with status 200, 206 or 416."""
     if not url.startswith(("http://", "https://")):
-        raise DiskHlocError(f"{url} is no address of the web: give one with http:// or https://")
+        raise DiskHlocError(f"{url} is not a web address: expected http:// or https://")
     request = urllib.request.Request(url, method=method, headers={"Accept-Encoding": "identity"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=PATIENCE)
+        response: http.client.HTTPResponse = urllib.request.urlopen(
+            request, timeout=TIMEOUT_SECONDS
+        )
     except urllib.error.HTTPError as error:
         if error.code == 416:
             return error  # type: ignore[return-value]
         if error.code in _TRANSIENT:
             raise _Dropped(f"{error.code} {error.reason}") from error
         raise DiskHlocError(
-            f"{url}: the server says {error.code} {error.reason}; give a mirror with --url"
+            f"{url}: the server replied {error.code} {error.reason}; give a mirror with --url"
         ) from error
     except OSError as error:
-        raise _Dropped(_words(error)) from error
+        raise _Dropped(_reason(error)) from error
     return response
 
 
 def _unwritable(path: Path, error: OSError) -> Stopped:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Stopped(
-            f"the disk of {path.parent} is full: what came is kept in {path.name}; make room and "
-            "run the same command again"
+            f"the disk of {path.parent} is full: the downloaded part is kept in {path.name}; free "
+            "some space and run the same command again"
         )
     return Stopped(f"cannot write {path}: {error.strerror}")
 
@@ -206,6 +208,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     reason = getattr(error, "reason", None) or error
     return " ".join(str(reason).split()) or type(error).__name__

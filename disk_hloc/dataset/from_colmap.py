@@ -1,4 +1,4 @@
-"""A data set from a COLMAP model: DISK's ``colmap2dataset``, for any camera model."""
+"""Make a data set from a COLMAP model, like DISK's ``colmap2dataset``, for any camera model."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from disk_hloc.log import logger
 from . import covisibility
 
 _PINHOLE = ("SIMPLE_PINHOLE", "PINHOLE")
-# Models that are a pinhole's where their extra parameters are zero.
+# Models that equal a pinhole camera if their extra parameters are zero.
 _POLYNOMIAL = ("SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 
-# By how much the sides of a depth map may differ from those of the photo, shrunk, in pixels.
-_ROUNDING = 1.0
+# Largest difference between the sides of a depth map and those of the scaled photo.
+_ROUNDING_PIXELS = 1.0
 
 
 def main(
@@ -55,19 +55,19 @@ def main(
 ) -> Path:
     """Make a data set of one scene from a model, its photos and their depth maps.
 
-    ``dataset.json`` is written last, so where it is, the data set is whole.
+    ``dataset.json`` is written last, so if it exists, the data set is complete.
 
     Args:
         model_dir: the folder of a COLMAP model.
-        image_dir: its photos.
+        image_dir: the folder of its photos.
         output: gets ``dataset.json``, ``calibration/``, ``depth/`` and, for photos with distortion,
-            ``undistorted/``. Otherwise the photos stay where they are.
-        name: of the scene; that of ``output`` unless given.
-        only: images to take; the others of the model are left out. None takes all.
-        depth: the folder of COLMAP's ``*.geometric.bin``; by default ``stereo/depth_maps`` of the
-            dense workspace that the model or the photos are in.
-        with_depth: False leaves depth out, for the epipolar reward.
-        within, size, limit, seed: of :func:`disk_hloc.dataset.covisibility.choose_tuples`.
+            ``undistorted/``. Photos without distortion are not copied.
+        name: name of the scene; the name of ``output`` by default.
+        only: names of the images to use; None uses all images of the model.
+        depth: the folder of COLMAP's ``*.geometric.bin``; by default ``stereo/depth_maps`` in the
+            dense workspace of the model or the photos.
+        with_depth: False leaves out depth, for the epipolar reward.
+        within, size, limit, seed: see :func:`disk_hloc.dataset.covisibility.choose_tuples`.
         undistort: False refuses photos with distortion instead of undistorting them.
         overwrite: replace a data set in ``output``.
 
@@ -75,24 +75,24 @@ def main(
         The path of ``dataset.json``.
 
     Raises:
-        DiskHlocError: no model, photos that are missing or of another size, no depth maps or ones
-            that do not fit, no tuples, or a data set is there already.
+        DiskHlocError: the model cannot be read, photos are missing or have another size, depth maps
+            are missing or do not fit, there are no tuples, or the data set exists already.
     """
     target = output / "dataset.json"
     if target.exists() and not overwrite:
-        raise DiskHlocError(f"{target} is there already: --overwrite, or give another folder")
+        raise DiskHlocError(f"{target} already exists: use --overwrite, or give another folder")
     model = read_model(model_dir)
     images = [image for image in _images(model) if only is None or image.name in only]
     names = [image.name for image in images]
     require_distinct_stems(names)
     _require_photos(image_dir, images, model, model_dir)
     depth_dir = _depth_dir(model_dir, image_dir, depth) if with_depth else None
-    distorted = sorted({camera.model.name for camera in _cameras(model, images) if _bends(camera)})
+    distorted = sorted({c.model.name for c in _cameras(model, images) if _has_distortion(c)})
     if distorted and depth_dir is not None:
         raise DiskHlocError(
-            f"the cameras of {model_dir} have distortion ({', '.join(distorted)}), and depth maps "
-            "belong to undistorted photos: give sparse/ and images/ of the dense workspace that "
-            "they were made in, or --no-depth"
+            f"the cameras of {model_dir} have distortion ({', '.join(distorted)}), but depth maps "
+            "belong to undistorted photos: give sparse/ and images/ of the dense workspace in "
+            "which they were made, or --no-depth"
         )
     if distorted and not undistort:
         raise DiskHlocError(
@@ -101,7 +101,7 @@ def main(
         )
     if depth_dir is not None:
         images = _with_depth(images, depth_dir)
-    # All that a choice of options can make impossible comes before hours of work.
+    # Options without a result are found here, before hours of work.
     observed = [
         np.array([p.point3D_id for p in image.points2D if p.has_point3D()], np.int64)
         for image in tqdm(images, desc="Points", unit="image")
@@ -117,7 +117,7 @@ def main(
         shutil.rmtree(output / folder, ignore_errors=True)
     photos = str(image_dir.absolute())
     if distorted:
-        logger.info("Undistorting the photos, which %s bends", " and ".join(distorted))
+        logger.info("Undistorting the photos (camera model %s)", " and ".join(distorted))
         model = _undistorted(model_dir, image_dir, output, chosen)
         photos = "undistorted/images"
     by_name = {model.images[i].name: model.images[i] for i in model.reg_image_ids()}
@@ -155,8 +155,8 @@ def _cameras(model: pycolmap.Reconstruction, images: Sequence[Any]) -> list[pyco
     return [model.cameras[camera_id] for camera_id in {image.camera_id for image in images}]
 
 
-def _bends(camera: pycolmap.Camera) -> bool:
-    """Whether a camera is other than a pinhole; distortion that is zero is none."""
+def _has_distortion(camera: pycolmap.Camera) -> bool:
+    """Check whether a camera differs from a pinhole camera."""
     if camera.model.name in _POLYNOMIAL:
         return bool(np.any(camera.params[camera.extra_params_idxs()]))
     return camera.model.name not in _PINHOLE
@@ -168,8 +168,8 @@ def _require_photos(
     missing = [image.name for image in images if not (image_dir / image.name).is_file()]
     if missing:
         raise DiskHlocError(
-            f"{image_dir} lacks {len(missing)} of {len(images)} photos that {model_dir} has: "
-            f"{listing(missing)}; give the folder that the names of the model begin in"
+            f"{image_dir} is missing {len(missing)} of the {len(images)} photos of {model_dir}: "
+            f"{listing(missing)}; give the folder to which the names in the model are relative"
         )
     for image in tqdm(images, desc="Check", unit="image"):
         path, camera = image_dir / image.name, model.cameras[image.camera_id]
@@ -181,25 +181,25 @@ def _require_photos(
             raise DiskHlocError(f"{path} cannot be read as an image: {error}") from error
         if size != (camera.width, camera.height):
             raise DiskHlocError(
-                f"{path} has {size[0]} x {size[1]} pixels, its camera in {model_dir} "
-                f"{camera.width} x {camera.height}: give the photos that the model was made of"
+                f"{path} has {size[0]} x {size[1]} pixels, but its camera in {model_dir} "
+                f"{camera.width} x {camera.height}: give the photos from which the model was made"
             )
 
 
 def _depth_dir(model_dir: Path, image_dir: Path, given: Path | None) -> Path:
     if given is not None:
         if not given.is_dir():
-            raise DiskHlocError(f"there is no folder {given} of depth maps")
+            raise DiskHlocError(f"the folder of depth maps {given} does not exist")
         return given
     model_dir, image_dir = model_dir.resolve(), image_dir.resolve()
-    # Of a workspace, the model is in sparse/ or sparse/0/, the photos in images/.
+    # In a workspace, the model is in sparse/ or sparse/0/, and the photos are in images/.
     for workspace in (model_dir, model_dir.parent, model_dir.parent.parent, image_dir.parent):
         folder = workspace / "stereo" / "depth_maps"
         if any(folder.rglob("*.geometric.bin")):
             return folder
     raise DiskHlocError(
-        f"no depth maps are beside {model_dir} (stereo/depth_maps of a dense workspace): give "
-        "--depth, or --no-depth to train by epipolar geometry alone"
+        f"no depth maps found for {model_dir} (stereo/depth_maps of a dense workspace): give "
+        "--depth, or --no-depth to train with epipolar geometry alone"
     )
 
 
@@ -208,47 +208,47 @@ def _depth_file(folder: Path, name: str) -> Path:
 
 
 def _with_depth(images: Sequence[Any], depth_dir: Path) -> list[Any]:
-    """The images that have a depth map."""
+    """Return the images that have a depth map."""
     found = [image for image in images if _depth_file(depth_dir, image.name).is_file()]
     without = [image.name for image in images if not _depth_file(depth_dir, image.name).is_file()]
     if not found:
         raise DiskHlocError(
-            f"{depth_dir} has no depth map of the model's images, such as {without[0]}"
+            f"{depth_dir} has no depth maps of the model's images, such as {without[0]}"
             ".geometric.bin: run COLMAP's patch_match_stereo with geometric consistency, or give "
             "--no-depth"
         )
     if without:
         logger.warning(
-            "%d of %d images have no depth map in %s and are left out: %s",
+            "skipping %d of %d images, which have no depth map in %s: %s",
             len(without), len(images), depth_dir, listing(without),
         )  # fmt: skip
     return found
 
 
 def _fit(depth: np.ndarray, size: tuple[int, int], path: Path) -> np.ndarray:
-    """A depth map at the size (width, height) of its photo, which stereo may have shrunk.
+    """Resize an (H, W) depth map to its photo's (width, height), which stereo may have scaled down.
 
     Raises:
-        DiskHlocError: it has other proportions.
+        DiskHlocError: the aspect ratios differ.
     """
     width, height = size
     scale = max(depth.shape[1] / width, depth.shape[0] / height)
     off = max(abs(depth.shape[1] - scale * width), abs(depth.shape[0] - scale * height))
-    if off > _ROUNDING:
+    if off > _ROUNDING_PIXELS:
         raise DiskHlocError(
-            f"{path} has {depth.shape[1]} x {depth.shape[0]} pixels, its photo {width} x {height}: "
-            "these are not the photos that the depth maps were made of"
+            f"{path} has {depth.shape[1]} x {depth.shape[0]} pixels, but its photo {width} x "
+            f"{height}: the depth maps were made from other photos"
         )
     if depth.shape == (height, width):
         return depth
-    # The nearest value: between two surfaces there is none.
+    # Interpolation would create depths between two surfaces.
     return cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def _undistorted(
     model_dir: Path, image_dir: Path, output: Path, names: Sequence[str]
 ) -> pycolmap.Reconstruction:
-    """Undistort photos into ``output/undistorted``, and return the model of what came of it."""
+    """Undistort photos to ``output/undistorted``, and return the undistorted model."""
     folder, partial = output / "undistorted", output / ".undistorted"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -257,10 +257,10 @@ def _undistorted(
     def run() -> None:
         try:
             pycolmap.undistort_images(partial, model_dir, image_dir, image_names=list(names))
-        except Exception as error:  # noqa: BLE001 - whatever COLMAP raises is handed over
+        except Exception as error:  # noqa: BLE001 - passed to the main thread
             errors.append(error)
 
-    # COLMAP tells nothing of its progress: the files that it has written are counted.
+    # COLMAP does not report its progress, so the files that it has written are counted.
     with log_to(partial, verbose=False), tqdm(total=len(names), desc="Undistort") as progress:
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
@@ -273,7 +273,7 @@ def _undistorted(
         shutil.rmtree(partial, ignore_errors=True)
         raise DiskHlocError(f"COLMAP could not undistort the photos of {image_dir}: {reason}")
     model = read_model(partial / "sparse")
-    # What else is there serves COLMAP's stereo alone.
+    # The other files are only for COLMAP's stereo.
     for path in partial.iterdir():
         if path.name not in ("images", "sparse"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

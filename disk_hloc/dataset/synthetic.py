@@ -1,8 +1,8 @@
-"""A data set of drawn rooms, whose depth and poses are exact.
+"""Make a data set of rendered rooms with exact depth and poses.
 
-The rooms differ in their textures and in the cameras' places; furniture and walls stand where they
-stand in every room. It serves to try the training, and to see that depth, poses and photos agree;
-a network for real photos wants real photos.
+The rooms differ in their textures and camera positions, but not in their walls and furniture. The
+data are meant for trying out the training, and for checking that depth, poses and photos agree. A
+network for real photos needs real photos.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from disk_hloc.synthetic_room import camera_path, look_at, make_room, write_scen
 
 from . import covisibility
 
-# The folders that the release's training looks in: to train on, and to validate with.
+# The folders from which the release's training reads training and validation data.
 SPLITS = ("train", "test")
 _RECORD = "made_with.json"
 
@@ -42,34 +42,34 @@ def main(
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Draw scenes to train on and others to validate with; tuples go by what depth says is shared.
+    """Render scenes for training and validation, and choose tuples by the covisibility of depth.
 
-    A scene that is whole is not drawn again, so a run that was stopped resumes.
+    Complete scenes are not rendered again, so an interrupted run resumes.
 
     Args:
         output: gets ``train/`` and ``test/``, each with ``dataset.json`` and, for each scene,
             ``images/``, ``calibration/`` and ``depth/``.
-        scenes: how many to train on.
-        validation_scenes: how many others to validate with; 0 leaves ``test/`` out.
-        photos: of each scene.
+        scenes: number of scenes for training.
+        validation_scenes: number of other scenes for validation; 0 leaves out ``test/``.
+        photos: number of photos in each scene.
         image_size: (width, height) of a photo in pixels.
         noise: standard deviation of the sensor's noise in grey levels.
-        within, size, limit: of :func:`disk_hloc.dataset.covisibility.choose_tuples`, a scene each.
-        seed: of textures, places, noise and tuples.
-        overwrite: draw anew, also what was drawn with other options.
+        within, size, limit: see :func:`disk_hloc.dataset.covisibility.choose_tuples`, per scene.
+        seed: seed of textures, camera positions, noise and tuples.
+        overwrite: start over, and replace scenes rendered with other options.
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: an impossible option, scenes drawn with other options are there, photos that
-            share too little for a tuple, or scikit-image is missing.
+        DiskHlocError: an option is invalid, existing scenes were rendered with other options, the
+            photos share too little for a tuple, or scikit-image is missing.
     """
     if scenes < 1 or validation_scenes < 0 or photos < size or min(image_size) < 16:
         raise DiskHlocError(
-            f"{scenes} + {validation_scenes} scenes of {photos} photos of {image_size[0]} x "
-            f"{image_size[1]} pixels cannot be made: a scene needs as many photos as a tuple "
-            f"({size}), and a photo 16 pixels a side"
+            f"cannot render {scenes} + {validation_scenes} scenes of {photos} photos of "
+            f"{image_size[0]} x {image_size[1]} pixels: use at least one scene, as many photos as "
+            f"in a tuple ({size}), and 16 x 16 pixels"
         )
     counts = dict(zip(SPLITS, (scenes, validation_scenes), strict=True))
     conf = {"photos": photos, "image_size": list(image_size), "noise": noise, "seed": seed}
@@ -100,11 +100,12 @@ def main(
 
 
 def camera_poses(num_views: int, rng: np.random.Generator) -> np.ndarray:
-    """Poses in the room, scattered about :func:`disk_hloc.synthetic_room.camera_path`.
+    """Return poses in the room, scattered around :func:`disk_hloc.synthetic_room.camera_path`.
 
     Args:
-        num_views: how many.
-        rng: of the scatter: decimetres of place and of what is looked at, and a roll.
+        num_views: number of poses.
+        rng: random generator. It moves the position and the target by some decimetres, and rolls
+            the camera.
 
     Returns:
         cam_from_world, (num_views, 3, 4) float64, in metres.
@@ -112,7 +113,7 @@ def camera_poses(num_views: int, rng: np.random.Generator) -> np.ndarray:
     poses = []
     for pose in camera_path(num_views):
         eye = -pose[:, :3].T @ pose[:, 3]
-        # Kept clear of the walls behind the path and of the furniture before it.
+        # Stay away from the walls behind the path and from the furniture in front of it.
         eye += rng.uniform((-0.2, -0.25, -0.4), (0.2, 0.5, 0.35))
         target = eye + 2.5 * pose[2, :3] + rng.uniform(-0.45, 0.45, 3)
         roll = rng.normal(0, np.radians(7))
@@ -122,7 +123,7 @@ def camera_poses(num_views: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _rolled(eye: np.ndarray, target: np.ndarray, roll: float) -> np.ndarray:
-    """The up direction of a camera that is turned by ``roll`` about its line of sight."""
+    """Return the up direction of a camera that is rotated by ``roll`` radians about its axis."""
     right, down = look_at(eye, target)[:2, :3]
     return np.sin(roll) * right - np.cos(roll) * down
 
@@ -137,7 +138,7 @@ def _scene(
     size: int,
     limit: int | None,
 ) -> Scene:
-    """One scene, drawn unless it is there, as ``dataset.json`` has it."""
+    """Render a scene unless it exists, and return its entry for ``dataset.json``."""
     whole = folder / name
     if not whole.is_dir():
         partial = folder / f".{name}"
@@ -150,7 +151,7 @@ def _scene(
             truth, within=within, size=size, limit=limit, seed=seeds[-1]
         )
     except DiskHlocError as error:
-        raise DiskHlocError(f"{whole}: {error}; or draw more photos of a scene") from error
+        raise DiskHlocError(f"{whole}: {error}; or render more photos per scene") from error
     return {
         "image_path": f"{name}/images",
         "calib_path": f"{name}/calibration",
@@ -188,7 +189,7 @@ def _draw(folder: Path, seeds: list[int], conf: dict[str, Any]) -> None:
 
 
 def _require_same(output: Path, counts: dict[str, int], conf: dict[str, Any]) -> None:
-    """Check that the scenes that are there were drawn with the same options."""
+    """Check that existing scenes were rendered with the same options."""
     for split in SPLITS:
         for record in sorted((output / split).glob(f"*/{_RECORD}")):
             theirs = json.loads(record.read_text(encoding="utf-8"))
@@ -199,6 +200,6 @@ def _require_same(output: Path, counts: dict[str, int], conf: dict[str, Any]) ->
                     if theirs.get(key) != value
                 )
                 raise DiskHlocError(
-                    f"{record.parent} was drawn with other options ({differing}): --overwrite, or "
-                    "give another folder"
+                    f"{record.parent} was rendered with other options ({differing}): use "
+                    "--overwrite, or give another folder"
                 )

@@ -1,4 +1,4 @@
-"""Archives of others, unpacked so that nothing lands outside its folder."""
+"""Unpack archives that are not trusted, so that no file is written outside the folder."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from .fetch import Stopped
 def unpack(archive: Path, folder: Path, strip: int = 0) -> list[str]:
     """Unpack a tar archive, compressed or not, into a folder.
 
-    Only files and folders are taken. What comes out replaces what is there of the same name, and
-    only when all of it has come out.
+    The archive may only have files and folders. They replace existing ones of the same name once
+    the whole archive is unpacked.
 
     Args:
-        archive: the file.
-        folder: is created.
-        strip: so many leading folders of each name are left out, as by tar's
+        archive: the archive.
+        folder: the folder to unpack to, which is created.
+        strip: number of leading folders to remove from each name, like tar's
             ``--strip-components``.
 
     Returns:
-        The names of what now is in ``folder`` itself, sorted.
+        The sorted names of the unpacked files and folders at the top of ``folder``.
 
     Raises:
-        DiskHlocError: the archive is broken, holds nothing below ``strip`` folders, or a link, a
-            device or a name that leads out of its folder.
-        Stopped: the disk takes no more.
+        DiskHlocError: the archive is broken, is empty below ``strip`` folders, or has a link, a
+            device or a name that points outside the folder.
+        Stopped: the disk is full.
     """
     partial = folder / f".{archive.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,11 +40,11 @@ def unpack(archive: Path, folder: Path, strip: int = 0) -> list[str]:
     try:
         with tarfile.open(archive, "r:*") as file:
             for member in tqdm(file, desc=f"Unpack {archive.name}", unit="file", leave=False):
-                _take(file, member, partial, strip, archive)
+                _extract(file, member, partial, strip, archive)
         names = sorted(path.name for path in partial.iterdir())
         if not names:
             raise DiskHlocError(
-                f"{archive} holds nothing below {strip} folders: it is not the archive expected"
+                f"{archive} is empty below {strip} folders: it is not the expected archive"
             )
         for name in names:
             target = folder / name
@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path, strip: int = 0) -> list[str]:
             (partial / name).replace(target)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise DiskHlocError(
-            f"{archive} is no whole tar archive ({error}): remove it, and run the command again"
+            f"{archive} is not a whole tar archive ({error}): remove it and run the command again"
         ) from error
     except OSError as error:
         raise Stopped(f"cannot unpack {archive}: {error}") from error
@@ -62,15 +62,15 @@ def unpack(archive: Path, folder: Path, strip: int = 0) -> list[str]:
     return names
 
 
-def _take(
+def _extract(
     file: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, strip: int, archive: Path
 ) -> None:
-    """Take one member out, below ``folder``."""
+    """Extract one member to ``folder``."""
     if ".." in PurePosixPath(member.name).parts:
-        raise DiskHlocError(f"{archive} holds {member.name!r}, which leads out of its folder")
+        raise DiskHlocError(f"{archive} has {member.name!r}, which is outside its folder")
     if not (member.isreg() or member.isdir()):
-        raise DiskHlocError(f"{archive} holds {member.name!r}, which is no file and no folder")
-    # tar counts a leading point as a folder, and passes a leading slash over.
+        raise DiskHlocError(f"{archive} has {member.name!r}, which is neither a file nor a folder")
+    # tar counts a leading dot as a folder, and ignores a leading slash.
     parts = [part for part in member.name.split("/") if part][strip:]
     if not parts:
         return

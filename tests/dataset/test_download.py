@@ -1,4 +1,4 @@
-"""The download of the published data, from a server of this machine that behaves in many ways."""
+"""Downloading the published data from a local server that can misbehave in many ways."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from support.errors import one_line_error
 
 
 class Server(ThreadingHTTPServer):
-    """What it does, and what it was asked."""
+    """How the server behaves, and the requests that it received."""
 
     ranges = True
-    # Bytes after which it closes the connection; None never.
+    # Number of bytes after which it closes the connection; None for never.
     drop_after: int | None = None
-    # Status instead of an answer, for so many requests.
+    # Status to send instead of an answer, and for how many requests.
     failing: tuple[int, int] = (503, 0)
     asked: list[tuple[str, str | None]]
 
@@ -94,7 +94,7 @@ def sums(folder: Path, left_out: str = "dataset.json") -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
-    """Two scenes to train on and one to validate with, in the layout of the published data."""
+    """Two scenes for training and one for validation, in the layout of the published data."""
     folder = tmp_path / "site"
     noise = np.random.default_rng(0).bytes
     for part, name in (
@@ -130,7 +130,7 @@ def site(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def at_once_and_direct(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "PAUSE", 0.001)
+    monkeypatch.setattr(fetch, "PAUSE_SECONDS", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -150,7 +150,7 @@ def got(server: Server, name: str) -> list[str | None]:
 
 
 def is_whole(out: Path, site: Path) -> bool:
-    """Whether all scenes are there as the archives have them, and nothing else."""
+    """Check that all scenes are there as in the archives, and nothing else."""
     for part in ("megadepth", "imw2020-val"):
         assert (out / part / "dataset.json").read_bytes() == (
             site / part / "dataset.json"
@@ -177,7 +177,7 @@ def test_all_is_downloaded_checked_and_unpacked_once(
     server.asked.clear()
     download.main(out, url=server.url)
     assert [path for path, _ in server.asked] == ["/md5sum.txt"]
-    # A scene that was removed since then comes again, and only that.
+    # Only a scene that was removed since then is downloaded again.
     shutil.rmtree(out / "megadepth" / "scenes" / "0001")
     download.main(out, url=server.url)
     assert is_whole(out, site)
@@ -231,7 +231,7 @@ def test_a_stopped_download_keeps_its_part_for_the_next_call(
     monkeypatch.setattr(fetch, "_read", read)
     assert not target.exists()
     assert fetch.part_of(target).read_bytes() == b"".join(blocks)
-    # The blocks above were shortened, so that the part is not the beginning of the file.
+    # The blocks above were truncated, so the part is not the beginning of the file.
     fetch.part_of(target).write_bytes(content[:3000])
     counted: list[int] = []
     fetch.fetch(url, target, md5=hashlib.md5(content).hexdigest(), progress=counted.append)
@@ -241,7 +241,7 @@ def test_a_stopped_download_keeps_its_part_for_the_next_call(
     assert sum(counted) == len(content) - 3000
 
 
-def test_a_part_that_is_all_or_more_than_all(server: Server, site: Path, tmp_path: Path) -> None:
+def test_a_part_that_is_complete_or_too_long(server: Server, site: Path, tmp_path: Path) -> None:
     target = tmp_path / "0000.tar"
     url = f"{server.url}/megadepth/scenes/0000.tar"
     content = (site / "megadepth" / "scenes" / "0000.tar").read_bytes()
@@ -253,7 +253,9 @@ def test_a_part_that_is_all_or_more_than_all(server: Server, site: Path, tmp_pat
         assert len(left) + sum(counted) == len(content)
 
 
-def test_a_server_without_ranges_begins_anew(server: Server, site: Path, tmp_path: Path) -> None:
+def test_without_ranges_the_download_starts_over(
+    server: Server, site: Path, tmp_path: Path
+) -> None:
     server.ranges = False
     target = tmp_path / "0000.tar"
     content = (site / "megadepth" / "scenes" / "0000.tar").read_bytes()
@@ -263,7 +265,7 @@ def test_a_server_without_ranges_begins_anew(server: Server, site: Path, tmp_pat
     fetch.fetch(url, target, md5=hashlib.md5(content).hexdigest(), progress=counted.append)
     assert target.read_bytes() == content
     assert 5000 + sum(counted) == len(content)
-    # Where it drops as well, nothing can be won.
+    # If it also drops connections, the download cannot succeed.
     server.drop_after = 1000
     target.unlink()
     with pytest.raises(fetch.Stopped) as error:
@@ -281,7 +283,7 @@ def test_a_server_that_is_busy_is_asked_again(server: Server, site: Path, tmp_pa
         fetch.fetch(f"{server.url}/md5sum.txt", tmp_path / "sums2")
 
 
-def test_a_wrong_sum_removes_the_file_and_lets_the_others_come(
+def test_a_file_with_a_wrong_sum_is_removed_and_the_others_are_kept(
     server: Server, site: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -291,7 +293,9 @@ def test_a_wrong_sum_removes_the_file_and_lets_the_others_come(
     (site / "md5sum.txt").write_text(right.replace(sum_of[0], "0" * 32))
     with pytest.raises(DiskHlocError) as error:
         download.main(out, url=server.url)
-    assert one_line_error(error, "1 of 5 files", "megadepth/scenes/0000.tar", "another MD5 sum")
+    assert one_line_error(
+        error, "1 of 5 files", "megadepth/scenes/0000.tar", "does not have the MD5 sum"
+    )
     assert not list((out / "megadepth" / "scenes").glob("0000*"))
     assert (out / "megadepth" / "scenes" / "0001" / "images" / "a.jpg").is_file()
     assert (out / "imw2020-val" / "dataset.json").is_file()
@@ -304,7 +308,9 @@ def test_a_wrong_sum_removes_the_file_and_lets_the_others_come(
     assert len(server.asked) == 3
 
 
-def test_a_file_that_the_server_lacks_is_named(server: Server, site: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_on_the_server_is_named(
+    server: Server, site: Path, tmp_path: Path
+) -> None:
     (site / "megadepth" / "scenes" / "0001.tar").unlink()
     with pytest.raises(DiskHlocError) as error:
         download.main(tmp_path / "out", url=server.url)
@@ -324,21 +330,21 @@ def test_offline_is_one_line(tmp_path: Path) -> None:
     assert one_line_error(error, "file:///etc", "http")
 
 
-def test_room_is_asked_for_first(
+def test_the_free_space_is_checked_first(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = shutil.disk_usage(tmp_path)._replace(free=1_900_000)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: free)
     with pytest.raises(DiskHlocError) as error:
         download.main(tmp_path / "out", url=server.url)
-    assert one_line_error(error, tmp_path / "out", "0.0 GB free", "make room")
+    assert one_line_error(error, tmp_path / "out", "0.0 GB free", "free some space")
     assert not got(server, ".tar")
-    # For one part there is room.
+    # There is space for one part.
     download.main(tmp_path / "out", url=server.url, split="test")
 
 
 @pytest.mark.parametrize("text", ["", "<html>\n", f"{'0' * 32}  ../../evil.tar\n"])
-def test_sums_that_are_none_or_lead_astray(
+def test_invalid_sums_and_paths_outside_the_folder(
     server: Server, site: Path, tmp_path: Path, text: str
 ) -> None:
     (site / "md5sum.txt").write_text(text)
@@ -347,13 +353,13 @@ def test_sums_that_are_none_or_lead_astray(
     assert one_line_error(error, "md5sum.txt")
 
 
-def test_archives_come_out_in_their_folder_or_not_at_all(tmp_path: Path) -> None:
+def test_archives_are_unpacked_inside_their_folder_or_not_at_all(tmp_path: Path) -> None:
     archive, out = tmp_path / "a.tar", tmp_path / "out"
     for name in ("a/b/../../../evil", "../evil"):
         add_tar(archive, {"a/b/fine": b"1", name: b"2"})
         with pytest.raises(DiskHlocError) as error:
             unpack(archive, out, 1)
-        assert one_line_error(error, archive, name, "leads out")
+        assert one_line_error(error, archive, name, "outside its folder")
         assert not list(out.iterdir())
     add_tar(archive, {f"{tmp_path}/evil": b"3"})
     deep = len(tmp_path.parts) - 1
@@ -367,18 +373,18 @@ def test_archives_come_out_in_their_folder_or_not_at_all(tmp_path: Path) -> None
             tar.addfile(member)
         with pytest.raises(DiskHlocError) as error:
             unpack(archive, out)
-        assert one_line_error(error, archive, "a/link", "no file")
+        assert one_line_error(error, archive, "a/link", "neither a file")
     add_tar(archive, {"a/b/c": b"4" * 10_000})
-    with pytest.raises(DiskHlocError, match="nothing below 3 folders"):
+    with pytest.raises(DiskHlocError, match="empty below 3 folders"):
         unpack(archive, out, 3)
     archive.write_bytes(archive.read_bytes()[:5000])
     with pytest.raises(DiskHlocError) as error:
         unpack(archive, out, 2)
-    assert one_line_error(error, archive, "no whole tar archive", "remove it")
+    assert one_line_error(error, archive, "not a whole tar archive", "remove it")
     assert not (out / "c").exists()
 
 
-def test_what_comes_out_replaces_what_was_there(tmp_path: Path) -> None:
+def test_unpacked_files_replace_existing_ones(tmp_path: Path) -> None:
     add_tar(tmp_path / "a.tar.gz", {"x/scene/new": b"1"})
     (tmp_path / "out" / "scene").mkdir(parents=True)
     (tmp_path / "out" / "scene" / "old").touch()

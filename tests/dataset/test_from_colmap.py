@@ -1,4 +1,4 @@
-"""A COLMAP model to a data set: the drawn scene, whose truth is known, through COLMAP's files."""
+"""From a COLMAP model to a data set: a rendered scene with ground truth in COLMAP's files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def photos(drawn: Path) -> Path:
 
 @pytest.fixture
 def workspace(drawn: Path, tmp_path: Path) -> Path:
-    """What COLMAP's undistorter and stereo leave."""
+    """The files that COLMAP's undistorter and stereo write."""
     write_model(drawn, tmp_path / "dense" / "sparse")
     for view in read_views(drawn / "train" / "dataset.json"):
         path = tmp_path / "dense" / "stereo" / "depth_maps" / f"{view.name}.geometric.bin"
@@ -36,7 +36,7 @@ def workspace(drawn: Path, tmp_path: Path) -> Path:
     return tmp_path / "dense"
 
 
-def test_a_dense_workspace_gives_the_data_set_that_it_was_drawn_from(
+def test_a_dense_workspace_gives_the_rendered_data_set(
     drawn: Path, photos: Path, workspace: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -56,7 +56,7 @@ def test_a_dense_workspace_gives_the_data_set_that_it_was_drawn_from(
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(workspace / "sparse", photos, out, within=ALL)
     assert one_line_error(error, target, "--overwrite")
-    # Anew and without depth, nothing of the former stays.
+    # Overwriting without depth removes all earlier files.
     from_colmap.main(
         workspace / "sparse", photos, out, within=ALL, with_depth=False, size=2, limit=4,
         name="two", overwrite=True,
@@ -65,7 +65,7 @@ def test_a_dense_workspace_gives_the_data_set_that_it_was_drawn_from(
     assert "depth_path" not in scene
     assert not (out / "depth").exists()
     assert [len(one) for one in scene["tuples"]] == [2] * 4
-    # What is stopped midway is not taken for whole.
+    # An interrupted run does not leave a data set behind.
     (workspace / "stereo" / "depth_maps" / "0005.jpg.geometric.bin").write_bytes(b"192&144&1&")
     with pytest.raises(DiskHlocError):
         from_colmap.main(workspace / "sparse", photos, out, within=ALL, overwrite=True)
@@ -129,12 +129,12 @@ def test_distorted_photos_are_undistorted_with_their_camera(
         moved = cv2.remap(bent, (in_bent + 0.5).astype(np.float32), None, cv2.INTER_LINEAR)
         inside = ((in_bent > 1) & (in_bent < np.array(SIZE) - 2)).all(axis=-1)
         exact = cv2.absdiff(flat, expected)[inside].mean()
-        # JPEG's loss alone; half a pixel more is told apart from it.
+        # The loss of JPEG alone; an offset of half a pixel would exceed it.
         assert exact < 3
         assert cv2.absdiff(flat, moved)[inside].mean() > 2 * exact
 
 
-def test_distortion_of_zero_is_none(drawn: Path, photos: Path, tmp_path: Path) -> None:
+def test_zero_distortion_is_not_undistorted(drawn: Path, photos: Path, tmp_path: Path) -> None:
     camera = f"OPENCV {SIZE[0]} {SIZE[1]} 140 141 96 72 0 0 0 0"
     model = write_model(drawn, tmp_path / "model", camera)
     target = from_colmap.main(model, photos, tmp_path / "out", within=ALL, with_depth=False)
@@ -142,7 +142,7 @@ def test_distortion_of_zero_is_none(drawn: Path, photos: Path, tmp_path: Path) -
     np.testing.assert_array_equal(read_views(target)[0].matrix, expected)
 
 
-def test_what_does_not_fit_is_named_with_a_way_out(
+def test_errors_name_what_does_not_fit_and_the_option_to_use(
     drawn: Path, photos: Path, workspace: Path, tmp_path: Path
 ) -> None:
     sparse, out = workspace / "sparse", tmp_path / "out"
@@ -153,7 +153,7 @@ def test_what_does_not_fit_is_named_with_a_way_out(
     (few / "0003.jpg").unlink()
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(sparse, few, out)
-    assert one_line_error(error, few, "1 of 6", "0003.jpg", "names of the model")
+    assert one_line_error(error, few, "1 of the 6", "0003.jpg", "names in the model")
     cv2.imwrite(str(few / "0003.jpg"), np.zeros((10, 20, 3), np.uint8))
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(sparse, few, out)
@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_named_with_a_way_out(
     assert one_line_error(error, "patch_match_stereo")
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(sparse, photos, out, within=(0.99, 1.0))
-    assert one_line_error(error, "no 3 of 6 images")
+    assert one_line_error(error, "no tuple of 3 of the 6 images")
     assert not out.exists()
     maps = workspace / "stereo" / "depth_maps"
     whole = (maps / "0001.jpg.geometric.bin").read_bytes()
@@ -192,10 +192,10 @@ def test_a_photo_without_depth_is_left_out(
     target = from_colmap.main(workspace / "sparse", photos, tmp_path / "out", within=ALL)
     images = json.loads(target.read_text())["out"]["images"]
     assert images == [f"{i:04d}.jpg" for i in (0, 1, 3, 4, 5)]
-    assert "1 of 6 images have no depth map" in caplog.text
+    assert "1 of 6 images, which have no depth map" in caplog.text
 
 
-def test_a_smaller_depth_map_is_brought_to_the_size_of_the_photo(
+def test_a_smaller_depth_map_is_resized_to_the_photo(
     drawn: Path, photos: Path, workspace: Path, tmp_path: Path
 ) -> None:
     true = read_views(drawn / "train" / "dataset.json")[0]

@@ -1,4 +1,4 @@
-"""Several data sets as one file."""
+"""Merging several data sets into one file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make(folder: Path, *names: str, size: int = 3, **changes: Any) -> Path:
     return folder / "dataset.json"
 
 
-def test_folders_stay_true_and_names_stay_apart(tmp_path: Path) -> None:
+def test_folders_are_adjusted_and_names_stay_distinct(tmp_path: Path) -> None:
     first = make(tmp_path / "a", "x", "y")
     second = make(tmp_path / "b" / "c", "x", "c-x")
     third = make(tmp_path / "d" / "c", "x")
@@ -65,7 +65,9 @@ def test_folders_stay_true_and_names_stay_apart(tmp_path: Path) -> None:
     assert list(json.loads(out.read_text())) == ["x", "y"]
 
 
-def test_scenes_without_depth_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_warning_names_the_scenes_without_depth(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     # As the release writes it with --no-depth.
     merge.main(
         [make(tmp_path / "a", "x"), make(tmp_path / "b", "y", depth_path="")],
@@ -75,7 +77,7 @@ def test_scenes_without_depth_are_told_of(tmp_path: Path, caplog: pytest.LogCapt
     assert "depth_path" not in json.loads((tmp_path / "all.json").read_text())["y"]
 
 
-def test_what_cannot_be_merged_is_named(tmp_path: Path) -> None:
+def test_the_error_names_what_cannot_be_merged(tmp_path: Path) -> None:
     first, pairs = make(tmp_path / "a", "x"), make(tmp_path / "b", "y", size=2)
     out = tmp_path / "all.json"
     for sources, parts in (

@@ -1,4 +1,4 @@
-"""What the tools write, as the training reads it."""
+"""The training reads the data sets that the tools write."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from disk_hloc.io.training.dataset import read_training_image, read_training_set
 from support.training_data import SIZE, read_views, write_model
 
 
-def test_the_training_reads_a_drawn_data_set(drawn: Path) -> None:
+def test_the_training_reads_a_rendered_data_set(drawn: Path) -> None:
     (scene,) = read_training_set(drawn / "train")
     assert scene.tuples.shape[1] == 3
     for i, view in enumerate(read_views(drawn / "train" / "dataset.json")):
         read = read_training_image(scene, i, SIZE)
-        # The training's pixels begin at the centre of the first one.
+        # The training has (0, 0) at the centre of the first pixel.
         np.testing.assert_allclose(read.matrix[:2, 2], view.matrix[:2, 2] - 0.5)
         np.testing.assert_allclose(np.diag(read.matrix), np.diag(view.matrix))
         np.testing.assert_allclose(read.rotation, view.rotation, atol=1e-9)

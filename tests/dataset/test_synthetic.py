@@ -1,4 +1,4 @@
-"""The drawn data set: what its files say of the photos agrees with the photos."""
+"""The rendered data set: depth, poses and calibration agree with the photos."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.training_data import SIZE, View, read_views
 
 
 def bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Values between pixels; (0.5, 0.5) is the centre of the first pixel."""
+    """Interpolate between pixels; (0.5, 0.5) is the centre of the first pixel."""
     x, y = np.moveaxis(xy - 0.5, -1, 0)
     column, row = np.floor(x).astype(int), np.floor(y).astype(int)
     column, row = np.clip(column, 0, SIZE[0] - 2), np.clip(row, 0, SIZE[1] - 2)
@@ -30,7 +30,7 @@ def bilinear(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 
 def reproject(a: View, b: View, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where pixels (N, 2) of a are in b, and how far, by K, R, T and a's depth."""
+    """Project (N, 2) pixels of a to b, and return their depth in b, from K, R, T and a's depth."""
     column, row = pixels.T
     rays = np.linalg.solve(a.matrix, np.stack([column + 0.5, row + 0.5, np.ones(len(pixels))]))
     world = a.rotation.T @ (rays * a.depth[row, column] - a.translation[:, None])
@@ -43,7 +43,7 @@ def views(drawn: Path) -> list[View]:
     return read_views(drawn / "train" / "dataset.json")
 
 
-def test_scenes_to_train_on_and_to_validate_with_differ(
+def test_scenes_for_training_and_validation_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def wall(seed: int) -> Scene:
@@ -68,7 +68,7 @@ def test_scenes_to_train_on_and_to_validate_with_differ(
             assert sorted(files) == [f"{i:04d}.h5" for i in range(4)]
             photos |= {path.read_bytes() for path in (tmp_path / split / name).glob("images/*")}
     assert len(photos) == 16
-    # With more scenes, those that are there stay what they are.
+    # Rendering more scenes does not change the existing ones.
     before = (tmp_path / "test" / "test_0001" / "images" / "0000.jpg").read_bytes()
     synthetic.main(tmp_path, scenes=3, validation_scenes=2, **options)
     assert (tmp_path / "test" / "test_0001" / "images" / "0000.jpg").read_bytes() == before
@@ -99,19 +99,21 @@ def test_a_point_is_at_the_same_depth_for_both_views_between_pixels(
     pixels = np.random.default_rng(seed).integers(0, SIZE, (400, 2))
     xy, depth = reproject(a, b, pixels)
     inside = (xy > 1).all(axis=1) & (xy < np.array(SIZE) - 1).all(axis=1) & (depth > 0)
-    # Over a plane the inverse depth is affine in the pixel, so what lies between pixels is exact.
+    # On a plane the inverse depth is affine in the pixel, so interpolation is exact.
     there = 1 / bilinear(1 / b.depth, xy[inside])
     error = np.abs(there / depth[inside] - 1)
     visible = error < 0.02
     if visible.sum() < 50:
         return
-    # With a principal point half a pixel off, the median is above 3e-4; only beside the outlines of
-    # things do other depths mix in, and that in a quarter of the points at most.
+    # With a principal point half a pixel off, the median is above 3e-4. Other depths only mix in
+    # next to the outlines of objects, in up to a quarter of the points.
     assert np.median(error[visible]) < 1e-6
     assert (error[visible] < 1e-4).mean() > 0.5
 
 
-def test_colours_agree_where_depth_says_so_and_nowhere_near(drawn: Path, views: list[View]) -> None:
+def test_colours_agree_at_the_projected_points_and_not_nearby(
+    drawn: Path, views: list[View]
+) -> None:
     folder = drawn / "train" / "train_0000" / "images"
     photos = [
         cv2.GaussianBlur(cv2.imread(str(folder / view.name), 0), (0, 0), 0.7).astype(np.float32)
@@ -132,14 +134,14 @@ def test_colours_agree_where_depth_says_so_and_nowhere_near(drawn: Path, views: 
             differences.append(np.abs(photos[i][row, column] - there))
         found[shift] = np.concatenate(differences).mean()
     exact = found.pop((0, 0))
-    # A parabola through three differences has its least at less than a third of a pixel.
+    # A parabola through three differences has its minimum within a third of a pixel.
     assert exact < 0.75 * min(found.values())
     for axis in ((1, 0), (0, 1)):
         left, right = found[-axis[0], -axis[1]], found[axis]
         assert abs(left - right) / (left + right - 2 * exact) / 2 < 0.33
 
 
-def test_what_is_there_is_kept_and_other_options_are_refused(drawn: Path) -> None:
+def test_existing_scenes_are_kept_and_other_options_are_refused(drawn: Path) -> None:
     photo = drawn / "train" / "train_0000" / "images" / "0000.jpg"
     before = photo.stat().st_mtime_ns
     options = {"scenes": 1, "validation_scenes": 0, "photos": 6, "image_size": SIZE}
@@ -153,11 +155,11 @@ def test_what_is_there_is_kept_and_other_options_are_refused(drawn: Path) -> Non
     assert one_line_error(error, "train_0000", "another range", "more photos")
     with pytest.raises(DiskHlocError) as error:
         synthetic.main(drawn, **{**options, "photos": 2})
-    assert one_line_error(error, "as many photos as a tuple")
+    assert one_line_error(error, "as many photos as in a tuple")
     assert photo.stat().st_mtime_ns == before
 
 
-def test_a_scene_that_was_stopped_midway_is_not_taken_for_whole(
+def test_an_interrupted_scene_is_rendered_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*args: object, **options: object) -> None:
