@@ -1,17 +1,17 @@
-"""Features and matches from one format to another, with nothing lost on the way there and back.
+"""Convert features and matches between formats, without loss when converting back.
 
-``release``: DISK's files (:mod:`disk_hloc.io.release`). ``imc``: the Image Matching Challenge's,
-the same but for ``matches.h5``, whose datasets are called ``second-first``, the greater name first.
-``hloc``: ``features.h5``, ``matches.h5`` and ``pairs.txt``.
+The formats are ``release``, DISK's files (:mod:`disk_hloc.io.release`); ``imc``, those of the Image
+Matching Challenge, which only differ in ``matches.h5``, whose datasets are named ``second-first``
+with the greater name first; and ``hloc``, ``features.h5``, ``matches.h5`` and ``pairs.txt``.
 
-What a format has no place for is kept where programs do not look: the name with its extension, the
-size of the image, types and hloc's confs as attributes; what else hloc's features hold as a file of
-that name (``scales.h5``), and the matches' scores as ``matching_scores.h5``. hloc's matches have
-the order of the first image's keypoints, and one score a keypoint: the order of columns and the
-scores of keypoints without a match are not kept.
+Data that a format does not provide for are stored where programs do not look. Names with extension,
+image sizes, types and hloc's confs are stored as attributes, other arrays of hloc's features in a
+file of the same name (``scales.h5``), and the scores of matches in ``matching_scores.h5``. hloc's
+matches are in the order of the first image's keypoints, with one score per keypoint: the order of
+columns and the scores of keypoints without a match are not kept.
 
-hloc's keypoints lie at their pixels' centres. Released ones of resized photos are moved there, and
-are then float64, so that they can be moved back to the last bit.
+hloc's keypoints are at the centres of their pixels. The release's keypoints of resized photos are
+moved there, and become float64 so that they can be moved back exactly.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ def main(
     """Convert a folder.
 
     Args:
-        source_format, target_format: of :data:`FORMATS`.
-        source: a folder in the one format.
-        target: the folder to write in the other.
-        image_dir: the photos, which tell hloc's names of images that are known without extension.
-            Photos in folders are known to hloc's format only.
-        features, matches: hloc's files in their folder.
-        release_origin: leave keypoints where the release has them.
-        overwrite: replace what is in ``target``.
+        source_format, target_format: formats of :data:`FORMATS`.
+        source: folder in the source format.
+        target: folder to write in the target format.
+        image_dir: the photos, from which hloc's names are read for images that are stored without
+            extension. Only hloc's format supports photos in subfolders.
+        features, matches: names of hloc's files in their folder.
+        release_origin: keep the release's coordinates of keypoints.
+        overwrite: replace files in ``target``.
 
     Returns:
         ``target``.
 
     Raises:
-        DiskHlocError: a file is missing, broken, or cannot be told in the other format without
-            loss; or ``target`` has such files.
+        DiskHlocError: a file is missing, broken, or cannot be converted without loss; or ``target``
+            already has such files.
     """
     for name in (source_format, target_format):
         if name not in FORMATS:
-            raise DiskHlocError(f"no format is called {name!r}; known: {', '.join(FORMATS)}")
+            raise DiskHlocError(f"unknown format {name!r}: expected {', '.join(FORMATS)}")
     if target.resolve() == source.resolve():
-        raise DiskHlocError(f"{target} would replace what it is made from: give another folder")
+        raise DiskHlocError(f"{target} is the folder to convert from: give another folder")
     with ExitStack() as stack:
         if source_format == "hloc":
             found = hloc.open_source(stack, source / features, source / matches)
@@ -84,7 +84,7 @@ def main(
         taken = [path.name for path in written if (target / path.name).exists()]
         if taken and not overwrite:
             raise DiskHlocError(
-                f"{target} has {listing(taken)} already: use --overwrite, or give another folder"
+                f"{target} already has {listing(taken)}: use --overwrite, or give another folder"
             )
         target.mkdir(exist_ok=True)
         for path in written:
@@ -95,7 +95,7 @@ def main(
 def _require_no_remains(
     target: Path, target_format: str, written: Iterable[Path], filenames: Iterable[str]
 ) -> None:
-    """Check that what stays in ``target`` would not be taken for a part of what is written."""
+    """Check that no other file in ``target`` would be read together with the written ones."""
     if target_format == "hloc":
         there = {name for name in (*filenames, "pairs.txt") if (target / name).exists()}
     else:
@@ -103,6 +103,6 @@ def _require_no_remains(
     remains = sorted(there - {path.name for path in written})
     if remains:
         raise DiskHlocError(
-            f"{target} has {listing(remains)}, which would mix with what is converted: remove, or "
-            "give another folder"
+            f"{target} has {listing(remains)}, which would be mixed with the converted files: "
+            "remove them, or give another folder"
         )

@@ -1,4 +1,4 @@
-"""hloc's files."""
+"""Convert from and to hloc's files."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ from .records import (
 
 
 def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Source:
-    """Open a features file and, if there is one, its matches file, until ``stack`` closes.
+    """Open a features file and, if it exists, its matches file, until ``stack`` closes.
 
     Raises:
-        DiskHlocError: a file is missing or of another format, or has names that the other formats
-            cannot tell.
+        DiskHlocError: a file is missing or has another format, or has names that the other formats
+            cannot hold.
     """
     by_stem: dict[str, str] = {}
     for name in list_keypoints(feature_path):
         if "/" in name:
             raise DiskHlocError(
-                f"{feature_path} has images in folders ({name}), which only hloc's format can tell"
+                f"{feature_path} has images in folders ({name}), which only hloc's format supports"
             )
         other = by_stem.setdefault(Path(name).stem, name)
         if other != name:
             raise DiskHlocError(
-                f"{feature_path} has {other} and {name}, which are one without their extension: "
-                "rename one of the images"
+                f"{feature_path} has {other} and {name}, which have the same name without "
+                "extension: rename one of the images"
             )
     feature_file = stack.enter_context(reading(feature_path))
     match_file = stack.enter_context(reading(match_path)) if match_path.exists() else None
@@ -90,11 +90,11 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
     def matches() -> Iterator[Matches]:
         for first, group in members(match_file) if match_file is not None else ():
             if not isinstance(group, h5py.Group):
-                raise DiskHlocError(f"{match_path}, {first}: an array, but a group is needed")
+                raise DiskHlocError(f"{match_path}, {first}: expected a group, but it is an array")
             for second, entry in members(group):
                 where = f"{match_path}, {first} {second}"
                 if not isinstance(entry, h5py.Group) or find(entry, "matches0") is None:
-                    raise DiskHlocError(f"{where}: there is no matches0")
+                    raise DiskHlocError(f"{where}: matches0 is missing")
                 absent = [name for name in (first, second) if name not in stems]
                 if absent:
                     raise DiskHlocError(f"{where}: {feature_path} has no keypoints of {absent[0]}")
@@ -144,10 +144,10 @@ def write_target(
 
     Args:
         source: the data set.
-        folder: gets the files, and ``pairs.txt`` where there are matches.
-        image_dir: the photos, for names and sizes that the source does not know.
-        filenames: of features and matches.
-        release_origin: leave keypoints where the release has them.
+        folder: gets the files, and ``pairs.txt`` if there are matches.
+        image_dir: the photos, for names and sizes that the source does not have.
+        filenames: names of the features file and the matches file.
+        release_origin: keep the release's coordinates of keypoints.
 
     Raises:
         DiskHlocError: a photo is missing, a keypoint has several matches, or the source is broken.
@@ -192,7 +192,7 @@ def write_target(
             if len(np.unique(index)) < len(index):
                 raise DiskHlocError(
                     f"{stem0} {stem1}: a keypoint of the first image has several matches, which "
-                    "hloc's format cannot tell (match again with a greater --max-full-matrix)"
+                    "hloc's format cannot hold (match again with a larger --max-full-matrix)"
                 )
             attributes = dict(matches.attributes)
             fits = counts[stem1] <= np.iinfo(np.int16).max
@@ -218,31 +218,31 @@ def _noted_name(attributes: dict[str, Any], stem: str) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str):
-        raise DiskHlocError(f"the image {stem!r}: its attribute {NAME_ATTRIBUTE} is no text")
+        raise DiskHlocError(f"the image {stem!r}: its attribute {NAME_ATTRIBUTE} is not a string")
     return require_relative(name, f"the image {stem!r}")
 
 
 def _find_photo(image_dir: Path | None, stem: str) -> str:
     if image_dir is None:
         raise DiskHlocError(
-            f"{stem!r} has no extension, and hloc's names have one: give the photos with --images"
+            f"{stem!r} has no extension, which hloc's names need: give the photos with --images"
         )
     if not image_dir.is_dir():
-        raise DiskHlocError(f"there is no folder {image_dir}")
+        raise DiskHlocError(f"the folder {image_dir} does not exist")
     found = sorted(
         path.name
         for path in image_dir.iterdir()
         if path.stem == stem and path.suffix.lower() in SUFFIXES
     )
     if len(found) != 1:
-        problem = f"has {listing(found)}, of which one must go" if found else "has no such photo"
+        problem = f"has {listing(found)}: keep only one" if found else "has no such photo"
         raise DiskHlocError(f"the image {stem!r}: {image_dir} {problem}")
     return found[0]
 
 
 def _image_size(image_dir: Path | None, name: str) -> np.ndarray:
     if image_dir is None:
-        raise DiskHlocError(f"the size of {name} is not known: give the photos with --images")
+        raise DiskHlocError(f"the size of {name} is unknown: give the photos with --images")
     try:
         return np.array(image_size(image_dir / name))
     except ImageReadError as error:

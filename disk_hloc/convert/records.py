@@ -1,4 +1,4 @@
-"""What the formats hold in common, and the attributes for what they have no place for."""
+"""The data that all formats share, and the attributes for data that a format does not hold."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CONVERTED = '{"converted": true}'
 
 @dataclass
 class Features:
-    """One image's features in the release's layout.
+    """The features of one image in the release's layout.
 
     Attributes:
-        name: of the image, without extension.
+        name: name of the image, without extension.
         arrays: ``keypoints`` (N, 2), ``descriptors`` (N, D), ``scores`` (N,) and others.
-        attributes: of the keypoints.
+        attributes: attributes of the keypoints.
     """
 
     name: str
@@ -38,13 +38,13 @@ class Features:
 
 @dataclass
 class Matches:
-    """One pair's matches.
+    """The matches of one pair.
 
     Attributes:
-        pair: the images' names, without extension.
-        indices: (2, K).
+        pair: names of the images, without extension.
+        indices: (2, K) integers.
         scores: (K,), or None.
-        attributes: of the indices.
+        attributes: attributes of the indices.
     """
 
     pair: tuple[str, str]
@@ -58,12 +58,12 @@ class Source:
     """An open data set.
 
     Attributes:
-        names: of the images, without extension.
-        features: reads those of one image.
-        matches: reads those of all pairs, one after the other.
-        has_matches: whether there is a matches file at all.
-        feature_attributes, match_attributes: of the files.
-        num_bytes: of all files.
+        names: names of the images, without extension.
+        features: reads the features of one image.
+        matches: yields the matches of all pairs.
+        has_matches: whether there is a matches file.
+        feature_attributes, match_attributes: attributes of the files.
+        num_bytes: total size of the files in bytes.
     """
 
     names: list[str]
@@ -76,10 +76,10 @@ class Source:
 
 
 def noted_type(attributes: dict[str, Any], where: str) -> np.dtype[Any] | None:
-    """The type that :data:`TYPE_ATTRIBUTE` notes, which is taken out; None if there is none.
+    """Remove :data:`TYPE_ATTRIBUTE` and return its type, or None if it is missing.
 
     Raises:
-        DiskHlocError: it notes no type of numbers.
+        DiskHlocError: the attribute is not a numeric type.
     """
     noted = attributes.pop(TYPE_ATTRIBUTE, None)
     if noted is None:
@@ -89,10 +89,10 @@ def noted_type(attributes: dict[str, Any], where: str) -> np.dtype[Any] | None:
     except (TypeError, ValueError, SyntaxError):
         dtype = None
     if dtype is None or dtype.kind not in "fiu":
-        raise DiskHlocError(f"{where}: its attribute {TYPE_ATTRIBUTE} is no type of numbers")
+        raise DiskHlocError(f"{where}: its attribute {TYPE_ATTRIBUTE} is not a numeric type")
     return dtype
 
 
 def set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
-    """A file's attributes, and a note that keeps extraction or matching from going on in it."""
+    """Set a file's attributes, and a conf that keeps extraction and matching from adding to it."""
     file.attrs.update({CONF_ATTRIBUTE: _CONVERTED, **attributes})

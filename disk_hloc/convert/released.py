@@ -1,4 +1,4 @@
-"""The files of DISK's release and of the Image Matching Challenge."""
+"""Convert from and to the files of DISK's release and of the Image Matching Challenge."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
     """Open a folder of ``keypoints.h5``, ``matches.h5`` and others, until ``stack`` closes.
 
     Raises:
-        DiskHlocError: a file is missing or of another format.
+        DiskHlocError: a file is missing or has another format.
     """
     paths = {path.stem: path for path in sorted(folder.glob("*.h5"))}
     if "keypoints" not in paths:
         raise DiskHlocError(f"there is no file {folder / 'keypoints.h5'}")
     kinds = [kind for kind in paths if not kind.startswith(("matches", "matching_scores"))]
-    left = [path.name for kind, path in paths.items() if kind.startswith("matches_")]
-    if left:
+    tasks = [path.name for kind, path in paths.items() if kind.startswith("matches_")]
+    if tasks:
         raise DiskHlocError(
-            f"{folder} has matches a task, {listing(left)}: put each into a folder of its own, "
-            "beside the features, as matches.h5"
+            f"{folder} has separate matches for each task, {listing(tasks)}: put each into its own "
+            "folder with the features, as matches.h5"
         )
     opened = {kind: stack.enter_context(release.reading_arrays(paths[kind])) for kind in kinds}
     names = sorted(opened["keypoints"])
@@ -67,7 +67,7 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
             dataset = find(match_file, key)
             where = f"{match_file.filename}, {key}"
             if not isinstance(dataset, h5py.Dataset):
-                raise DiskHlocError(f"{where}: a group, but an array is needed")
+                raise DiskHlocError(f"{where}: expected an array, but it is a group")
             require_array(dataset, (2, None), "iu")
             indices = read_values(dataset)[::-1] if is_reversed else read_values(dataset)
             release.check_matches(indices, where, counts[pair[0]], counts[pair[1]])
@@ -94,7 +94,7 @@ def open_source(stack: ExitStack, folder: Path, is_imc: bool) -> Source:
 def _release_pairs(
     file: h5py.File, names: Mapping[str, int]
 ) -> Iterator[tuple[str, tuple[str, str], bool]]:
-    """Key, pair, and whether the rows are the other way around, which here they never are."""
+    """Yield the key and the pair of each dataset, and False, since rows are never reversed."""
     for pair in release.list_pairs(file):
         release.require_names(file, pair, names)
         yield "/".join(pair), pair, False
@@ -103,13 +103,13 @@ def _release_pairs(
 def _imc_pairs(
     file: h5py.File, names: Iterable[str]
 ) -> Iterator[tuple[str, tuple[str, str], bool]]:
-    """Key, pair as DISK orders it, and whether the rows are the other way around."""
+    """Yield the key of each dataset, the pair in DISK's order, and whether rows are reversed."""
     known = set(names)
     for key, dataset in members(file):
         if not isinstance(dataset, h5py.Dataset):
             raise DiskHlocError(
-                f"{file.filename} is not the Image Matching Challenge's: {key} is a group (DISK's "
-                "release has those)"
+                f"{file.filename} is not in the format of the Image Matching Challenge: {key} is a "
+                "group (as in DISK's release)"
             )
         one, two = _split_key(key, known, file.filename)
         first = text_attribute(dataset, FIRST_ATTRIBUTE) or min(one, two)
@@ -117,12 +117,12 @@ def _imc_pairs(
 
 
 def _split_key(key: str, names: set[str], where: str) -> tuple[str, str]:
-    """The two names in ``a-b``, where names may have hyphens too."""
+    """Split ``a-b`` into two names, which may also have hyphens."""
     hyphens = [i for i, letter in enumerate(key) if letter == "-"]
     found = [(key[:i], key[i + 1 :]) for i in hyphens]
     found = [pair for pair in found if names.issuperset(pair)]
     if len(found) != 1:
-        problem = "can be read in several ways" if found else "names no two images with keypoints"
+        problem = "is ambiguous" if found else "does not consist of two images with keypoints"
         raise DiskHlocError(f"{where}: the pair {key!r} {problem}")
     return found[0]
 
@@ -131,7 +131,7 @@ def write_target(source: Source, folder: Path, is_imc: bool) -> None:
     """Write a data set to an empty folder.
 
     Raises:
-        DiskHlocError: names or pairs that the format cannot tell, or the source is broken.
+        DiskHlocError: the format cannot hold a name or a pair, or the source is broken.
     """
     with ExitStack() as stack:
         files: dict[str, h5py.File] = {}
@@ -154,7 +154,7 @@ def write_target(source: Source, folder: Path, is_imc: bool) -> None:
             return
         file = file_of("matches", source.match_attributes)
         if not is_imc:
-            # As the release does, be it an empty one.
+            # The release has a group for each image, even an empty one.
             for name in source.names:
                 file.create_group(name)
         known = set(source.names)
@@ -166,8 +166,8 @@ def write_target(source: Source, folder: Path, is_imc: bool) -> None:
                 key = attributes.pop(KEY_ATTRIBUTE, "-".join(sorted(pair, reverse=True)))
                 if key in file:
                     raise DiskHlocError(
-                        f"the pair {' '.join(pair)} is there both ways, which the Image Matching "
-                        "Challenge's format cannot tell: remove one"
+                        f"the pair {' '.join(pair)} exists in both orders, which the format of the "
+                        "Image Matching Challenge cannot hold: remove one"
                     )
                 one, _ = _split_key(key, known, "the Image Matching Challenge's format")
                 if pair[0] != min(pair):

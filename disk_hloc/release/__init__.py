@@ -1,1 +1,1 @@
-"""The scripts of DISK's release: the same options, files and numbers, computed by our network."""
+"""The scripts of DISK's release, with the same options, files and results, on our network."""

@@ -1,4 +1,4 @@
-"""What the release's detect.py does: photos to keypoints, descriptors and scores."""
+"""Detect and describe keypoints like the release's detect.py."""
 
 from __future__ import annotations
 
@@ -41,37 +41,37 @@ def main(
     device: str = "auto",
     on_error: str = "skip",
 ) -> Path:
-    """Detect and describe the keypoints of a folder's photos.
+    """Detect and describe the keypoints of the photos in a folder.
 
-    Photos are resized to fit ``height`` x ``width``, the rest is padded with zeros on the right
-    and below. Where this parts from the release: what is there already is kept, if it was made
-    with the same options (the release starts anew); a photo without keypoints has none, and is no
-    error; an alpha channel is dropped.
+    Photos are resized to fit ``height`` x ``width`` and padded with zeros at the right and bottom.
+    There are three differences from the release: existing results with the same options are kept
+    (the release starts over), a photo without keypoints is not an error, and an alpha channel is
+    dropped.
 
     Args:
         h5_dir: gets ``keypoints.h5`` and ``descriptors.h5`` (:mod:`disk_hloc.io.release`).
-        image_dir: the photos; folders in it are not searched.
-        height, width: in pixels, multiples of 16; None for both leaves photos as they are.
-        image_extension: of the photos to take, as it is written (``jpg`` is not ``JPG``).
+        image_dir: the folder of the photos; its subfolders are not searched.
+        height, width: size in pixels, multiples of 16; None for both does not resize.
+        image_extension: extension of the photos, case-sensitive.
         f16: store descriptors as float16.
         window: odd side of the NMS window in pixels.
-        n: the most keypoints of a photo
-            (:func:`disk_hloc.models.disk_network.keypoints.find_released_keypoints`);
-            None keeps all. Those in the padding count, and are dropped after.
-        desc_dim: the checkpoint's, 128.
-        mode: ``nms``, or ``rng``: drawn at random as in training, whatever ``window`` and ``n``.
+        n: maximum number of keypoints per photo
+            (:func:`disk_hloc.models.disk_network.keypoints.find_released_keypoints`); None keeps
+            all. Keypoints in the padding count, and are dropped afterwards.
+        desc_dim: length of the checkpoint's descriptors, 128.
+        mode: ``nms``, or ``rng`` to sample keypoints as in training, without ``window`` and ``n``.
         model_path: a checkpoint, or ``depth`` or ``epipolar``.
-        detection_scores: write ``scores.h5``, logits (``rng``: log-probabilities), too.
-        overwrite: start anew.
+        detection_scores: also write ``scores.h5``, the logits (``rng``: log-probabilities).
+        overwrite: start over.
         device: ``auto``, ``cpu``, ``cuda``, ...
-        on_error: ``skip`` photos that cannot be read, or ``stop`` at the first.
+        on_error: ``skip`` photos that cannot be read, or ``stop`` at the first one.
 
     Returns:
         ``h5_dir``.
 
     Raises:
-        DiskHlocError: an impossible option, no photo, no weights, no space, or files that were
-            made with other options.
+        DiskHlocError: an option is invalid, there are no photos or weights, the disk is full, or
+            the files were made with other options.
         UnreadableImages: some photos cannot be read; the others are done.
     """
     require_on_error(on_error)
@@ -107,7 +107,7 @@ def main(
         )
         todo = [name for name in names if Path(name).stem not in done]
         if len(todo) < len(names):
-            logger.info("%d of %d images are detected already", len(names) - len(todo), len(names))
+            logger.info("%d of %d images are already done", len(names) - len(todo), len(names))
         progress = tqdm(todo, desc="Detect", unit="image", disable=not todo)
         for name in progress:
             try:
@@ -119,8 +119,8 @@ def main(
                 continue
             if height is None and any(side % STRIDE for side in photo.shape[:2]):
                 raise DiskHlocError(
-                    f"{image_dir / name} is {photo.shape[1]}x{photo.shape[0]} px, and a side is no "
-                    f"multiple of {STRIDE}: give --height and --width, to which photos are resized"
+                    f"{image_dir / name} is {photo.shape[1]}x{photo.shape[0]} px, but its sides "
+                    f"must be multiples of {STRIDE}: give --height and --width to resize photos"
                 )
             arrays, scale = detect_photo(
                 model, photo, (height, width) if height and width else None, window, n, mode
@@ -132,7 +132,7 @@ def main(
                 store.add(*files.array_entry(kind, Path(name).stem, arrays[kind], 1 / scale))
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
-        raise DiskHlocError(f"not one image of {image_dir} can be read: {listed}")
+        raise DiskHlocError(f"no image in {image_dir} can be read: {listed}")
     if failures:
         raise UnreadableImages(failures, paths[0])
     return h5_dir
@@ -147,18 +147,18 @@ def detect_photo(
     n: int | None = None,
     mode: str = "nms",
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Keypoints of one photo, the greatest score first.
+    """Detect and describe the keypoints of one photo, sorted by decreasing score.
 
     Args:
-        model: its network is used.
+        model: the extractor whose network is used.
         photo: (H, W, 3) uint8 RGB.
-        size: height and width to resize and pad to; None leaves the photo as it is.
+        size: height and width in pixels after resizing and padding; None does not resize.
         window, n, mode: see :func:`main`.
 
     Returns:
-        ``keypoints`` (N, 2) float32 x and y in pixels of the photo, as released
-        (:mod:`disk_hloc.io.release`); ``descriptors`` (N, 128) float32; ``scores`` (N,) float32;
-        and the scale, by which the photo's sides were multiplied.
+        ``keypoints`` (N, 2) float32 x and y in pixels of the photo, in the release's coordinates
+        (:mod:`disk_hloc.io.release`), ``descriptors`` (N, 128) float32 and ``scores`` (N,) float32;
+        and the scale by which the photo's sides were multiplied.
     """
     image = torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1).float() / 255
     height, width = image.shape[1:]
@@ -181,18 +181,18 @@ def detect_photo(
 
 
 def resize_and_pad(image: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
-    """Resize to fit a size, bilinearly without smoothing; zeros fill the rest.
+    """Resize an image bilinearly without smoothing to fit a size, and pad it with zeros.
 
     Args:
         image: (3, h, w) float.
         size: height and width in pixels.
 
     Returns:
-        (3, height, width); the scale. Its sides are cut to whole pixels, the scale is not.
+        (3, height, width) float; and the scale, without the rounding of sides to whole pixels.
     """
     height, width = image.shape[1:]
     shrink_y, shrink_x = height / size[0], width / size[1]
-    # In the release's order of operations, on which the last bit depends.
+    # The last bit depends on the order of operations, which is that of the release.
     scale = 1 / max(shrink_y, shrink_x)
     if shrink_y > shrink_x:
         fitted = (size[0], max(1, int(scale * width)))
@@ -206,29 +206,29 @@ def _check_options(
     height: int | None, width: int | None, window: int, n: int | None, desc_dim: int, mode: str
 ) -> None:
     if (height is None) != (width is None):
-        raise DiskHlocError("give --height and --width together, or none of them")
+        raise DiskHlocError("give both --height and --width, or neither")
     for option, side in (("--height", height), ("--width", width)):
         if side is not None and (side <= 0 or side % STRIDE):
-            raise DiskHlocError(f"{option} is {side}, but must be a multiple of {STRIDE}")
+            raise DiskHlocError(f"{option} must be a multiple of {STRIDE}, found {side}")
     if window < 1 or window % 2 == 0:
-        raise DiskHlocError(f"--window is {window}, but must be odd and positive")
+        raise DiskHlocError(f"--window must be odd and positive, found {window}")
     if n is not None and n < 0:
-        raise DiskHlocError(f"--n is {n}, but cannot be negative")
+        raise DiskHlocError(f"--n must not be negative, found {n}")
     if desc_dim != DESCRIPTOR_DIM:
         raise DiskHlocError(
-            f"--desc-dim is {desc_dim}, but the network has descriptors of {DESCRIPTOR_DIM}"
+            f"--desc-dim must be {DESCRIPTOR_DIM} as in the network, found {desc_dim}"
         )
     if mode not in DETECT_MODES:
-        raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(DETECT_MODES)}")
+        raise DiskHlocError(f"--mode must be one of {', '.join(DETECT_MODES)}, found {mode!r}")
 
 
 def _list_photos(image_dir: Path, extension: str) -> list[str]:
     if not image_dir.is_dir():
-        raise DiskHlocError(f"there is no folder {image_dir}")
+        raise DiskHlocError(f"the folder {image_dir} does not exist")
     suffix = files.dotted(extension)
     names = sorted(
         path.name for path in image_dir.iterdir() if path.name.endswith(suffix) and path.is_file()
     )
     if not names:
-        raise DiskHlocError(f"no *{suffix} in {image_dir}: see --image-extension")
+        raise DiskHlocError(f"no *{suffix} files in {image_dir}: see --image-extension")
     return names

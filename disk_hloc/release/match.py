@@ -1,4 +1,4 @@
-"""What the release's match.py does: every image's descriptors against every other's."""
+"""Match all pairs of images like the release's match.py."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def main(
     overwrite: bool = False,
     device: str = "auto",
 ) -> Path:
-    """Match all pairs of a folder's images.
+    """Match all pairs of images in a folder.
 
-    Pairs that are in ``matches.h5`` are kept, so a run that was stopped resumes; one of fewer than
-    two descriptors on a side has no entry, as in the release. Where this parts from the release:
-    files that were made with other options are not gone on with.
+    Pairs that are already in ``matches.h5`` are kept, so an interrupted run resumes. As in the
+    release, a pair has no entry if one of its images has fewer than two descriptors. Unlike the
+    release, files that were made with other options are refused.
 
     Args:
-        h5_dir: with ``keypoints.h5`` and ``descriptors.h5``; gets ``matches.h5``.
-        rt: a match's distance is below so many times that of the second nearest, in both
-            directions; None stands for 1.
+        h5_dir: folder with ``keypoints.h5`` and ``descriptors.h5``; gets ``matches.h5``.
+        rt: ratio threshold: the distance of a match must be less than ``rt`` times that of the
+            second nearest neighbour, in both directions; None is 1.
         save_threshold: a pair with fewer matches has no entry.
         u16: store indices as uint16 instead of int64.
         f16: compute distances in float16.
-        max_full_matrix: where there are more distances than this, the nearest and second nearest
-            are those within a chunk of so many; a keypoint may then have several matches. Not for
-            memory's sake, as in the release, but for the same matches.
-        overwrite: start anew.
+        max_full_matrix: for more distances than this, the nearest and second nearest neighbours are
+            found per chunk of this many distances; a keypoint may then have several matches. The
+            release does this to save memory, we do it to get the same matches.
+        overwrite: start over.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
@@ -85,7 +85,7 @@ def main(
                 with reading(store.base) as file:
                     done.update(f"{name}/{other}" for name in file for other in file[name])
             for name in names:
-                # The release has a group for each image, be it an empty one.
+                # The release has a group for each image, even an empty one.
                 store.add(name, [])
             pairs = [pair for pair in combinations(names, 2) if "/".join(pair) not in done]
             for name0, name1 in tqdm(pairs, desc="Match", unit="pair", disable=not pairs):
@@ -109,25 +109,25 @@ def match_descriptors(
     rt: float = 1.0,
     max_full_matrix: int = MAX_FULL_MATRIX,
 ) -> np.ndarray:
-    """Matches of two images by the release's rule.
+    """Match two images as the release does.
 
     Args:
-        descriptors0: (D, N), of unit length, N at least 2.
-        descriptors1: (D, M), likewise.
+        descriptors0: (D, N) of unit length, N at least 2.
+        descriptors1: (D, M) of unit length, M at least 2.
         rt, max_full_matrix: see :func:`main`.
 
     Returns:
-        (2, K) int64 indices, by the first, then the second.
+        (2, K) int64 indices, sorted by the first, then the second.
 
     Raises:
-        DiskHlocError: ``max_full_matrix`` is less than a row.
+        DiskHlocError: ``max_full_matrix`` is smaller than two rows of distances.
     """
     count0, count1 = descriptors0.shape[1], descriptors1.shape[1]
     chunk0, chunk1 = max_full_matrix // count1, max_full_matrix // count0
     if min(chunk0, chunk1) < 2:
         raise DiskHlocError(
-            f"--max-full-matrix is {max_full_matrix}, but must be at least twice the number of "
-            f"keypoints of an image, here {max(count0, count1)}"
+            "--max-full-matrix must be at least twice the number of keypoints of an image "
+            f"({max(count0, count1)}), found {max_full_matrix}"
         )
     if chunk0 >= count0 and chunk1 >= count1:
         matches = nearest.match(descriptors0, descriptors1, ratio_threshold=rt)[0].cpu().numpy()
@@ -135,15 +135,16 @@ def match_descriptors(
         return np.stack([index, matches[index]])
     forward = _one_way(descriptors0, descriptors1, rt, chunk1)
     backward = _one_way(descriptors1, descriptors0, rt, chunk0)
-    # One number a pair, which sorts as the pair does.
+    # Each pair is encoded as one number, with the same order as the pairs.
     agreed = np.intersect1d(forward[0] * count1 + forward[1], backward[1] * count1 + backward[0])
     return np.stack([agreed // count1, agreed % count1])
 
 
 def _one_way(descriptors0: Tensor, descriptors1: Tensor, rt: float, size: int) -> np.ndarray:
-    """(2, K) int64: of each descriptor those that are nearest within a chunk of the others.
+    """Return (2, K) int64 indices of the nearest neighbour of each descriptor in each chunk.
 
-    A last chunk of one has no second nearest, and no match; the release then skips the pair.
+    If the last chunk has a single descriptor, there is no second nearest neighbour and no match;
+    the release then skips the pair.
     """
     found = []
     for start in range(0, descriptors1.shape[1], size):
@@ -159,6 +160,6 @@ def _one_way(descriptors0: Tensor, descriptors1: Tensor, rt: float, size: int) -
 def _as_u16(matches: np.ndarray, path: Path) -> np.ndarray:
     if matches.size and matches.max() > np.iinfo(np.uint16).max:
         raise DiskHlocError(
-            f"{path}: index {matches.max()} does not fit into uint16: leave out --u16"
+            f"{path}: the index {matches.max()} does not fit in uint16: leave out --u16"
         )
     return matches.astype(np.uint16)

@@ -1,4 +1,4 @@
-"""Conversions there and back: every name, number, type and orientation."""
+"""Converting to another format and back keeps every name, number, type and order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SETTINGS = settings(
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Every dataset and group of every file."""
+    """Return every dataset and group of every file."""
     found: dict[str, Any] = {}
     for path in sorted(folder.glob("*.h5")):
         with h5py.File(path) as file:
@@ -47,7 +47,7 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @st.composite
 def released(draw: Any) -> tuple[dict[str, dict[str, np.ndarray]], dict[tuple[str, str], Any]]:
-    """Features by kind and image, and matches in order of the first image's keypoints."""
+    """Features by kind and image, and matches sorted by the first image's keypoints."""
     names = draw(
         st.lists(
             st.text("abz09-_. ü", min_size=1, max_size=5).filter(
@@ -106,7 +106,7 @@ def test_release_to_hloc_and_back(tmp_path_factory: pytest.TempPathFactory, case
     main("release", "hloc", source, root / "hloc", image_dir=root / "photos")
     main("hloc", "release", root / "hloc", root / "back")
     assert_same(contents(source), contents(root / "back"))
-    # And once more, from what has been converted.
+    # And again, from the converted files.
     main("release", "hloc", root / "back", root / "again")
     assert_same(contents(root / "hloc"), contents(root / "again"))
 
@@ -119,7 +119,7 @@ def test_release_to_imc_and_back(tmp_path_factory: pytest.TempPathFactory, case)
     try:
         main("release", "imc", source, root / "imc")
     except DiskHlocError as error:
-        assume("can be read in several ways" not in str(error))
+        assume("is ambiguous" not in str(error))
         raise
     with h5py.File(root / "imc" / "matches.h5") as file:
         assert set(file) == {"-".join(sorted(pair, reverse=True)) for pair in case[1]}
@@ -136,10 +136,10 @@ def test_release_to_imc_and_back(tmp_path_factory: pytest.TempPathFactory, case)
 )
 @pytest.mark.parametrize("key", ["{1}-{0}", "{0}-{1}"])
 def test_imc_and_back(tmp_path: Path, path, key) -> None:
-    """Its own order of names, and the other, which benchmarks do not look for."""
+    """The order of names in this format, and the opposite, which benchmarks do not read."""
     rng = np.random.default_rng(0)
     features = {"keypoints": {n: rng.uniform(0, 9, (6, 2)) for n in ("a-1", "b-1-c")}}
-    # hloc's format has an order of its own.
+    # hloc's format has its own order.
     columns = [[0, 3, 5], [1, 2, 4]] if "hloc" in path else [[3, 0, 5], [1, 4, 2]]
     matches = {("a-1", "b-1-c"): np.array(columns, np.uint32)}
     source = write(tmp_path / "0", features, matches, key)
@@ -173,7 +173,7 @@ def test_hloc_and_back(tmp_path: Path, through: str) -> None:
     key = "z/a" if through == "release" else "z-a"
     assert found[f"matches.h5:{key}"].tolist() == [[1, 2, 4], [6, 2, 0]]
     assert found[f"matching_scores.h5:{key}"].tolist() == [0.5, 0.75, 1]
-    # No photos: the names' extensions and the images' sizes went along.
+    # No photos are needed, since extensions and image sizes are stored in the files.
     main(through, "hloc", tmp_path / "there", tmp_path / "back")
     assert_same(contents(source), contents(tmp_path / "back"))
     assert (tmp_path / "back" / "pairs.txt").read_text() == "z.jpg a.png\n"
@@ -181,7 +181,7 @@ def test_hloc_and_back(tmp_path: Path, through: str) -> None:
         assert file["z.jpg"]["keypoints"].attrs["uncertainty"] == 1.5
 
 
-def test_hlocs_keypoints_are_at_pixels_centres(tmp_path: Path) -> None:
+def test_hlocs_keypoints_are_at_the_centres_of_pixels(tmp_path: Path) -> None:
     features = {"keypoints": {"a": np.array([[0, 4], [8, 12]], np.float32)}}
     source = write(tmp_path / "release", features, {})
     with h5py.File(source / "keypoints.h5", "a") as file:
@@ -189,7 +189,7 @@ def test_hlocs_keypoints_are_at_pixels_centres(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(tmp_path / "a.jpg")
     main("release", "hloc", source, tmp_path / "hloc", image_dir=tmp_path)
     with h5py.File(tmp_path / "hloc" / "features.h5") as file:
-        # Pixel n of four pixels' width has its centre at 4 n + 1.5.
+        # The centre of pixel n with a width of four pixels is at 4 n + 1.5.
         assert file["a.jpg"]["keypoints"][()].tolist() == [[1.5, 5.5], [9.5, 13.5]]
     main("release", "hloc", source, tmp_path / "raw", image_dir=tmp_path, release_origin=True)
     with h5py.File(tmp_path / "raw" / "features.h5") as file:
@@ -223,15 +223,15 @@ def test_errors(tmp_path: Path) -> None:
     fails("imc", "release", source, "a is a group")
     fails("hloc", "release", source, source / "features.h5")
     fails("release", "imc", tmp_path / "absent", "keypoints.h5")
-    fails("release", "imc", source, "made from", target=source)
+    fails("release", "imc", source, "folder to convert from", target=source)
     both = write(tmp_path / "both", features, dict.fromkeys((("a", "b"), ("b", "a")), twice))
-    fails("release", "imc", both, "both ways")
+    fails("release", "imc", both, "in both orders")
     imc = write(tmp_path / "imc", features, {("b", "a"): twice}, "{}-{}")
     fails("release", "imc", imc, "not in the format of DISK's release")
     beyond = write(tmp_path / "beyond", features, {("b", "a"): twice + 2}, "{}-{}")
     fails("imc", "release", beyond, "b-a", "other features")
     other = write(tmp_path / "other", features, {("b", "c"): twice}, "{}-{}")
-    fails("imc", "release", other, "'b-c'", "no two images")
+    fails("imc", "release", other, "'b-c'", "not consist of two images")
     main("imc", "release", imc, tmp_path / "there")
     fails("imc", "release", imc, "keypoints.h5", "--overwrite", target=tmp_path / "there")
     main("imc", "release", imc, tmp_path / "there", overwrite=True)
@@ -253,13 +253,13 @@ def test_errors(tmp_path: Path) -> None:
     fails("hloc", "release", hloc("h2", "a.jpg", "a.png"), "a.jpg", "a.png")
 
 
-def test_names_that_a_hyphen_makes_ambiguous(tmp_path: Path) -> None:
+def test_names_that_are_ambiguous_because_of_hyphens(tmp_path: Path) -> None:
     keypoints = {name: np.zeros((1, 2), np.float32) for name in ("a", "a-b", "b-c", "c")}
     source = write(tmp_path / "0", {"keypoints": keypoints}, {("a", "b-c"): np.zeros((2, 1), int)})
-    # Read backwards, "b-c-a" has one meaning; "a-b-c" would have two.
+    # In reverse order "b-c-a" has one meaning, while "a-b-c" would have two.
     main("release", "imc", source, tmp_path / "1")
     with h5py.File(tmp_path / "1" / "matches.h5", "a") as file:
         file.move("b-c-a", "a-b-c")
     with pytest.raises(DiskHlocError) as error:
         main("imc", "release", tmp_path / "1", tmp_path / "2")
-    one_line_error(error, "'a-b-c'", "several ways")
+    one_line_error(error, "'a-b-c'", "is ambiguous")

@@ -1,4 +1,4 @@
-"""release detect: DISK's files to the digit, its options, resuming."""
+"""release detect: DISK's exact results, its options, resuming."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read(folder: Path, kind: str) -> dict[str, np.ndarray]:
 
 
 def test_official_features_are_reproduced(official: Path, sacre_coeur: Path, tmp_path) -> None:
-    """What detect.py --height 768 --width 1024 --n 2048 --detection-scores wrote."""
+    """Compare with detect.py --height 768 --width 1024 --n 2048 --detection-scores."""
     detect.main(tmp_path, sacre_coeur, height=768, width=1024, n=2048, detection_scores=True)
     kinds = ("keypoints", "descriptors", "scores")
     ours = {kind: read(tmp_path, kind) for kind in kinds}
@@ -54,7 +54,7 @@ def test_official_features_are_reproduced(official: Path, sacre_coeur: Path, tmp
         assert len(ours["keypoints"][name]) == len(released)
         for kind in kinds:
             assert ours[kind][name].dtype == theirs[kind][name].dtype
-        # Scores reach 211; float32 of 500 additions has six digits.
+        # Scores reach 211, and a sum of 500 float32 values has six digits.
         np.testing.assert_allclose(
             ours["scores"][name][same[1]], theirs["scores"][name][same[0]], rtol=1e-5, atol=1e-4
         )
@@ -88,10 +88,10 @@ def test_photos_are_fitted_and_padded(photo, size, fitted, scale) -> None:
     torch.testing.assert_close(resized, expected)
 
 
-def test_keypoints_in_the_padding_count_and_go(model: DISK, monkeypatch) -> None:
+def test_keypoints_in_the_padding_count_and_are_dropped(model: DISK, monkeypatch) -> None:
     photo = np.zeros((32, 64, 3), dtype=np.uint8)
     heatmap = torch.zeros(1, 64, 64)
-    # The photo covers the upper 32 rows of 64.
+    # The photo covers the upper 32 of 64 rows.
     heatmap[0, 10, 10], heatmap[0, 20, 60], heatmap[0, 50, 30], heatmap[0, 31, 0] = 4, 2, 9, 3
     monkeypatch.setattr(model.unet, "heatmap", lambda gated: heatmap)
     arrays, scale = detect.detect_photo(model, photo, (64, 64), n=3)
@@ -99,11 +99,11 @@ def test_keypoints_in_the_padding_count_and_go(model: DISK, monkeypatch) -> None
     assert arrays["keypoints"].tolist() == [[10, 10], [0, 31]]
     assert arrays["scores"].tolist() == [4, 3]
     arrays, _ = detect.detect_photo(model, photo[:, :32], (64, 64))
-    # Twice the size: released coordinates are a pixel's, halved.
+    # At twice the size, released coordinates are those of a pixel, divided by two.
     assert arrays["keypoints"].tolist() == [[15, 25], [5, 5], [0, 15.5], [30, 10]]
 
 
-def test_a_described_keypoint_has_the_networks_descriptor(model: DISK, photos: Path) -> None:
+def test_a_keypoint_has_the_descriptor_of_the_network(model: DISK, photos: Path) -> None:
     photo = read_image(photos / "a.png")
     arrays, _ = detect.detect_photo(model, photo, n=20)
     image = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float() / 255
@@ -131,7 +131,7 @@ def test_options_shape_the_files(photos: Path, tmp_path: Path) -> None:
         assert len(keypoints[name]) == 10
 
 
-def test_the_size_of_a_resized_pixel_is_noted(photos: Path, tmp_path: Path) -> None:
+def test_the_size_of_a_resized_pixel_is_stored(photos: Path, tmp_path: Path) -> None:
     detect.main(tmp_path, photos, image_extension="png", height=128, width=256)
     with h5py.File(tmp_path / "keypoints.h5") as file:
         for name, keypoints in file.items():
@@ -140,13 +140,13 @@ def test_the_size_of_a_resized_pixel_is_noted(photos: Path, tmp_path: Path) -> N
             assert (keypoints[()] % 1 != 0).any()
 
 
-def test_the_files_are_of_hdf5s_earliest_form(photos: Path, tmp_path: Path) -> None:
+def test_the_files_have_hdf5s_earliest_format(photos: Path, tmp_path: Path) -> None:
     detect.main(tmp_path, photos, image_extension="png")
-    # Byte 8 is the version of the superblock, which old libraries know as 0.
+    # Byte 8 is the version of the superblock; old libraries only know 0.
     assert (tmp_path / "keypoints.h5").read_bytes()[8] == 0
 
 
-def test_random_keypoints_are_one_a_cell(photos: Path, tmp_path: Path) -> None:
+def test_random_keypoints_are_one_per_cell(photos: Path, tmp_path: Path) -> None:
     found = []
     for run in range(2):
         torch.manual_seed(0)
@@ -160,7 +160,7 @@ def test_random_keypoints_are_one_a_cell(photos: Path, tmp_path: Path) -> None:
         assert len(np.unique(cells, axis=0)) == len(xy) > 0
 
 
-def test_a_second_run_goes_on_and_other_options_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_a_second_run_resumes_and_other_options_are_refused(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     detect.main(out, photos, image_extension="png", n=20)
     before = read(out, "keypoints")
@@ -176,12 +176,12 @@ def test_a_second_run_goes_on_and_other_options_are_refused(photos: Path, tmp_pa
     one_line_error(error, "another conf", "--overwrite")
     detect.main(out, photos, image_extension="png", n=10, overwrite=True)
     assert len(read(out, "keypoints")["a"]) == 10
-    # Scores that were not asked for the first time.
+    # The first run did not write scores.
     detect.main(out, photos, image_extension="png", n=10, detection_scores=True)
     assert set(read(out, "scores")) == {"a", "b", "c"}
 
 
-def test_files_of_another_program_are_left_alone(photos: Path, tmp_path: Path) -> None:
+def test_files_of_another_program_are_not_changed(photos: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "keypoints.h5", "w") as file:
         file["a"] = np.zeros((3, 2), np.float32)
     with pytest.raises(DiskHlocError) as error:
@@ -202,18 +202,18 @@ def test_gray_and_unreadable_photos(photos: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"height": 64}, "--height and --width together"),
-        ({"height": 60, "width": 96}, "--height is 60"),
-        ({"height": 64, "width": 0}, "--width is 0"),
-        ({"window": 4}, "--window is 4"),
-        ({"n": -1}, "--n is -1"),
-        ({"desc_dim": 64}, "--desc-dim is 64"),
-        ({"mode": "all"}, "known: nms, rng"),
+        ({"height": 64}, "both --height and --width"),
+        ({"height": 60, "width": 96}, "--height must be a multiple of 16, found 60"),
+        ({"height": 64, "width": 0}, "--width must be a multiple of 16, found 0"),
+        ({"window": 4}, "--window must be odd and positive, found 4"),
+        ({"n": -1}, "--n must not be negative, found -1"),
+        ({"desc_dim": 64}, "--desc-dim must be 128 as in the network, found 64"),
+        ({"mode": "all"}, "must be one of nms, rng"),
         ({"image_extension": "JPG"}, "--image-extension"),
         ({"model_path": "absent.pth"}, "absent.pth"),
     ],
 )
-def test_impossible_options(photos: Path, tmp_path: Path, options, message) -> None:
+def test_invalid_options(photos: Path, tmp_path: Path, options, message) -> None:
     with pytest.raises(DiskHlocError) as error:
         detect.main(tmp_path / "out", photos, **{"image_extension": "png", **options})
     one_line_error(error, message)

@@ -1,4 +1,4 @@
-"""release match: the released arrays, chunks, what is left out."""
+"""release match: the released results, chunks, pairs without an entry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def read(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_official_matches_are_identical(official: Path, tmp_path: Path) -> None:
-    """What match.py --rt 0.95 --save-threshold 100 wrote, file and all."""
+    """Compare the file with that of match.py --rt 0.95 --save-threshold 100."""
     shutil.copy(official / "descriptors.h5", tmp_path)
     ours = read(match.main(tmp_path, rt=0.95, save_threshold=100))
     theirs = read(official / "matches.h5")
@@ -62,7 +62,7 @@ def test_groups_and_pairs(folder: Path) -> None:
         assert (np.diff(found[a][b][0]) > 0).all()
 
 
-def test_without_a_ratio_the_nearest_is_still_nearer_than_the_next(folder: Path) -> None:
+def test_without_a_ratio_the_nearest_is_still_closer_than_the_second(folder: Path) -> None:
     with h5py.File(folder / "descriptors.h5", "a") as file:
         b = file["b"][()]
         b[5] = b[3]
@@ -80,7 +80,7 @@ def test_options_change_what_is_written(folder: Path) -> None:
     assert halved["a"]["c"].tolist() == [list(range(10))] * 2
 
 
-def test_a_second_run_keeps_what_is_there(folder: Path) -> None:
+def test_a_second_run_keeps_existing_pairs(folder: Path) -> None:
     path = match.main(folder)
     with h5py.File(path, "a") as file:
         del file["a"]["b"]
@@ -93,7 +93,7 @@ def test_a_second_run_keeps_what_is_there(folder: Path) -> None:
     one_line_error(error, path, "--overwrite")
 
 
-def test_matches_of_the_released_script_are_gone_on_with(folder: Path) -> None:
+def test_matches_of_the_released_script_are_added_to(folder: Path) -> None:
     with h5py.File(folder / "matches.h5", "w") as file:
         file["a/b"] = np.zeros((2, 1), np.int64)
     found = read(match.main(folder))
@@ -102,7 +102,7 @@ def test_matches_of_the_released_script_are_gone_on_with(folder: Path) -> None:
 
 
 def in_chunks(d0: np.ndarray, d1: np.ndarray, rt: float, limit: int) -> list[tuple[int, int]]:
-    """The released rule, one chunk's distances after the other, in float64."""
+    """Match as the release does, chunk by chunk in float64."""
 
     def one_way(one: np.ndarray, other: np.ndarray, size: int) -> set[tuple[int, int]]:
         found = set()
@@ -137,7 +137,7 @@ def test_chunks_are_those_of_the_release(counts, limit, rt, seed) -> None:
 def test_errors(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     with pytest.raises(DiskHlocError) as error:
         match.main(folder, max_full_matrix=40)
-    one_line_error(error, "--max-full-matrix is 40")
+    one_line_error(error, "--max-full-matrix must be at least twice")
     empty = tmp_path_factory.mktemp("empty")
     with pytest.raises(DiskHlocError) as error:
         match.main(empty)

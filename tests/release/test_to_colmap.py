@@ -1,4 +1,4 @@
-"""release to-colmap, and the model that reconstruct --from-database makes of it."""
+"""release to-colmap, and the model that reconstruct --from-database makes from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MATCHES = np.array([[0, 1, 2, 40], [3, 1, 0, 41]])
 
 @pytest.fixture
 def case(tmp_path: Path) -> SimpleNamespace:
-    """Two photos of 128 x 96 px that were resized to 96 x 72, and their files."""
+    """Two photos of 128 x 96 px, resized to 96 x 72 px, and their files."""
     images = tmp_path / "images"
     images.mkdir()
     exif = Image.Exif()
@@ -68,13 +68,13 @@ def test_keypoints_are_where_colmap_has_them(case: SimpleNamespace) -> None:
     np.testing.assert_array_equal(found.matches, MATCHES.T)
 
 
-def test_release_origin_leaves_coordinates_as_they_are(case: SimpleNamespace) -> None:
+def test_release_origin_does_not_change_coordinates(case: SimpleNamespace) -> None:
     options = {"database_path": case.database, "release_origin": True}
     found = read(main(case.folder, case.images, **options))
     np.testing.assert_array_equal(found.keypoints[0], case.keypoints["a"])
 
 
-def test_the_noted_pixel_size_goes_first(case: SimpleNamespace) -> None:
+def test_the_stored_pixel_size_has_priority(case: SimpleNamespace) -> None:
     with h5py.File(case.folder / "keypoints.h5", "a") as file:
         file["a"].attrs[release.PIXEL_SIZE_ATTRIBUTE] = 3.0
     found = read(main(case.folder, case.images, database_path=case.database))
@@ -89,13 +89,13 @@ def test_the_noted_pixel_size_goes_first(case: SimpleNamespace) -> None:
         ("simple-radial", [1, 64, 48, 0]),
     ],
 )
-def test_cameras_have_exifs_focal_length_or_the_releases_prior(case, model, params) -> None:
+def test_cameras_have_the_focal_length_of_exif_or_the_released_prior(case, model, params) -> None:
     path = main(case.folder, case.images, database_path=case.database, camera_model=model)
     known, guessed = read(path).cameras
     for camera, focal in ((known, 28 / 35 * 128), (guessed, 1.2 * 128)):
         assert camera.model.name == model.upper().replace("-", "_")
         expected = [focal if value == 1 else value for value in params]
-        # COLMAP goes by the film's width, or since version 4 by its diagonal.
+        # COLMAP uses the width of the film, or its diagonal since version 4.
         np.testing.assert_allclose(camera.params, expected, rtol=0.02)
     assert known.has_prior_focal_length
     assert not guessed.has_prior_focal_length
@@ -108,7 +108,7 @@ def test_a_single_camera(case: SimpleNamespace) -> None:
     assert len(cameras[0].params) == 8
 
 
-def test_masked_matches_go_and_indices_stay(case: SimpleNamespace) -> None:
+def test_masked_matches_are_removed_and_indices_are_kept(case: SimpleNamespace) -> None:
     masks = case.folder / "masks"
     masks.mkdir()
     keep = np.full((96, 128), 255, dtype=np.uint8)
@@ -161,21 +161,21 @@ def test_errors_leave_no_database(case: SimpleNamespace) -> None:
     count=st.integers(60, 400),
     seed=st.integers(0, 2**31),
 )
-def test_the_pixel_size_is_read_off_released_coordinates(size, side, count, seed) -> None:
+def test_the_pixel_size_is_estimated_from_released_coordinates(size, side, count, seed) -> None:
     scale = 1 / max(size[0] / side, size[1] / side)
     fitted = [max(1, int(scale * length)) for length in size]
     n = np.random.default_rng(seed).integers(0, fitted, (count, 2))
-    # Too few different ones tell nothing, and such photos are slivers.
+    # Too few distinct coordinates are not enough; such photos are very narrow.
     if len(np.unique(n)) >= 40:
         spacing = release.grid_spacing(n.astype(np.float32) / np.float32(scale))
         assert spacing == pytest.approx(1 / scale, rel=1e-5)
 
 
-def test_no_grid_is_a_pixel_of_one() -> None:
+def test_without_a_grid_the_pixel_size_is_one() -> None:
     rng = np.random.default_rng(0)
     assert release.grid_spacing(rng.uniform(0, 1000, (500, 2)).astype(np.float32)) == 1
     assert release.grid_spacing(rng.integers(0, 1000, (500, 2)).astype(np.float32)) == 1
-    # hloc's keypoints of a photo of three times the size: pixels' centres.
+    # hloc's keypoints of a photo with three times the size are at the centres of pixels.
     assert release.grid_spacing(rng.integers(0, 300, (500, 2)) * 3.0 + 1) == 1
     assert release.grid_spacing(np.zeros((0, 2))) == 1
     assert release.grid_spacing(np.zeros((100, 2))) == 1
