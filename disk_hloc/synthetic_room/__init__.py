@@ -1,6 +1,6 @@
-"""Synthetic scenes with exact ground truth: a textured room, its photographs, depth and masks.
+"""Render synthetic scenes with exact ground truth: a textured room with photos, depth and masks.
 
-World coordinates are in metres with z up. Cameras are COLMAP's: x right, y down, z forward, and
+World coordinates are in metres with z up. Cameras are as in COLMAP: x right, y down, z forward, and
 (0.5, 0.5) is the centre of the top-left pixel.
 """
 

@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Camera:
-    """COLMAP's PINHOLE camera, in pixels; the centre of the top-left pixel is (0.5, 0.5)."""
+    """COLMAP's PINHOLE camera in pixels, with (0.5, 0.5) at the centre of the top-left pixel."""
 
     width: int
     height: int
@@ -23,22 +23,28 @@ class Camera:
 
     @classmethod
     def from_size(cls, width: int, height: int, focal: float = 0.75) -> Camera:
-        """Camera with its principal point in the middle; `focal` is in units of the longer side."""
+        """Return a camera with a central principal point; `focal` is a share of the longer side."""
         pixels = focal * max(width, height)
         return cls(width, height, pixels, pixels, width / 2, height / 2)
 
     @property
     def matrix(self) -> Array:
-        """Calibration matrix, (3, 3) float64."""
+        """The calibration matrix, (3, 3) float64."""
         return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]], dtype=np.float64)
 
 
 def project(points: ArrayLike, camera: Camera, cam_from_world: ArrayLike) -> tuple[Array, Array]:
-    """Project world points (N, 3), in metres.
+    """Project world points to pixels.
 
-    Returns pixels (N, 2) float64, x right and y down with (0.5, 0.5) at the centre of the top-left
-    pixel, and z-depths (N,) float64 in metres. The pixel of a point that is not in front of the
-    camera (depth <= 0) means nothing.
+    Args:
+        points: (N, 3) in metres.
+        camera: the camera.
+        cam_from_world: (3, 4) pose in metres.
+
+    Returns:
+        (N, 2) float64 pixels, x right and y down with (0.5, 0.5) at the centre of the top-left
+        pixel; and (N,) float64 z-depths in metres. The pixel of a point that is not in front of the
+        camera (depth <= 0) is undefined.
     """
     pose = np.asarray(cam_from_world, dtype=np.float64)
     in_cam = np.asarray(points, dtype=np.float64) @ pose[:, :3].T + pose[:, 3]
@@ -49,10 +55,13 @@ def project(points: ArrayLike, camera: Camera, cam_from_world: ArrayLike) -> tup
 
 
 def look_at(eye: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) -> Array:
-    """Pose of an upright camera at `eye` that looks at `target`: cam_from_world, (3, 4) float64.
+    """Return the pose of an upright camera at `eye` that looks at `target`.
 
-    The camera has x right, y down, z forward. Raises ValueError where the direction of view is
-    undefined or parallel to `up`.
+    Returns:
+        cam_from_world, (3, 4) float64, with x right, y down, z forward.
+
+    Raises:
+        ValueError: the viewing direction is undefined or parallel to `up`.
     """
     centre = np.asarray(eye, dtype=np.float64)
     forward = np.asarray(target, dtype=np.float64) - centre
@@ -66,7 +75,7 @@ def look_at(eye: ArrayLike, target: ArrayLike, up: ArrayLike = (0.0, 0.0, 1.0)) 
 
 
 def quaternion(rotation: ArrayLike) -> Array:
-    """Unit quaternion (4,) float64 as w, x, y, z with w >= 0, of a (3, 3) rotation matrix."""
+    """Return the quaternion (4,) float64 w, x, y, z with w >= 0 of a (3, 3) rotation matrix."""
     r = np.asarray(rotation, dtype=np.float64)
     # The eigenvector of Bar-Itzhack's matrix has no special cases, unlike the trace formula.
     k = np.array(

@@ -1,4 +1,4 @@
-"""Write a scene as a folder of photographs with cameras, poses, depth and masks."""
+"""Write a scene as a folder of photos with the camera, poses, depth and masks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from .world import Quad, Scene
 
 
 def object_mask(rendering: Rendering, scene: Scene, names: Sequence[str]) -> NDArray[np.bool_]:
-    """(H, W) bool, True at the pixels whose centres see one of the objects `names`.
+    """Return (H, W) bool, True at the pixels whose centres see one of the objects `names`.
 
-    Raises ValueError for a name that the scene lacks.
+    Raises:
+        ValueError: the scene has no object of a name.
     """
     return np.isin(rendering.labels, scene.labels_of(names))
 
@@ -42,41 +43,52 @@ def write_scene(
     seed: int = 0,
     jpeg_quality: int = 95,
 ) -> Path:
-    """Render a scene into `folder` and return it. What an earlier call wrote there is replaced.
+    """Render a scene to a folder, and replace the files of an earlier call.
 
     Files:
-        images/0000.jpg, ...: one photograph a view.
-        camera.txt: `PINHOLE w h fx fy cx cy`, (0.5, 0.5) being the centre of the top-left pixel.
-        poses.txt: `name qw qx qy qz tx ty tz` a line, cam_from_world, metres.
-        depth/0000.npy, ... if `depth`: (H, W) float32, z-depth in metres, 0 for nothing.
+        images/0000.jpg, ...: one photo per view.
+        camera.txt: `PINHOLE w h fx fy cx cy`, with (0.5, 0.5) at the centre of the top-left pixel.
+        poses.txt: `name qw qx qy qz tx ty tz` per line, cam_from_world in metres.
+        depth/0000.npy, ... if `depth`: (H, W) float32, z-depth in metres, 0 where nothing is seen.
         masks/0000.jpg.png, ... if `masks_of` names objects: COLMAP's masks, 0 (ignore) where one
             of the objects is seen, 255 elsewhere.
 
-    `scene` is `make_room(seed)` unless given, `size` is (width, height) in pixels and
-    `cam_from_world` (N, 3, 4) the poses, by default `camera_path(num_views)`. `noise` is the
-    standard deviation of sensor noise in grey levels; `seed` decides it as well.
+    Args:
+        folder: the folder, which is created.
+        scene: the scene; `make_room(seed)` by default.
+        num_views: number of views, if `cam_from_world` is None.
+        size: (width, height) of a photo in pixels.
+        cam_from_world: (N, 3, 4) poses; `camera_path(num_views)` by default.
+        depth: write depth maps.
+        masks_of: names of the objects to mask.
+        moving: function, such as `billboard`, that takes the index of a view and its (3, 4)
+            cam_from_world and returns quads that are only added to that view. They are not lit
+            beyond their textures, and cast no shadows.
+        noise: standard deviation of the sensor's noise in grey levels.
+        seed: seed of the noise, and of the default scene.
+        jpeg_quality: quality of the photos, 0 to 100.
 
-    `moving`, such as `billboard`, gives what stands elsewhere in each view: called with the index
-    of a view and its cam_from_world (3, 4), it returns quads that are added to that view alone.
-    Their light is what their textures hold, and they cast no shadow.
+    Returns:
+        The folder.
 
-    Raises ValueError for objects that the scene lacks and for impossible sizes or poses;
-    DiskHlocError where a file cannot be written, or where the room is wanted and scikit-image is
-    missing.
+    Raises:
+        ValueError: the scene has no object of a name, or the size or the poses are invalid.
+        DiskHlocError: a file cannot be written, or the default scene is used and scikit-image is
+            missing.
     """
     width, height = size
     if width < 1 or height < 1:
-        raise ValueError(f"an image of {width} x {height} pixels is impossible")
+        raise ValueError(f"invalid image size of {width} x {height} pixels")
     poses = (
         camera_path(num_views)
         if cam_from_world is None
         else np.asarray(cam_from_world, dtype=np.float64)
     )
     if poses.ndim != 3 or poses.shape[1:] != (3, 4):
-        raise ValueError(f"cam_from_world is not (N, 3, 4) but {poses.shape}")
+        raise ValueError(f"cam_from_world must have shape (N, 3, 4), found {poses.shape}")
     scene = make_room(seed) if scene is None else scene
     added = [() if moving is None else tuple(moving(i, pose)) for i, pose in enumerate(poses)]
-    # An unknown name must show before anything is removed or rendered.
+    # An unknown name must raise an error before files are removed or rendered.
     Scene(scene.quads + tuple(quad for quads in added for quad in quads)).labels_of(masks_of)
     camera = Camera.from_size(width, height)
     folder = Path(folder)
@@ -99,7 +111,7 @@ def write_scene(
             if depth:
                 np.save(folder / "depth" / f"{stem}.npy", seen.depth)
             if masks_of:
-                # What moves may be in other views only.
+                # A moving object may only be in other views.
                 names = [name for name in masks_of if name in in_view.object_names]
                 keep = np.where(object_mask(seen, in_view, names), 0, 255).astype(np.uint8)
                 _write_image(folder / "masks" / f"{stem}.jpg.png", keep, [])
@@ -119,7 +131,7 @@ def _seed_of_view(seed: int, view: int) -> int:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier call wrote: with fewer views, old photographs would stay behind."""
+    """Remove the files of an earlier call, which may have had more views."""
     for name, suffix in (("images", ".jpg"), ("depth", ".npy"), ("masks", ".jpg.png")):
         for path in (folder / name).glob(f"*{suffix}"):
             if path.name.removesuffix(suffix).isdigit():
@@ -131,7 +143,7 @@ def _clear(folder: Path) -> None:
 
 
 def _write_image(path: Path, image: NDArray[np.uint8], options: list[int]) -> None:
-    # Through memory: cv2.imwrite cannot write to every path on Windows and hides why it failed.
+    # cv2.imwrite cannot write to every path on Windows, and does not say why it failed.
     done, data = cv2.imencode(path.suffix, np.ascontiguousarray(image), options)
     if not done:
         raise OSError(f"cannot encode {path.name}")

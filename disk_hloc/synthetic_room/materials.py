@@ -1,7 +1,7 @@
-"""Textures of surfaces: bricks, plaster, planks, shelves of books, framed pictures.
+"""Generate textures of surfaces: bricks, plaster, planks, shelves of books, framed pictures.
 
-Every function takes a generator and the size of the surface in metres and returns (H, W, 3) uint8
-RGB with `PER_METRE` texels a metre. No patch repeats: repeated patches have no right match.
+Every function takes a random generator and the size of the surface in metres, and returns (H, W, 3)
+uint8 RGB with `TEXELS_PER_M`. No patch is repeated, since repeated patches cannot be matched.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .photos import photo
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-PER_METRE = 420
+TEXELS_PER_M = 420
 
 
 def shape_of(width: float, height: float) -> tuple[int, int]:
-    """Rows and columns of the texture of a surface of this size in metres."""
-    return max(2, round(height * PER_METRE)), max(2, round(width * PER_METRE))
+    """Return the rows and columns of the texture of a surface with a size in metres."""
+    return max(2, round(height * TEXELS_PER_M)), max(2, round(width * TEXELS_PER_M))
 
 
 def clouds(
     rng: np.random.Generator, shape: tuple[int, int], coarse: float, fine: float, gain: float = 0.6
 ) -> Floats:
-    """Smooth noise (H, W) float32 of mean 0 and deviation 1, on all scales between two.
+    """Generate smooth noise (H, W) float32 of mean 0 and deviation 1 on a range of scales.
 
-    `coarse` and `fine` are wavelengths in texels; each octave has `gain` times the strength of
-    the coarser one.
+    `coarse` and `fine` are the limits of the wavelength in texels; each octave has `gain` times the
+    strength of the coarser one.
     """
     total = np.zeros(shape, dtype=np.float32)
     strength, wavelength = 1.0, coarse
@@ -45,10 +45,10 @@ def clouds(
 
 
 def grain(rng: np.random.Generator, shape: tuple[int, int], source: str) -> Floats:
-    """Fine structure (H, W) float32 of mean 0 and deviation 1, taken from a photograph.
+    """Generate fine structure (H, W) float32 of mean 0 and deviation 1 from a photograph.
 
-    Two layers of the photograph at different angles and scales are added, so that the sum does
-    not repeat although both layers do.
+    Two layers of the photograph at different angles and scales are added: both layers repeat, but
+    their sum does not.
     """
     grey = _detail(source)
     total = np.zeros(shape, dtype=np.float32)
@@ -68,7 +68,7 @@ def grain(rng: np.random.Generator, shape: tuple[int, int], source: str) -> Floa
 
 @cache
 def _detail(source: str) -> Floats:
-    """A photograph in grey without its coarse light and shade, (H, W) float32."""
+    """Return a photograph in grey without its low frequencies, (H, W) float32."""
     grey = photo(source)[:, :, 1].astype(np.float32)
     return np.asarray(grey - cv2.GaussianBlur(grey, (0, 0), 20), np.float32)
 
@@ -76,7 +76,7 @@ def _detail(source: str) -> Floats:
 def plaster(
     rng: np.random.Generator, width: float, height: float, tint: ArrayLike, wear: float = 0.12
 ) -> Image:
-    """Old painted plaster with stains, specks and cracks; `tint` is RGB in 0..255."""
+    """Generate old painted plaster with stains, specks and cracks; `tint` is RGB in 0..255."""
     shape = shape_of(width, height)
     tone = 1 + wear * (0.6 * clouds(rng, shape, 500, 6) + 0.45 * grain(rng, shape, "gravel.png"))
     stain = np.clip(clouds(rng, shape, 220, 5, 0.7) - 0.9, 0, 1.2)
@@ -124,12 +124,16 @@ def _speckle(rng: np.random.Generator, tone: NDArray[np.floating], count: int) -
 def bricks(
     rng: np.random.Generator, width: float, height: float, tint: ArrayLike = (158, 92, 68)
 ) -> Image:
-    """A wall of fired bricks, each with a shade of its own, on uneven mortar."""
+    """Generate a wall of bricks of different shades on uneven mortar."""
     shape = shape_of(width, height)
     mortar = np.array([168, 160, 148], np.float32)
     colour = np.broadcast_to(mortar, (*shape, 3)).astype(np.float32)
     relief = np.zeros(shape, dtype=np.float32)
-    brick_h, brick_w, gap = 0.075 * PER_METRE, 0.24 * PER_METRE, 0.011 * PER_METRE
+    brick_h, brick_w, gap = (
+        0.075 * TEXELS_PER_M,
+        0.24 * TEXELS_PER_M,
+        0.011 * TEXELS_PER_M,
+    )
     for course in range(int(shape[0] / brick_h) + 1):
         start = -brick_w * (0.5 * (course % 2) + rng.uniform(0, 0.12))
         top = course * brick_h
@@ -152,7 +156,7 @@ def bricks(
 
 
 def broken_plaster(rng: np.random.Generator, width: float, height: float, tint: ArrayLike) -> Image:
-    """Plaster that has fallen off in places and shows the bricks beneath."""
+    """Generate plaster that has fallen off in places and shows the bricks below."""
     shape = shape_of(width, height)
     hole = clouds(rng, shape, 420, 8, 0.5)
     share = np.clip((hole - 0.75) * 14, 0, 1)[:, :, None]
@@ -168,18 +172,18 @@ def planks(
     tint: ArrayLike = (150, 108, 70),
     board: float = 0.14,
 ) -> Image:
-    """Wooden boards of the breadth `board` in metres along the longer side of the surface."""
+    """Generate wooden boards, `board` metres wide, along the longer side of the surface."""
     if height > width:
         return np.ascontiguousarray(planks(rng, height, width, tint, board).transpose(1, 0, 2))
     shape = shape_of(width, height)
     colour = np.zeros((*shape, 3), dtype=np.float32)
     joint = np.ones(shape, dtype=np.float32)
-    breadth = min(board * PER_METRE, shape[0])
+    breadth = min(board * TEXELS_PER_M, shape[0])
     for lane in range(int(np.ceil(shape[0] / breadth))):
         rows = slice(int(lane * breadth), min(shape[0], int((lane + 1) * breadth)))
-        start = -int(rng.uniform(0, 1.2) * PER_METRE)
+        start = -int(rng.uniform(0, 1.2) * TEXELS_PER_M)
         while start < shape[1]:
-            stop = start + int(rng.uniform(0.8, 1.9) * PER_METRE)
+            stop = start + int(rng.uniform(0.8, 1.9) * TEXELS_PER_M)
             columns = slice(max(0, start), max(0, min(stop, shape[1])))
             colour[rows, columns] = np.asarray(tint, np.float32) * (
                 rng.normal(1, 0.13) + rng.normal(0, 0.025, 3)
@@ -187,7 +191,7 @@ def planks(
             joint[rows, columns.start : columns.start + 2] = 0.45
             start = stop
         joint[rows.start : rows.start + 2] = 0.4
-    # Noise that is drawn out along the board reads as the fibres of wood.
+    # Noise that is stretched along the board looks like the fibres of wood.
     short = (shape[0], max(2, shape[1] // 14))
     fibre = cv2.resize(clouds(rng, short, 60, 2, 0.9), (shape[1], shape[0]))
     tone = 1 + 0.10 * fibre + 0.05 * grain(rng, shape, "grass.png")
@@ -197,13 +201,13 @@ def planks(
 
 
 def books(rng: np.random.Generator, width: float, height: float) -> Image:
-    """A row of books of different heights and colours, seen from their spines."""
+    """Generate a row of books' spines of different heights and colours."""
     shape = shape_of(width, height)
     image = np.full((*shape, 3), (34, 27, 22), dtype=np.float32)
     letters = photo("text.png")[:, :, 1].astype(np.float32)
     left = 1
     while left < shape[1] - 6:
-        thick = min(int(rng.uniform(0.018, 0.055) * PER_METRE), shape[1] - 1 - left)
+        thick = min(int(rng.uniform(0.018, 0.055) * TEXELS_PER_M), shape[1] - 1 - left)
         top = int(rng.uniform(0.04, 0.32) * shape[0])
         spine = np.ones((shape[0] - top, thick), dtype=np.float32)
         hue = rng.uniform(35, 215) * rng.uniform(0.45, 1.15, 3)
@@ -226,9 +230,9 @@ def books(rng: np.random.Generator, width: float, height: float) -> Image:
 def picture(
     name: str, crop: tuple[float, float, float, float] = (0, 0, 1, 1), mirror: bool = False
 ) -> Image:
-    """A photograph, or the part (x0, y0, x1, y1) of it in fractions, unframed.
+    """Return a photograph, or the part (x0, y0, x1, y1) of it in fractions, without a frame.
 
-    A mirrored copy has no features in common with the photograph, so one may hang beside it.
+    A mirrored copy has no features in common with the photograph, so both may be in one scene.
     """
     image = photo(name)
     height, width = image.shape[:2]
@@ -240,14 +244,14 @@ def picture(
 def framed(
     rng: np.random.Generator, image: Image, tint: ArrayLike, mat: float = 0.06, frame: float = 0.045
 ) -> Image:
-    """A picture behind a light mat in a wooden frame; widths are fractions of its longer side."""
+    """Frame a picture with a mat and wood; their widths are fractions of the longer side."""
     side = max(image.shape[:2])
     inner, outer = int(mat * side), int(frame * side)
     paper = cv2.copyMakeBorder(
         image, inner, inner, inner, inner, cv2.BORDER_CONSTANT, value=(226, 221, 210)
     )
     h, w = paper.shape[0] + 2 * outer, paper.shape[1] + 2 * outer
-    wood = planks(rng, w / PER_METRE, h / PER_METRE, tint, board=0.3)
+    wood = planks(rng, w / TEXELS_PER_M, h / TEXELS_PER_M, tint, board=0.3)
     wood = cv2.resize(wood, (w, h)).astype(np.uint8)
     wood[outer - 2 : h - outer + 2, outer - 2 : w - outer + 2] //= 3
     wood[outer : h - outer, outer : w - outer] = paper
@@ -257,10 +261,10 @@ def framed(
 def crate(
     rng: np.random.Generator, width: float, height: float, sticker: Image | None = None
 ) -> Image:
-    """The side of a wooden crate, with battens along its rim and, pasted askew, a `sticker`."""
+    """Generate the side of a wooden crate with battens along its rim and a tilted `sticker`."""
     side = planks(rng, width, height, (172, 134, 88), board=0.11)
     h, w = side.shape[:2]
-    batten = min(int(0.06 * PER_METRE), h // 4, w // 4)
+    batten = min(int(0.06 * TEXELS_PER_M), h // 4, w // 4)
     rim = planks(rng, width, height, (140, 100, 62), board=0.06)
     for window in (
         np.s_[:batten],
@@ -289,9 +293,9 @@ def crate(
 
 
 def carpet(rng: np.random.Generator, width: float, height: float, image: Image) -> Image:
-    """A carpet with a woven picture and a border."""
+    """Generate a carpet with a woven picture and a border."""
     h, w = shape_of(width, height)
-    edge = int(0.12 * PER_METRE)
+    edge = int(0.12 * TEXELS_PER_M)
     woven = cv2.resize(image, (w - 2 * edge, h - 2 * edge), interpolation=cv2.INTER_CUBIC)
     border = cv2.resize(photo("ihc.png"), (w, h), interpolation=cv2.INTER_CUBIC) * np.array(
         [0.75, 0.45, 0.4], np.float32

@@ -1,4 +1,4 @@
-"""Textures at all scales, and how to read them at many points at once."""
+"""Store textures at all scales, and sample them at many points at once."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-# cv2.remap takes no side of 32,768 or more, so lists of points are folded into rows of this length.
+# cv2.remap does not support sides of 32,768 or more, so points are folded into rows of this length.
 _FOLD = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Mipmap:
-    """All levels of a texture in one image, so that one call reads points at mixed levels.
+    """All levels of a texture in one image, so that one call can sample points at mixed levels.
 
-    `atlas` is (H, W, 3) uint8; `left`, `top`, `width`, `height` are (L,) float32: the rectangle
-    of each level, level 0 being the texture itself and each next one half of it.
+    Attributes:
+        atlas: (H, W, 3) uint8.
+        left, top, width, height: (L,) float32 rectangles of the levels in texels; level 0 is the
+            texture itself, and each further level has half the size.
     """
 
     atlas: NDArray[np.uint8]
@@ -58,10 +60,14 @@ class Mipmap:
         )
 
     def sample(self, a: Floats, b: Floats, level: Floats) -> Floats:
-        """Colours (N, 3) float32 at texture coordinates `a`, `b` in [0, 1] and scale `level`.
+        """Sample colours, bilinearly within a level and linearly between two levels.
 
-        Bilinear within a level and linear between two levels. `level` (N,) float32 is log2 of the
-        footprint in texels; below 0 the texture is magnified.
+        Args:
+            a, b: (N,) float32 texture coordinates in [0, 1].
+            level: (N,) float32 log2 of the footprint in texels; below 0 the texture is magnified.
+
+        Returns:
+            (N, 3) float32.
         """
         last = len(self.left) - 1
         level = np.clip(level, 0, last)
@@ -74,7 +80,7 @@ class Mipmap:
         return colour
 
     def _bilinear(self, a: Floats, b: Floats, level: NDArray[np.intp]) -> Floats:
-        # Half a texel from the rim, so that no neighbour in the atlas bleeds in.
+        # Half a texel from the border, so that the neighbours in the atlas are not sampled.
         width, height = self.width[level], self.height[level]
         x = self.left[level] + np.clip(a * width - 0.5, 0, width - 1)
         y = self.top[level] + np.clip(b * height - 0.5, 0, height - 1)

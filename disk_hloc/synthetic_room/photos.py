@@ -1,4 +1,4 @@
-"""The photographs that textures are made from: those that travel inside scikit-image's wheel."""
+"""Read the photographs for textures, which are part of scikit-image's wheel."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ Image = NDArray[np.uint8]
 
 @cache
 def photo(name: str) -> Image:
-    """A photograph of scikit-image by file name, such as "chelsea.png": (H, W, 3) uint8 RGB.
+    """Read a photograph of scikit-image by file name, such as "chelsea.png".
 
-    The array is shared and read-only. Reads the file itself: scikit-image's own loaders may turn
-    to the network. Raises DiskHlocError where scikit-image or the file is missing.
+    The file is read directly, since scikit-image's own loaders may use the network.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a shared and read-only array.
+
+    Raises:
+        DiskHlocError: scikit-image or the file is missing.
     """
     try:
         import skimage
@@ -30,7 +35,7 @@ def photo(name: str) -> Image:
     path = Path(skimage.__file__).parent / "data" / name
     if not path.is_file():
         raise DiskHlocError(
-            f"this scikit-image comes without the photograph {name}: "
+            f"this version of scikit-image does not include the photograph {name}: "
             'pip install --upgrade "disk_hloc[demo]"'
         )
     with PIL.Image.open(path) as image:

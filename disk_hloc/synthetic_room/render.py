@@ -1,8 +1,8 @@
-"""A small renderer of textured rectangles whose depth and labels are exact.
+"""Render textured rectangles with exact depth and labels.
 
 For a quad M = [u v o] in camera coordinates, the point a u + b v + o lies on the ray through pixel
-(x, y) at z-depth z exactly where (a, b, 1) / z = inv(K M) (x, y, 1). So a/z, b/z and 1/z are affine
-in the pixel, and visibility needs neither triangles nor clipping of what is drawn.
+(x, y) at z-depth z if and only if (a, b, 1) / z = inv(K M) (x, y, 1). Therefore a/z, b/z and 1/z
+are affine in the pixel, and visibility needs neither triangles nor clipping.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 from .camera import Camera
 from .world import Quad, Scene
 
-# In metres; what is nearer to the camera's plane than this is not drawn.
-NEAR = 0.01
+# The distance of the near plane, in front of which nothing is rendered.
+NEAR_M = 0.01
 
-# Rows drawn together: intermediate arrays then stay in the cache.
-_BAND = 64
+# Number of rows rendered together, so that intermediate arrays stay in the cache.
+_BAND_ROWS = 64
 
 # Samples along the longer axis of a footprint, for surfaces seen at a grazing angle.
 _MAX_TAPS = 4
@@ -30,11 +30,13 @@ _MAX_TAPS = 4
 
 @dataclass(frozen=True, eq=False)
 class Rendering:
-    """What one camera sees.
+    """The view of one camera.
 
-    `image` (H, W, 3) uint8 RGB; `depth` (H, W) float32, z-depth in metres along the optical axis
-    at the pixel centres, 0 where nothing is hit; `labels` (H, W) int32, index into
-    `scene.object_names` at the pixel centres, -1 where nothing is hit.
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth: (H, W) float32 z-depth in metres at the centres of pixels, 0 where nothing is hit.
+        labels: (H, W) int32 indices in `scene.object_names` at the centres of pixels, -1 where
+            nothing is hit.
     """
 
     image: NDArray[np.uint8]
@@ -44,7 +46,7 @@ class Rendering:
 
 @dataclass(frozen=True, eq=False)
 class _Drawn:
-    """A quad as one camera sees it: (a/z, b/z, 1/z) = plane (x, y, 1) within the bounds."""
+    """A quad seen by one camera: (a/z, b/z, 1/z) = plane (x, y, 1) within the bounds in pixels."""
 
     index: int
     plane: NDArray[np.float64]
@@ -63,12 +65,21 @@ def render(
     noise: float = 0.0,
     seed: int = 0,
 ) -> Rendering:
-    """Render `scene`; `cam_from_world` is (3, 4), x right, y down, z forward, in metres.
+    """Render a scene.
 
-    Colours are averages of `supersampling` ** 2 filtered samples a pixel; depth and labels belong
-    to the ray through the pixel centre alone, so at an outline the colour is a mixture and the
-    depth is not. `noise` is the standard deviation of Gaussian sensor noise in grey levels,
-    reproducible by `seed`. Raises ValueError where the pose is not a rotation and a translation.
+    Colours are averages over each pixel, while depth and labels belong to the ray through its
+    centre: at an outline the colour is a mixture, but the depth is not.
+
+    Args:
+        scene: the scene.
+        camera: the camera.
+        cam_from_world: (3, 4) pose in metres, with x right, y down, z forward.
+        supersampling: number of filtered samples along each side of a pixel.
+        noise: standard deviation of the sensor's Gaussian noise in grey levels.
+        seed: seed of the noise.
+
+    Raises:
+        ValueError: the pose is not a rotation and a translation, or `supersampling` is below 1.
     """
     pose = np.asarray(cam_from_world, dtype=np.float64)
     if pose.shape != (3, 4) or not np.allclose(pose[:, :3] @ pose[:, :3].T, np.eye(3), atol=1e-6):
@@ -81,9 +92,9 @@ def render(
     depth = np.zeros((camera.height, camera.width), dtype=np.float32)
     labels = np.full((camera.height, camera.width), -1, dtype=np.int32)
     colour = np.empty((camera.height, camera.width, 3), dtype=np.float32)
-    # The last entry serves the index -1, nothing hit.
+    # The last entry is for the index -1, where nothing is hit.
     label_of_quad = np.append(scene.object_of_quad, np.int32(-1))
-    step = max(1, _BAND // supersampling)
+    step = max(1, _BAND_ROWS // supersampling)
 
     def draw_rows(top: int) -> None:
         rows = slice(top, min(top + step, camera.height))
@@ -118,27 +129,28 @@ def _draw(index: int, quad: Quad, camera: Camera, pose: NDArray[np.float64]) -> 
     if right < 0 or bottom < 0 or left > camera.width or top > camera.height:
         return None
     spans = np.column_stack([corners[1] - corners[0], corners[3] - corners[0], corners[0]])
-    # A plane through the camera's centre is seen edge-on: it covers no pixel.
+    # A plane through the camera centre is seen edge-on, and covers no pixels.
     if abs(np.linalg.det(spans)) < 1e-12 * quad.area:
         return None
     return _Drawn(index, np.linalg.inv(camera.matrix @ spans), left, top, right, bottom)
 
 
 def _in_front(corners: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The outline (N, 3) of the part of a polygon that lies beyond the near plane."""
+    """Return the outline (N, 3) of the part of a polygon beyond the near plane."""
     outline = []
     for start, end in zip(corners, np.roll(corners, -1, axis=0), strict=True):
-        if start[2] >= NEAR:
+        if start[2] >= NEAR_M:
             outline.append(start)
-        if (start[2] >= NEAR) != (end[2] >= NEAR):
-            outline.append(start + (NEAR - start[2]) / (end[2] - start[2]) * (end - start))
+        if (start[2] >= NEAR_M) != (end[2] >= NEAR_M):
+            share = (NEAR_M - start[2]) / (end[2] - start[2])
+            outline.append(start + share * (end - start))
     return np.array(outline).reshape(-1, 3)
 
 
 def _visible(
     drawn: list[_Drawn], camera: Camera, rows: slice, density: int
 ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    """Nearest quad (-1: none) and its inverse depth on a grid of `density` samples a pixel side."""
+    """Find the nearest quad (or -1) and its inverse depth for `density` samples per pixel side."""
     shape = ((rows.stop - rows.start) * density, camera.width * density)
     nearest = np.full(shape, -1, dtype=np.int32)
     inverse = np.zeros(shape)
@@ -151,10 +163,10 @@ def _visible(
         y = (np.arange(y0, y1)[:, None] + 0.5) / density + rows.start
         a, b, w = (p[0] * x + (p[1] * y + p[2]) for p in quad.plane)
         window = (slice(y0, y1), slice(x0, x1))
-        # The rim belongs to the quad, a little widened: rounding must open no crack between two
-        # quads that share an edge.
+        # The quad is widened a little, so that rounding does not open a crack between two quads
+        # that share an edge.
         rim = 1e-9 * w
-        covered = (w > inverse[window]) & (w <= 1 / NEAR)
+        covered = (w > inverse[window]) & (w <= 1 / NEAR_M)
         covered &= (a >= -rim) & (b >= -rim) & (a <= w + rim) & (b <= w + rim)
         inverse[window][covered] = w[covered]
         nearest[window][covered] = quad.index
@@ -162,7 +174,7 @@ def _visible(
 
 
 def _span(low: float, high: float, start: int, stop: int, density: int) -> tuple[int, int]:
-    """Range of the samples between `low` and `high`, counted from pixel `start`, cut at `stop`."""
+    """Return the range of samples from `low` to `high`, counted from `start`, up to `stop`."""
     first = max(low, start) - start
     last = min(high, stop) - start
     return int(np.floor(first * density)), min(
@@ -173,7 +185,7 @@ def _span(low: float, high: float, start: int, stop: int, density: int) -> tuple
 def _shade(
     scene: Scene, drawn: list[_Drawn], nearest: NDArray[np.int32], top: int, density: int
 ) -> NDArray[np.float32]:
-    """Colours (h, w, 3) float32 of the samples whose nearest quads are given."""
+    """Compute the colours (h, w, 3) float32 of samples from their nearest quads."""
     colour = np.zeros((*nearest.shape, 3), dtype=np.float32)
     flat, flat_colour = nearest.ravel(), colour.reshape(-1, 3)
     order = np.argsort(flat, kind="stable")
@@ -196,7 +208,7 @@ def _texture(
     y: NDArray[np.float64],
     spacing: float,
 ) -> NDArray[np.float32]:
-    """Colours (N, 3) of a quad, filtered over the footprint of a sample `spacing` pixels wide."""
+    """Compute the colours (N, 3) of a quad, filtered over samples of `spacing` pixels."""
     homogeneous = plane @ np.stack([x, y, np.ones_like(x)])
     w = homogeneous[2]
     ab = (homogeneous[:2] / w).astype(np.float32)

@@ -1,6 +1,6 @@
-"""A furnished room, and a walk through it.
+"""A furnished room, and a path of cameras through it.
 
-x runs east, y north, z up, in metres; the room spans (0, 0, 0) to `ROOM`.
+x points east, y north and z up, in metres; the room extends from (0, 0, 0) to `ROOM_M`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .world import Image, Quad, Scene, box, turned
 Array = NDArray[np.float64]
 
 # Extent along x, y and z.
-ROOM = (6.0, 5.0, 3.0)
+ROOM_M = (6.0, 5.0, 3.0)
 
 _LAMPS = [(1.6, 1.4, 2.7), (4.4, 1.4, 2.7), (3.0, 3.2, 2.7)]
 
-# Name, photograph, part of it, wall, place of the centre along the wall and up, width.
+# Name, photograph, part of it, wall, position of the centre along the wall and up, width.
 _PICTURES = [
     ("picture_astronaut", "astronaut.png", (0, 0, 1, 1), "north", 0.75, 1.75, 0.85),
     ("picture_motorcycle", "motorcycle_left.png", (0, 0, 1, 1), "north", 4.02, 1.72, 1.2),
@@ -43,10 +43,15 @@ _PICTURES = [
 
 
 def make_room(seed: int = 0) -> Scene:
-    """A room of 6 x 5 x 3 m with a carpet, a table, crates, pillars, shelves and pictures.
+    """Make a room of 6 x 5 x 3 m with a carpet, a table, crates, pillars, shelves and pictures.
 
-    `seed` decides the textures; places and object names are always the same. Takes a few seconds.
-    Raises DiskHlocError without scikit-image, whose photographs the textures are made from.
+    This takes a few seconds.
+
+    Args:
+        seed: seed of the textures; positions and object names are always the same.
+
+    Raises:
+        DiskHlocError: scikit-image, whose photographs are used in textures, is missing.
     """
     rng = np.random.default_rng(seed)
     quads = _shell(rng)
@@ -62,11 +67,20 @@ def make_room(seed: int = 0) -> Scene:
 
 
 def camera_path(num_views: int = 12) -> Array:
-    """Poses along a walk through `make_room`'s room: cam_from_world, (num_views, 3, 4) float64.
+    """Return poses along a path through the room of `make_room`.
 
-    The walk is an arc along the south side, from west to east, rising and sinking, and looks at
-    the furniture in the north; neighbours see nearly the same from places 0.4 m apart (for 12
-    views). x right, y down, z forward, in metres. Raises ValueError for fewer than one view.
+    The path is an arc along the south side, from west to east, which rises and falls. The cameras
+    look at the furniture in the north. Of 12 views, neighbours are 0.4 m apart and see almost the
+    same.
+
+    Args:
+        num_views: number of poses.
+
+    Returns:
+        cam_from_world, (num_views, 3, 4) float64 in metres, with x right, y down, z forward.
+
+    Raises:
+        ValueError: `num_views` is less than one.
     """
     if num_views < 1:
         raise ValueError("num_views must be at least 1")
@@ -84,7 +98,7 @@ def camera_path(num_views: int = 12) -> Array:
 
 
 def _shell(rng: np.random.Generator) -> list[Quad]:
-    x, y, z = ROOM
+    x, y, z = ROOM_M
 
     def surface(name: str, origin: ArrayLike, u: ArrayLike, v: ArrayLike, image: Image) -> Quad:
         return Quad(name, np.array(origin), np.array(u), np.array(v), image, name)
@@ -140,12 +154,12 @@ def _hung(
     up: float,
     width: float,
 ) -> list[Quad]:
-    """A framed picture on a wall, 4 cm thick; `along` is x or y of its centre."""
+    """Return a framed picture on a wall, 4 cm thick; `along` is x or y of its centre."""
     wood = (60, 42, 30) if rng.random() < 0.5 else (150, 110, 64)
     front = materials.framed(rng, image, wood)
     height = width * front.shape[0] / front.shape[1]
     thick = 0.04
-    x, y, _ = ROOM
+    x, y, _ = ROOM_M
     yaw, centre = {
         "north": (0.0, (along, y - thick / 2, up)),
         "east": (-np.pi / 2, (x - thick / 2, along, up)),
@@ -171,7 +185,7 @@ def _wooden(
     yaw: float = 0.0,
     board: float = 0.14,
 ) -> list[Quad]:
-    """A wooden beam, board or leg, with the faces named in `faces`, separated by spaces."""
+    """Return a wooden beam, board or leg with the space-separated `faces`."""
     extent = {
         "south": (size[0], size[2]),
         "north": (size[0], size[2]),
@@ -185,7 +199,7 @@ def _wooden(
 
 
 def _beams(rng: np.random.Generator) -> list[Quad]:
-    x, _, z = ROOM
+    x, _, z = ROOM_M
     quads: list[Quad] = []
     for y in (0.9, 2.0, 3.1, 4.2):
         quads += _wooden(
@@ -201,7 +215,7 @@ def _beams(rng: np.random.Generator) -> list[Quad]:
 
 
 def _pillars(rng: np.random.Generator) -> list[Quad]:
-    side, height = 0.32, ROOM[2]
+    side, height = 0.32, ROOM_M[2]
     quads: list[Quad] = []
     for name, centre, tint in (
         ("pillar_west", (1.55, 4.05), (170, 140, 110)),
@@ -216,9 +230,9 @@ def _pillars(rng: np.random.Generator) -> list[Quad]:
 
 
 def _shelf(rng: np.random.Generator) -> list[Quad]:
-    """Shelves with books against the north wall."""
+    """Return shelves with books at the north wall."""
     left, width, depth, height, board = 1.95, 1.3, 0.3, 2.0, 0.03
-    front, wood = ROOM[1] - depth, (126, 84, 50)
+    front, wood = ROOM_M[1] - depth, (126, 84, 50)
     middle = front + depth / 2
     quads: list[Quad] = []
     for x in (left - board / 2, left + width + board / 2):
@@ -242,7 +256,7 @@ def _shelf(rng: np.random.Generator) -> list[Quad]:
         )
     for z, above in pairwise(floors):
         bottom, top = z + board / 2, above - board / 2
-        # Each row stands at a depth of its own, so that the shelves are no flat picture.
+        # The rows stand at different depths, so that the shelves are not a flat picture.
         y = front + rng.uniform(0.03, 0.12)
         quads.append(
             Quad(
@@ -258,7 +272,7 @@ def _shelf(rng: np.random.Generator) -> list[Quad]:
 
 
 def _table(rng: np.random.Generator) -> list[Quad]:
-    """A table, turned a little, and what lies and stands on it."""
+    """Return a slightly rotated table and the objects on it."""
     centre, size, top, yaw = np.array([2.95, 2.45, 0.0]), (1.5, 0.8), 0.75, 0.22
     wood, r = (128, 78, 46), turned(yaw)
     quads = _wooden(
@@ -366,7 +380,7 @@ def _sticker(name: str) -> Image | None:
 
 
 def _screen(rng: np.random.Generator) -> list[Quad]:
-    """A folding screen of two leaves in the north-west corner."""
+    """Return a folding screen with two leaves in the north-west corner."""
     corners = [(0.12, 4.0), (0.5, 4.35), (0.62, 4.85)]
     quads = []
     for i, (start, end) in enumerate(pairwise(corners)):

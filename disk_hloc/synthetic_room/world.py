@@ -1,4 +1,4 @@
-"""What a scene is made of: textured rectangles, gathered into named objects."""
+"""The parts of a scene: textured parallelograms, grouped into named objects."""
 
 from __future__ import annotations
 
@@ -17,13 +17,20 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Quad:
-    """A textured parallelogram: origin + a u + b v for a, b in [0, 1], in metres.
+    """A textured parallelogram: origin + a u + b v for a, b in [0, 1].
 
-    `origin`, `u` and `v` are (3,) float64 in world coordinates. `texture` is (H, W, 3) uint8 RGB:
-    its top-left corner lies at `origin`, its columns run along `u`, its rows along `v`. It is
-    visible from both sides; from the front, to which `normal` points, it is not mirrored.
-    `name` serves error messages and need not be unique; `object_name` is what labels tell apart.
-    Raises ValueError for arrays of other shapes and for a parallelogram without area.
+    It is visible from both sides. From the front, to which `normal` points, the texture is not
+    mirrored.
+
+    Attributes:
+        name: name for error messages, which does not have to be unique.
+        origin, u, v: (3,) float64 in world coordinates, in metres.
+        texture: (H, W, 3) uint8 RGB; its top-left corner is at `origin`, columns increase along `u`
+            and rows along `v`.
+        object_name: name of the object that the quad belongs to, see `Scene.object_names`.
+
+    Raises:
+        ValueError: an array has another shape, or the parallelogram has no area.
     """
 
     name: str
@@ -37,54 +44,58 @@ class Quad:
         for field in ("origin", "u", "v"):
             vector = np.array(getattr(self, field), dtype=np.float64)
             if vector.shape != (3,) or not np.isfinite(vector).all():
-                raise ValueError(f"quad {self.name}: {field} is not three finite numbers")
+                raise ValueError(f"quad {self.name}: {field} must be three finite numbers")
             object.__setattr__(self, field, vector)
         if self.texture.ndim != 3 or self.texture.shape[2] != 3 or self.texture.dtype != np.uint8:
-            raise ValueError(f"quad {self.name}: texture is not (H, W, 3) uint8")
+            raise ValueError(f"quad {self.name}: texture must be (H, W, 3) uint8")
         if self.area <= 1e-12:
             raise ValueError(f"quad {self.name}: u and v are parallel or zero")
 
     @property
     def area(self) -> float:
-        """Area in square metres."""
+        """The area in square metres."""
         return float(np.linalg.norm(np.cross(self.u, self.v)))
 
     @property
     def normal(self) -> Array:
-        """Unit normal (3,) on the front side."""
+        """The unit normal (3,) on the front side."""
         normal = np.cross(self.v, self.u)
         return normal / np.linalg.norm(normal)
 
     @property
     def corners(self) -> Array:
-        """Corners (4, 3) in order around the outline, starting at the origin."""
+        """The corners (4, 3) in order around the outline, starting at the origin."""
         return self.origin + np.stack([0 * self.u, self.u, self.u + self.v, self.v])
 
     @cached_property
     def mipmap(self) -> Mipmap:
-        """The texture at all scales; made once, at the first rendering."""
+        """The texture at all scales, computed once when first rendered."""
         return Mipmap.from_texture(self.texture)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Quads and the objects that they form; world coordinates in metres."""
+    """Quads and the objects that they form, in world coordinates in metres."""
 
     quads: tuple[Quad, ...]
 
     @cached_property
     def object_names(self) -> tuple[str, ...]:
-        """Names of the objects in order of first appearance; labels are indices into this."""
+        """The names of the objects in order of first appearance; labels are their indices."""
         return tuple(dict.fromkeys(quad.object_name for quad in self.quads))
 
     @cached_property
     def object_of_quad(self) -> NDArray[np.int32]:
-        """For each quad its label, (len(quads),) int32."""
+        """The label of each quad, (len(quads),) int32."""
         index = {name: i for i, name in enumerate(self.object_names)}
         return np.array([index[quad.object_name] for quad in self.quads], dtype=np.int32)
 
     def labels_of(self, names: Sequence[str]) -> list[int]:
-        """Labels of the objects `names`; raises ValueError for a name that the scene lacks."""
+        """Return the labels of objects.
+
+        Raises:
+            ValueError: the scene has no object of a name.
+        """
         unknown = sorted(set(names) - set(self.object_names))
         if unknown:
             raise ValueError(
@@ -95,7 +106,7 @@ class Scene:
 
 
 def turned(yaw: float) -> Array:
-    """Rotation (3, 3) about the vertical by `yaw` in radians, anticlockwise seen from above."""
+    """Return a rotation (3, 3) about the z axis by `yaw` radians, anticlockwise seen from above."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
 
@@ -107,11 +118,17 @@ def box(
     textures: Mapping[str, Image],
     rotation: ArrayLike | None = None,
 ) -> list[Quad]:
-    """The faces of a box that `textures` names: south, east, north, west, top, bottom.
+    """Return the faces of a box.
 
-    `centre` (3,) in metres, `size` (3,) along the box's own axes, which `rotation` (3, 3),
-    world_from_box, turns. A face that can never be seen (on the floor, against a wall) should be
-    left out: it would coincide with what it touches.
+    A face that can never be seen (on the floor, at a wall) should be left out, since it would
+    coincide with the surface that it touches.
+
+    Args:
+        object_name: name of the object.
+        centre: (3,) in metres.
+        size: (3,) extent along the axes of the box in metres.
+        textures: textures by face: south, east, north, west, top, bottom.
+        rotation: (3, 3) world_from_box; None is the identity.
     """
     half = np.asarray(size, dtype=np.float64) / 2
     r = np.eye(3) if rotation is None else np.asarray(rotation, dtype=np.float64)

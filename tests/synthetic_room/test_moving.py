@@ -1,4 +1,4 @@
-"""What moves: a board elsewhere in each view, its masks, and scenes without it."""
+"""A board that moves from view to view, its masks, and scenes without it."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def photos(folder):
 
 
 def panel(centre):
-    """An upright board of 0.4 m x 0.4 m about `centre` that faces south."""
+    """Return an upright board of 0.4 m x 0.4 m around `centre` that faces south."""
     corner = np.add(centre, (-0.2, 0, 0.2))
     u, v = np.array([0.4, 0, 0]), np.array([0, 0, -0.4])
     return Quad("panel", corner, u, v, texture(20), "panel")
 
 
-def test_the_board_is_elsewhere_in_the_world_in_each_view():
+def test_the_board_moves_in_the_world_from_view_to_view():
     boards = [np.stack([q.corners for q in billboard(i, p)]) for i, p in enumerate(camera_path())]
     for before, after in pairwise(boards):
         moved = np.linalg.norm(after[[0, 2]] - before[[0, 2]], axis=2)
@@ -118,12 +118,12 @@ def test_the_mask_is_where_the_labels_say(tmp_path, scene, poses):
         assert np.abs(image.astype(float) - seen.image).mean() < 12
 
 
-def test_photos_without_what_moves_are_unchanged(tmp_path, scene, poses):
+def test_photos_without_the_moving_object_are_unchanged(tmp_path, scene, poses):
     options = {"scene": scene, "size": SIZE, "cam_from_world": poses[:2], "noise": 2}
     plain = photos(write_scene(tmp_path / "plain", **options))
     assert photos(write_scene(tmp_path / "none", moving=None, **options)) == plain
     assert photos(write_scene(tmp_path / "empty", moving=lambda *_: [], **options)) == plain
-    # In one view only, and gone again in the next.
+    # Only in one view, and removed in the next.
     first = write_scene(
         tmp_path / "first", moving=lambda i, pose: billboard(i, pose) if i == 0 else [], **options
     )
@@ -156,7 +156,7 @@ def test_out_of_sight_hidden_or_absent_the_mask_keeps_all(tmp_path, scene):
         assert (mask == 255).all()
 
 
-def test_masks_of_what_stands_and_what_moves(tmp_path, scene, poses):
+def test_masks_of_static_and_moving_objects(tmp_path, scene, poses):
     options = {"scene": scene, "size": SIZE, "cam_from_world": poses, "moving": billboard}
     write_scene(tmp_path, masks_of=["billboard", "floor", "block"], **options)
     for i, pose in enumerate(poses):

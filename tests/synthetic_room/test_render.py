@@ -1,4 +1,4 @@
-"""Depth, labels and colours of the renderer against closed forms."""
+"""Depth, labels and colours of the renderer, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from disk_hloc.synthetic_room import Camera, Quad, Scene, box, look_at, project, render
 from disk_hloc.synthetic_room.mipmap import Mipmap
-from disk_hloc.synthetic_room.render import NEAR
+from disk_hloc.synthetic_room.render import NEAR_M
 
 CAMERA = Camera(160, 120, 118.0, 121.0, 81.5, 58.25)
 FORWARD = np.eye(3, 4)
@@ -39,7 +39,7 @@ def facing(name, left, top, width, height, depth, texture):
 
 @pytest.fixture
 def corner():
-    """Two walls and a floor that meet, and a turned box: every pair of views overlaps."""
+    """Two walls and a floor that meet, and a rotated box: all pairs of views overlap."""
     walls = [
         Quad("a", np.array([0, 3, 2.0]), np.array([3, 0, 0.0]), np.array([0, 0, -2.0]),
              smooth_texture(1), "a"),
@@ -115,7 +115,7 @@ def test_depth_of_one_view_agrees_with_another(corner, target):
     pixels, depth = pixels[inside], depth[inside]
     found, planar = depth_at(two, pixels)
     labels = two.labels[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
-    # What the second view has in front of the point is another face, well nearer.
+    # If the second view has something in front of the point, it is another, closer face.
     visible = planar & (found > 0.98 * depth)
     assert visible.sum() > 5000
     np.testing.assert_allclose(found[visible], depth[visible], rtol=1e-5)
@@ -123,9 +123,9 @@ def test_depth_of_one_view_agrees_with_another(corner, target):
 
 
 def depth_at(seen, pixels):
-    """Depth at pixels between centres, and whether the 3 x 3 centres around lie in one plane.
+    """Return the depth at pixels between centres, and whether the 3 x 3 centres are on a plane.
 
-    On a plane inverse depth is affine in the pixel, so differences between centres extend it.
+    On a plane the inverse depth is affine in the pixel, so it can be extrapolated from the centres.
     """
     column, row = np.floor(pixels).astype(int).T
     with np.errstate(divide="ignore"):
@@ -175,7 +175,7 @@ def test_colour_of_a_point_is_the_same_in_two_views(corner):
     assert np.abs(colours[0] - expected)[visible].mean() < 2
 
 
-def test_nearer_rectangle_wins_whatever_the_order():
+def test_nearest_rectangle_is_visible_in_any_order():
     far = facing("far", -2, -2, 4, 4, 3.0, plain(50))
     near = facing("near", -0.3, -0.3, 0.6, 0.6, 1.5, plain(200))
     for quads in ((far, near), (near, far)):
@@ -213,18 +213,18 @@ def test_floor_that_reaches_behind_the_camera():
     np.testing.assert_allclose(seen.depth[hit], expected[hit], rtol=1e-6)
 
 
-def test_what_lies_behind_or_too_near_is_not_drawn():
+def test_objects_behind_or_too_close_are_not_rendered():
     behind = facing("behind", -1, -1, 2, 2, -1.0, plain(255))
-    touching = facing("touching", -1, -1, 2, 2, NEAR / 2, plain(255))
+    touching = facing("touching", -1, -1, 2, 2, NEAR_M / 2, plain(255))
     seen = render(Scene((behind, touching)), CAMERA, FORWARD)
     assert (seen.labels == -1).all()
     assert not seen.image.any()
 
 
 def test_surface_that_comes_close_is_cut_at_the_near_plane():
-    # The plane x + y / 2 = NEAR / 2 along the optical axis: it is near where X + Y / 2 > 1 / 2.
+    # The plane x + y / 2 = NEAR_M / 2 along the optical axis: it is near where X + Y / 2 > 1 / 2.
     across = np.array([0.5, -1.0, 0.0])
-    quad = Quad("q", np.array([NEAR / 2, 0, -1.0]) - 20 * across, 40 * across,
+    quad = Quad("q", np.array([NEAR_M / 2, 0, -1.0]) - 20 * across, 40 * across,
                 np.array([0, 0, 50.0]), plain(9), "q")  # fmt: skip
     seen = render(Scene((quad,)), CAMERA, FORWARD)
     x, y = pixel_centres(CAMERA)
@@ -258,8 +258,8 @@ def test_depth_of_any_rectangle_is_where_ray_and_plane_meet(middle, u, v, eye, t
     ab = np.linalg.solve(gram, np.stack([points @ u, points @ v], -1)[..., None])[..., 0]
     rim = np.min(np.concatenate([ab, 1 - ab], -1), -1)
     clear = 1e-5
-    inside = (rim > clear) & (depth > NEAR * 1.001)
-    outside = (rim < -clear) | (depth < NEAR * 0.999) | ~np.isfinite(depth)
+    inside = (rim > clear) & (depth > NEAR_M * 1.001)
+    outside = (rim < -clear) | (depth < NEAR_M * 0.999) | ~np.isfinite(depth)
     assert (seen.labels[inside] == 0).all()
     assert (seen.labels[outside] == -1).all()
     np.testing.assert_allclose(seen.depth[inside], depth[inside], rtol=1e-5)
@@ -308,6 +308,6 @@ def test_mipmap_levels_keep_the_mean_and_the_rim():
 
 
 @pytest.mark.parametrize("pose", [np.eye(3), 2 * np.eye(3, 4)])
-def test_a_pose_that_is_none_is_refused(pose):
+def test_an_invalid_pose_is_refused(pose):
     with pytest.raises(ValueError, match="cam_from_world"):
         render(Scene(()), CAMERA, pose)

@@ -1,4 +1,4 @@
-"""The room, its light, and the walk through it."""
+"""The room, its light, and the path through it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from disk_hloc.synthetic_room import (
     render,
 )
 from disk_hloc.synthetic_room.photos import photo
-from disk_hloc.synthetic_room.room import ROOM
+from disk_hloc.synthetic_room.room import ROOM_M
 
 WHITE = np.full((64, 64, 3), 200, dtype=np.uint8)
 
@@ -52,7 +52,7 @@ def test_every_photo_shows_the_room_and_nothing_else(room):
         assert (seen.labels >= 0).all()
         assert seen.depth.min() > 0.8
         assert len(np.unique(seen.labels)) > 12
-        # Neither night nor fog: the picture has light, shade and structure everywhere.
+        # The picture has light, shadows and structure everywhere.
         assert 60 < seen.image.mean() < 170
         tiles = seen.image.mean(2).reshape(6, 20, 8, 20).std(axis=(1, 3))
         assert np.median(tiles) > 8
@@ -61,8 +61,8 @@ def test_every_photo_shows_the_room_and_nothing_else(room):
 def test_nothing_lies_outside_the_room_or_in_the_same_plane(room):
     corners = np.concatenate([quad.corners for quad in room.quads])
     assert (corners > -1e-9).all()
-    assert (corners < np.array(ROOM) + 1e-9).all()
-    # Two quads in one plane would fight over the pixels where they overlap.
+    assert (corners < np.array(ROOM_M) + 1e-9).all()
+    # Two overlapping quads in the same plane would compete for pixels.
     for i, one in enumerate(room.quads):
         for other in room.quads[:i]:
             if abs(one.normal @ other.normal) < 1 - 1e-9:
@@ -75,12 +75,12 @@ def test_nothing_lies_outside_the_room_or_in_the_same_plane(room):
             assert apart.any(), f"{one.name} and {other.name} coincide"
 
 
-def test_neighbours_on_the_walk_share_most_of_what_they_see(room):
+def test_neighbours_on_the_path_see_mostly_the_same(room):
     camera = Camera.from_size(80, 60)
     poses = camera_path(12)
     centres = np.stack([-pose[:, :3].T @ pose[:, 3] for pose in poses])
     assert (centres > 0.4).all()
-    assert (centres < np.array(ROOM) - 0.4).all()
+    assert (centres < np.array(ROOM_M) - 0.4).all()
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
     assert (steps > 0.2).all()
     assert (steps < 0.7).all()
@@ -98,20 +98,20 @@ def test_neighbours_on_the_walk_share_most_of_what_they_see(room):
             shared[i, j] = seen.sum() / len(points)
     assert np.diag(shared).min() == pytest.approx(1)
     assert np.diag(shared, 1).min() > 0.6
-    # Each photo overlaps well with several others, not with its neighbours alone.
+    # Each photo overlaps well with several others, not only with its neighbours.
     assert ((shared > 0.4).sum(axis=1) - 1).min() >= 4
 
 
-def test_walk_of_one_view_and_of_none():
+def test_path_with_one_view_and_with_none():
     assert camera_path(1).shape == (1, 3, 4)
     with pytest.raises(ValueError, match="num_views"):
         camera_path(0)
 
 
-def test_seed_decides_the_textures_and_not_the_places(monkeypatch):
+def test_the_seed_changes_textures_and_not_positions(monkeypatch):
     pytest.importorskip("skimage")
     # Coarse textures without shadows take a tenth of the time.
-    monkeypatch.setattr(materials, "PER_METRE", 60)
+    monkeypatch.setattr(materials, "TEXELS_PER_M", 60)
     monkeypatch.setattr("disk_hloc.synthetic_room.room.lit", lambda scene, lamps, seed: scene)
     room, again, other = make_room(0), make_room(0), make_room(1)
     for one, same in zip(room.quads, again.quads, strict=True):

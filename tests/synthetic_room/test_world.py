@@ -44,7 +44,7 @@ def test_look_at_is_upright_and_looks_there():
 
 
 @pytest.mark.parametrize("target", [(0, 0, 0), (0, 0, 5)])
-def test_look_at_refuses_what_has_no_direction(target):
+def test_look_at_refuses_an_undefined_direction(target):
     with pytest.raises(ValueError, match="look_at"):
         look_at((0, 0, 0), target)
 
@@ -99,6 +99,6 @@ def test_labels_follow_the_order_of_first_appearance():
         (np.zeros(3), np.eye(3)[1], GREY.astype(float), "texture"),
     ],
 )
-def test_a_quad_that_is_none_is_refused(origin, v, texture, message):
+def test_an_invalid_quad_is_refused(origin, v, texture, message):
     with pytest.raises(ValueError, match=message):
         Quad("bad", origin, np.eye(3)[0], v, texture, "bad")
