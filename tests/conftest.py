@@ -1,4 +1,4 @@
-"""Fixtures: the shared photos, and a small scene that the project draws itself."""
+"""Fixtures: the shared photos, and small rendered scenes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real photos beside the checkout; absent, the test is skipped, but not in CI."""
+    """The folder of real photos next to the checkout; without it, tests are skipped (not in CI)."""
     if not DATA.is_dir():
         if os.environ.get("CI"):
             pytest.fail(f"the photos of {DATA} are missing")
@@ -34,13 +34,13 @@ def sacre_coeur(data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def official(data: Path) -> Path:
-    """Sacre Coeur by DISK's scripts: --height 768 --width 1024 --n 2048; --rt 0.95."""
+    """Results of DISK's scripts on Sacre Coeur: --height 768 --width 1024 --n 2048; --rt 0.95."""
     return data / "disk_official" / "sacre_coeur_768x1024_n2048"
 
 
 @pytest.fixture(scope="session")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
+    """A rendered room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
     from disk_hloc.synthetic_room import camera_path, write_scene
 
     folder = tmp_path_factory.mktemp("scene")
@@ -49,7 +49,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ``dataset.json`` of two drawn scenes: three photos of 64 x 48 and three pairs each."""
+    """A ``dataset.json`` of two rendered scenes with three photos of 64 x 48 and three pairs."""
     from support.drawn_set import write_set
 
     return write_set(tmp_path_factory.mktemp("training_set"), num_scenes=2)
@@ -57,7 +57,7 @@ def training_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set to train on: one drawn room in train/, 6 photos of 192 x 144."""
+    """A training data set: one rendered room in train/, 6 photos of 192 x 144."""
     from disk_hloc.dataset import synthetic
 
     folder = tmp_path_factory.mktemp("drawn")

@@ -1,7 +1,7 @@
-"""Whatever bytes a file has, each parser reads them or raises a DiskHlocError of one line.
+"""Each parser reads any bytes, or raises a DiskHlocError with a one-line message.
 
-Text is mutated in this process. What goes through C libraries (HDF5, SQLite, COLMAP's models,
-OpenCV, torch) is mutated in a process of its own, which a crash or a hang ends, with a time limit.
+Text is mutated in this process. Files that C libraries read (HDF5, SQLite, COLMAP's models,
+OpenCV, torch) are mutated in another process with a time limit, since it may crash or hang.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Reader = Callable[[Path], Any]
 
 EXAMPLES = 30
 MUTATIONS = 25
-# A hang ends here; the mutations of a group take some ten seconds.
+# Stops a hanging parser; the mutations of a group take about ten seconds.
 SECONDS = 300
 
 CAMERA = "PINHOLE 640 480 500 500 320 240"
@@ -106,7 +106,7 @@ TEXTS = _text_parsers()
 
 
 def mutated(data: bytes, random: np.random.Generator) -> bytes:
-    """A file with a few of its bytes changed, moved, doubled, cut out or off."""
+    """Return the bytes of a file with some bytes changed, moved, repeated, removed or cut off."""
     changed = bytearray(data)
     for _ in range(random.integers(1, 5)):
         if not changed:
@@ -133,7 +133,7 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def check(read: Reader, path: Path) -> bool:
-    """Whether a file was read; anything but an error of ours of one line passes through."""
+    """Check whether a file is read; errors other than a one-line DiskHlocError are raised."""
     try:
         read(path)
     except (DiskHlocError, ImageReadError) as error:
@@ -175,7 +175,7 @@ def test_text_is_parsed_or_refused(kind: str, tmp_path: Path, data: st.DataObjec
     check(read, path)
 
 
-# Files of libraries.
+# Files that libraries parse.
 
 
 def _features(path: Path, folder: str = "") -> None:
@@ -258,7 +258,7 @@ def _tiff(path: Path) -> None:
 
 
 def _model(path: Path) -> None:
-    """A model's images.txt; its other files lie beside it."""
+    """Read a model's images.txt; the other files are next to it."""
     folder = path.parent
     (folder / "cameras.txt").write_text(f"1 {CAMERA}\n")
     (folder / "points3D.txt").write_text("1 0 0 5 255 0 0 0.5 1 0 2 0\n")
@@ -360,7 +360,7 @@ def _convert_stage(path: Path) -> None:
 
 
 def _library_parsers() -> dict[str, tuple[str, Callable[[Path], None], Reader]]:
-    """A file's name, what writes a valid one, and its reader."""
+    """A file name, a function that writes a valid file, and its reader."""
     from disk_hloc.eval import published
     from disk_hloc.io.benchmarks.calibration import read_calibration
     from disk_hloc.io.hloc.global_features import read_codebook
@@ -402,7 +402,7 @@ GROUPS = {
 
 
 def fuzz(kind: str, folder: Path, seed: int, count: int) -> None:
-    """Mutate a file ``count`` times; what was read at the time of a crash stays in the folder."""
+    """Mutate a file ``count`` times; after a crash, the file that was read is in the folder."""
     folder.mkdir()
     filename, write, read = LIBRARIES[kind]
     path = folder / filename

@@ -1,4 +1,4 @@
-"""Files with code in them: it is not run, and one line says so."""
+"""Files that contain code: it is not run, and the error is one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.errors import one_line_error
 
 
 class Touch:
-    """Pickled, it creates a file where it is loaded by the pickle module as it is."""
+    """An object whose pickle creates a file when the pickle module loads it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Touch:
 
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
-    """What the code makes, if it is run."""
+    """The file that the code would create."""
     return tmp_path / "made"
 
 

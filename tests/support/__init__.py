@@ -1,1 +1,1 @@
-"""Files and runs that tests share."""
+"""Files and functions that several tests use."""

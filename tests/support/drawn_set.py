@@ -1,4 +1,4 @@
-"""A small data set that the project draws itself, in the layout of DISK's release."""
+"""A small rendered data set in the layout of DISK's release."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ POSES = np.array([look_at((x, -3.0 + 0.2 * x, 0.3 * x), (0.2 * x, 0, 0)) for x i
 
 
 def blocks(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A texture of random blocks, (128, 128, 3) uint8."""
+    """Return a texture of random blocks, (128, 128, 3) uint8."""
     grid = rng.integers(0, 256, (128 // size, 128 // size, 3), dtype=np.uint8)
     return np.kron(grid, np.ones((size, size, 1), np.uint8))
 
 
 def write_set(folder: Path, num_scenes: int = 1) -> Path:
-    """Write ``dataset.json`` with scenes of three photos: a wall, and a board before it."""
+    """Write ``dataset.json`` with scenes of three photos: a wall and a board in front of it."""
     data = {}
     camera = Camera.from_size(*SIZE)
     for s in range(num_scenes):

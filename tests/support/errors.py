@@ -1,4 +1,4 @@
-"""What tests ask of errors."""
+"""Checks of errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 
 def one_line_error(error: pytest.ExceptionInfo[Exception], *parts: object) -> bool:
-    """Whether an error is one line that holds all ``parts``; it fails with what it holds."""
+    """Check that the message of an error is one line that contains all ``parts``."""
     message = str(error.value)
     assert "\n" not in message
     for part in parts:

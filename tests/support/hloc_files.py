@@ -1,4 +1,4 @@
-"""hloc's files as other programs write them, and as a run leaves them that does not end."""
+"""hloc's files, as other programs and interrupted runs write them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:
 
 
 def unfinished(path: Path) -> set[str]:
-    """The entries of a file that a run kept which did not end."""
+    """Return the entries that an interrupted run has kept for a file."""
     assert not path.exists()
     journal = Journal(journal_path(path))
     names = set(journal.names)

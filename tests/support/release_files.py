@@ -1,4 +1,4 @@
-"""Photos that are quick to detect, and files as DISK's release writes them."""
+"""Small photos, and files as DISK's release writes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from disk_hloc.io import release
 
 
 def write_photo(path: Path, size: tuple[int, int], seed: int = 0, **options: object) -> None:
-    """Smooth noise; ``options`` are Pillow's for saving."""
+    """Write an image of smooth noise; ``options`` are Pillow's for saving."""
     coarse = np.random.default_rng(seed).integers(0, 255, (9, 13, 3), dtype=np.uint8)
     Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC).save(path, **options)
 
@@ -20,7 +20,7 @@ def write_photo(path: Path, size: tuple[int, int], seed: int = 0, **options: obj
 def write_folder(
     folder: Path, keypoints: dict[str, np.ndarray], matches: dict[tuple[str, str], np.ndarray]
 ) -> Path:
-    """Files as the release writes them: no attributes."""
+    """Write files as the release does, without attributes."""
     folder.mkdir(exist_ok=True)
     with h5py.File(release.path_of(folder, "keypoints"), "w") as file:
         for name, values in keypoints.items():

@@ -1,4 +1,4 @@
-"""What a data set holds, read by hand; COLMAP's model and depth maps of drawn photos."""
+"""Read a data set without disk_hloc; write COLMAP's model and depth maps of rendered photos."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = (192, 144)
 
 @dataclass
 class View:
-    """What the data set says of one photo."""
+    """The data of one photo."""
 
     name: str
     matrix: np.ndarray
@@ -31,7 +31,7 @@ class View:
 
 
 def read_views(json_path: Path, scene: str | None = None) -> list[View]:
-    """The views of a scene as DISK's release reads them, by hand."""
+    """Read the views of a scene like DISK's release."""
     scenes = json.loads(json_path.read_text())
     found = scenes[scene or next(iter(scenes))]
     views = []
@@ -54,7 +54,7 @@ def write_model(
     camera: str | None = None,
     distort: Callable[[np.ndarray], np.ndarray] = lambda pixels: pixels,
 ) -> Path:
-    """A COLMAP model of the drawn photos to train on, as text."""
+    """Write a COLMAP text model of the rendered training photos."""
     views = read_views(drawn / "train" / "dataset.json")
     folder.mkdir(parents=True, exist_ok=True)
     k = views[0].matrix
@@ -97,7 +97,7 @@ def write_model(
 
 
 def write_depth_map(path: Path, depth: np.ndarray) -> None:
-    """A depth map as COLMAP's stereo writes it."""
+    """Write a depth map as COLMAP's stereo does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = depth.shape
     path.write_bytes(f"{width}&{height}&1&".encode() + depth.astype("<f4").tobytes())
