@@ -1,9 +1,9 @@
-"""How long it takes from photos to a model: ours, hloc with its own DISK, COLMAP with SIFT.
+"""Measure the time from photos to a model: ours, hloc with its own DISK, COLMAP with SIFT.
 
     python benchmarks/end_to_end.py [--photos DIR] [--rounds 2] [--json OUT]
 
-Each with its default settings and all pairs of photos; nothing is kept from one round to the next.
-hloc takes part where it is installed and kornia has the weights or can download them.
+All use their default settings and all pairs of photos, and start from scratch in each round. hloc
+is included if it is installed and kornia has its weights or can download them.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def ours(precision: str, folder: Path):
-    """Our pipeline with a precision of the network."""
+    """Return a function that runs our pipeline with a precision of the network."""
     conf = find_conf("extractors", "disk")
     conf["model"]["precision"] = precision
     extractor = folder / f"{precision}.yaml"
@@ -79,7 +79,7 @@ def ours(precision: str, folder: Path):
 
 
 def with_hloc(photos: Path, output: Path) -> pycolmap.Reconstruction:
-    """hloc's functions as its own scripts call them; DISK is not registered in this process."""
+    """Run hloc's functions as its own scripts do; our DISK is not registered in this process."""
     provider = plugin.import_provider().__name__
     extract, match, reconstruction = (
         importlib.import_module(f"{provider}.{name}")
@@ -93,7 +93,7 @@ def with_hloc(photos: Path, output: Path) -> pycolmap.Reconstruction:
 
 
 def with_sift(photos: Path, output: Path) -> pycolmap.Reconstruction:
-    """COLMAP alone."""
+    """Run COLMAP alone."""
     database = output / "database.db"
     pycolmap.extract_features(database, photos)
     pycolmap.match_exhaustive(database)

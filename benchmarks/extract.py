@@ -1,10 +1,10 @@
-"""How fast DISK's features are extracted, against kornia's DISK as hloc calls it.
+"""Measure the speed of extracting DISK's features, compared with kornia's DISK as hloc calls it.
 
     python benchmarks/extract.py [--photos DIR] [--rounds 5] [--json OUT]
 
-Photos are resized to 1024 x 768; 2,048 keypoints. The floor is the network's arithmetic, with
-descriptors at the keypoints alone and direct convolutions, at the machine's rate of matrix
-products.
+Photos are resized to 1024 x 768, with 2,048 keypoints. The floor is the time of the network's
+arithmetic at the machine's rate of matrix products, with direct convolutions and with descriptors
+computed at keypoints only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.weights import load_disk
 
 WIDTH, HEIGHT, KEYPOINTS = 1024, 768, 2048
-# Channels in, channels out, and by how much the image is smaller along each axis.
+# Input channels, output channels, and the factor by which each side of the image is smaller.
 LAYERS = (
     (3, 16, 1), (16, 32, 2), (32, 64, 4), (64, 64, 8), (64, 64, 16),
     (128, 64, 8), (128, 64, 4), (96, 64, 2), (80, 1, 1),
@@ -74,7 +74,7 @@ def load(path: Path) -> torch.Tensor:
 
 
 def compare(model: DISK, reference: kornia.feature.DISK, image: torch.Tensor):
-    """Share of the reference's keypoints that are found, and the least cosine of those."""
+    """Return the share of the reference's keypoints that are found, and their lowest cosine."""
     got = model({"image": image})
     expected = reference(image, n=KEYPOINTS, pad_if_not_divisible=True)[0]
     place = {tuple(xy): i for i, xy in enumerate(expected.keypoints.tolist())}

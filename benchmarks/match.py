@@ -1,10 +1,10 @@
-"""How fast pairs are matched, against hloc's nearest_neighbor, from file to file.
+"""Measure the speed of matching pairs, compared with hloc's nearest_neighbor, from file to file.
 
     python benchmarks/match.py [--photos DIR] [--rounds 3] [--json OUT]
 
-All pairs of Sacre Coeur at 5,000 keypoints, mutual nearest neighbours. hloc's ``match_features``
-runs where hloc is installed; without it only our own figures are printed. The bare product is one
-float32 matrix product a pair, nothing else.
+All pairs of Sacre Coeur are matched with 5,000 keypoints and mutual nearest neighbours. hloc's
+``match_features`` is included if hloc is installed. The bare product is one float32 matrix product
+per pair, and nothing else.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""How much memory extraction and matching need at their peak, against kornia and hloc's matching.
+"""Measure the peak memory of extraction and matching, compared with kornia and hloc's matching.
 
     python benchmarks/memory.py [--photo FILE] [--json OUT]
 
-Each task runs in a process of its own. What counts is the process's greatest resident memory less
-what it held when the models were loaded and the inputs were there.
+Each task runs in its own process. Its memory is the peak resident memory of the process, minus the
+resident memory after loading models and inputs.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def extraction(who: str, photo: Path, width: int, height: int) -> Callable[[], object]:
-    """A photo resized to a size, 2,048 keypoints."""
+    """Return a task that extracts 2,048 keypoints from a photo resized to a size in pixels."""
     resized = cv2.resize(read_image(photo), (width, height), interpolation=cv2.INTER_CUBIC)
     image = torch.from_numpy(resized.transpose(2, 0, 1).astype(np.float32) / 255)[None]
     if who == "kornia":
@@ -60,7 +60,7 @@ def extraction(who: str, photo: Path, width: int, height: int) -> Callable[[], o
 
 
 def matching(who: str, count: int) -> Callable[[], object]:
-    """Mutual nearest neighbours of two images."""
+    """Return a task that matches mutual nearest neighbours of two images."""
     generator = torch.Generator().manual_seed(0)
     a, b = (
         torch.nn.functional.normalize(torch.randn(1, 128, count, generator=generator), dim=1)
@@ -79,7 +79,7 @@ def matching(who: str, count: int) -> Callable[[], object]:
 
 
 def alone(prepare: Callable[..., Callable[[], object]], *arguments: object) -> tuple[float, float]:
-    """MB that a task adds to the memory of a new process at its peak, and its seconds."""
+    """Run a task in a new process; return the peak MB that it adds, and its time in seconds."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_measure, args=(sender, prepare, arguments))
@@ -88,7 +88,7 @@ def alone(prepare: Callable[..., Callable[[], object]], *arguments: object) -> t
     try:
         return receiver.recv()
     except EOFError as error:
-        raise SystemExit(f"{prepare.__name__}{arguments} broke off: too little memory?") from error
+        raise SystemExit(f"{prepare.__name__}{arguments} was killed: out of memory?") from error
     finally:
         process.join()
 
@@ -103,9 +103,9 @@ def _measure(sender, prepare: Callable[..., Callable[[], object]], arguments: tu
 
 
 def _memory(field: str) -> float:
-    """MB now (VmRSS) or at most (VmHWM); without /proc, always the latter.
+    """Return the current (VmRSS) or peak (VmHWM) memory in MB; without /proc, always the peak.
 
-    Linux counts the parent's memory into a new process's ``ru_maxrss``.
+    On Linux, the ``ru_maxrss`` of a new process includes the memory of its parent.
     """
     status = Path("/proc/self/status")
     if status.exists():

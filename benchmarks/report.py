@@ -1,7 +1,7 @@
-"""What the benchmarks share: alternating rounds, a table, JSON.
+"""Time alternating runs, and report figures as a table and as JSON.
 
-Peers run in one process, one after the other in each round, so that a machine that slows down
-slows both; the first round warms up and is dropped. Medians and their ratio are what counts.
+Runs that are compared alternate in one process, so that a machine that slows down affects all of
+them. The first round is a warm-up and is dropped. Compare medians and their ratios.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PHOTOS = Path(__file__).parent.parent.parent / "shared" / "data" / "sacre_coeur"
 
 
 def alternate(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run in each round but the first."""
+    """Measure the seconds of each run in each round except the first."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -35,12 +35,12 @@ def alternate(runs: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, l
 
 
 def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """The median of each run."""
+    """Return the median of each run."""
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+    """Describe the machine on which the figures were measured."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -56,14 +56,14 @@ def machine() -> dict[str, Any]:
 
 
 def gflops(size: int = 2048, dtype: torch.dtype = torch.float32) -> float:
-    """The machine's rate of matrix products."""
+    """Measure the machine's rate of matrix products in GFLOP/s."""
     a = torch.randn(size, size).to(dtype)
     seconds = medians(alternate({"product": lambda: a @ a}, 9))["product"]
     return 2 * size**3 / seconds / 1e9
 
 
 def write(path: Path | None, figures: Mapping[str, Any]) -> None:
-    """Print the figures, a line each, and write them as JSON."""
+    """Print the figures, one per line, and write them as JSON."""
     for name, value in figures.items():
         print(f"{name:44} {value:.4g}" if isinstance(value, float) else f"{name:44} {value}")
     if path is not None:

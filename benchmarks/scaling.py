@@ -1,12 +1,12 @@
-"""How time and memory grow with the size of a photo, keypoints, photos and pairs.
+"""Measure how time and memory grow with the size of photos, keypoints, photos and pairs.
 
     python benchmarks/scaling.py [--photos DIR] [--largest 8] [--images 1000 10000 100000]
                                  [--json OUT]
 
-Extraction is compared with kornia's DISK and matching with one product of all descriptors, as hloc
-does it; times alternate in one process. Memory, and all of the steps from file to file, is that of
-a process of its own, in MB above what it held before. More images than one has photos are simulated
-(simulate.py).
+Extraction is compared with kornia's DISK, and matching with one product of all descriptors as in
+hloc; the compared runs alternate in one process. Memory and the steps from file to file are
+measured in separate processes, in MB above the memory before the step. Large numbers of images are
+simulated (simulate.py).
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, default=report.PHOTOS)
     parser.add_argument(
-        "--largest", type=float, default=8, help="Mpx; kornia needs 2 GB for each (default 8)"
+        "--largest", type=float, default=8, help="Mpx; kornia needs 2 GB per Mpx (default 8)"
     )
     parser.add_argument(
-        "--images", type=int, nargs="*", default=[1_000], help="simulated (see simulate.py)"
+        "--images", type=int, nargs="*", default=[1_000], help="simulated images (see simulate.py)"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -104,13 +104,13 @@ def copy_photos(photos: Path, folder: Path, copies: int) -> int:
 
 
 def extracting(folder: Path) -> Callable[[], object]:
-    """All photos of a folder, 2,048 keypoints."""
+    """Return a task that extracts 2,048 keypoints from all photos of a folder."""
     conf = find_conf("extractors", "disk-2k")
     return lambda: extract.main(conf, folder / "photos", folder / "features.h5")
 
 
 def pairing(folder: Path) -> Callable[[], object]:
-    """All pairs of the photos."""
+    """Return a task that matches all pairs of the photos."""
     conf, pairs = find_conf("matchers", "disk"), folder / "pairs.txt"
     write_pairs(pairs, list(combinations(list_images(folder / "photos"), 2)))
     return lambda: match.main(conf, pairs, folder / "features.h5", folder / "matches.h5")

@@ -1,13 +1,13 @@
-"""Thousands of images that do not exist: what retrieval, matching and the files cost then.
+"""Measure retrieval, matching and the files with thousands of simulated images.
 
     python benchmarks/simulate.py [--images 1000 10000 20000 100000] [--keypoints 256]
                                   [--most-pairs 400000] [--folder DIR] [--json OUT]
 
-Each image has synthetic descriptors, local and global ones; an image shares some with its
-neighbours. Retrieval chooses 20 images for each, these pairs are matched (of more than
-``--most-pairs`` an even choice), and all goes through the files that real photos would go through,
-but for extraction. Each step is a process of its own; memory is in MB above what it held before,
-with caches of 64 MB (they are of up to 1 GB else), so that what grows is seen.
+Each image has synthetic local and global descriptors, and shares some of them with its neighbours.
+Retrieval chooses 20 images for each image, and these pairs are matched (an even subset of them if
+there are more than ``--most-pairs``). Except for extraction, all steps use the same files as with
+real photos. Each step runs in its own process, and its memory is in MB above the memory before the
+step. Caches are limited to 64 MB instead of up to 1 GB, so that growing memory is visible.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CACHE_BYTES = 1 << 26
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 20_000, 100_000])
-    parser.add_argument("--keypoints", type=int, default=256, help="of an image (default 256)")
+    parser.add_argument("--keypoints", type=int, default=256, help="per image (default 256)")
     parser.add_argument(
-        "--most-pairs", type=int, default=400_000, help="lines of the pairs file (default 400000)"
+        "--most-pairs", type=int, default=400_000, help="pairs to match (default 400000)"
     )
     parser.add_argument(
-        "--folder", type=Path, help="for the files: 300 KB an image (default: /tmp)"
+        "--folder", type=Path, help="for the files, 300 KB per image (default: /tmp)"
     )
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -78,7 +78,7 @@ def simulate(
 
 
 def timed(prepare: Callable[..., Callable[[], object]], folder: Path, *arguments: Any) -> Any:
-    """The step, which notes how long the file was made of the journal."""
+    """Return the step as a task, which records the time to write the file from the journal."""
     task, make = prepare(folder, *arguments), store._make
     seconds = 0.0
 
@@ -104,7 +104,7 @@ def features(folder: Path, count: int, keypoints: int) -> Callable[[], object]:
         xy = rng.uniform(0, 1600, (keypoints, 2)).astype(np.float32)
         with store.writing(folder / "features.h5", {}) as made:
             for i in range(count):
-                # Half of them are those of the next image.
+                # Half of the descriptors are shared with the next image.
                 own = np.roll(pool, -i * keypoints // 2, axis=0)[:keypoints]
                 arrays = {
                     "keypoints": xy,
@@ -124,7 +124,7 @@ def global_features(folder: Path, count: int) -> Callable[[], object]:
         walk = np.zeros(GLOBAL_LENGTH)
         with store.writing(folder / "global.h5", {}) as made:
             for i in range(count):
-                # A walk, so that neighbours are alike.
+                # A random walk makes neighbours similar.
                 walk = 0.9 * walk + rng.normal(size=GLOBAL_LENGTH)
                 made.add(*global_entry(name_of(i), unit(walk).astype(np.float32)))
 
@@ -147,7 +147,7 @@ def matching(folder: Path, most_pairs: int) -> Callable[[], object]:
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """Of length 1, along the last axis."""
+    """Normalize vectors along the last axis."""
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
 

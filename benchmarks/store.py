@@ -1,10 +1,10 @@
-"""What it costs that nothing is lost: the store against plain h5py appends.
+"""Measure the cost of the crash-safe store, compared with plain h5py.
 
     python benchmarks/store.py [--photos DIR] [--rounds 5] [--pairs 2000]
                                [--folder DIR] [--json OUT]
 
-The same stages write through the store, through h5py as hloc does (the file is opened, added to and
-closed for each entry), and nowhere at all; then entries alone are written, without computing them.
+The same stages write through the store, through h5py as hloc does (the file is opened and closed
+for each entry), and not at all. Then entries are written without computing them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Add = Callable[[str, Sequence[Dataset]], None]
 
 
 class Appends:
-    """What stands in for the store."""
+    """Replaces the store in a stage."""
 
     base = None
     names: frozenset[str] = frozenset()
@@ -44,7 +44,7 @@ class Appends:
 
 
 def create(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
-    """An entry by h5py's own functions."""
+    """Write an entry with h5py's own functions."""
     group = file.create_group(name)
     for dataset in datasets:
         stored = group.create_dataset(dataset.path[len(name) + 1 :], data=dataset.array)
@@ -53,7 +53,7 @@ def create(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
 
 @contextmanager
 def appending(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appends]:
-    """As hloc writes."""
+    """Write as hloc does, and open the file for each entry."""
 
     def add(name: str, datasets: Sequence[Dataset]) -> None:
         with h5py.File(path, "a", libver="latest") as file:
@@ -65,18 +65,18 @@ def appending(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appe
 
 @contextmanager
 def in_one_open_file(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appends]:
-    """The fastest way to lose everything."""
+    """Keep the file open, which is fastest, but loses everything in a crash."""
     with h5py.File(path, "w", libver="latest") as file:
         yield Appends(lambda name, datasets: create(file, name, datasets))
 
 
 @contextmanager
 def nowhere(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appends]:
-    """The stage alone."""
+    """Write nothing, to measure the stage alone."""
     yield Appends(lambda name, datasets: None)
 
 
-WAYS = {
+WRITERS = {
     "store": writing,
     "h5py, opened for each": appending,
     "h5py, kept open": in_one_open_file,
@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, default=report.PHOTOS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=2000)
-    parser.add_argument("--folder", type=Path, help="on the disk to measure (default: /tmp)")
+    parser.add_argument("--folder", type=Path, help="folder on the disk to measure (default: /tmp)")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     figures: dict[str, Any] = {}
@@ -100,16 +100,16 @@ def main() -> None:
         write_pairs(folder / "pairs.txt", pairs)
         extractor, matcher = find_conf("extractors", "disk-2k"), find_conf("matchers", "disk")
 
-        def extracting(way: Any) -> Callable[[], object]:
+        def extracting(writer: Any) -> Callable[[], object]:
             def run() -> None:
-                extract.writing = way
+                extract.writing = writer
                 extract.main(extractor, args.photos, folder / "features.h5", overwrite=True)
 
             return run
 
-        def pairing(way: Any) -> Callable[[], object]:
+        def pairing(writer: Any) -> Callable[[], object]:
             def run() -> None:
-                match.writing = way
+                match.writing = writer
                 match.main(matcher, folder / "pairs.txt", folder / "features.h5",
                            folder / "matches.h5", overwrite=True)  # fmt: skip
 
@@ -122,9 +122,9 @@ def main() -> None:
         entries = synthetic_features(200), synthetic_matches(args.pairs)
         for title, chosen in zip(("write, an image", "write, a pair"), entries, strict=True):
 
-            def alone(way: Any, chosen: Any = chosen) -> Callable[[], object]:
+            def alone(writer: Any, chosen: Any = chosen) -> Callable[[], object]:
                 def run() -> None:
-                    with way(folder / "entries.h5", {}, overwrite=True) as store:
+                    with writer(folder / "entries.h5", {}, overwrite=True) as store:
                         for entry in chosen:
                             store.add(*entry)
 
@@ -142,7 +142,7 @@ def compare(
     rounds: int,
 ) -> None:
     found = report.medians(
-        report.alternate({name: prepare(way) for name, way in WAYS.items()}, rounds)
+        report.alternate({name: prepare(writer) for name, writer in WRITERS.items()}, rounds)
     )
     for name, seconds in found.items():
         figures[f"{title}, {name}: ms"] = 1000 * seconds / count
@@ -151,7 +151,7 @@ def compare(
 
 
 def synthetic_features(count: int) -> list[tuple[str, list[Dataset]]]:
-    """Images with 5,000 keypoints."""
+    """Return the features of images with 5,000 keypoints."""
     rng = np.random.default_rng(0)
     features = {
         "keypoints": rng.uniform(0, 1600, (5000, 2)).astype(np.float32),
@@ -164,7 +164,7 @@ def synthetic_features(count: int) -> list[tuple[str, list[Dataset]]]:
 
 
 def synthetic_matches(count: int) -> list[tuple[str, list[Dataset]]]:
-    """Pairs of images with 5,000 keypoints, each image in 20 pairs."""
+    """Return the matches of pairs of images with 5,000 keypoints, with 20 pairs per image."""
     rng = np.random.default_rng(0)
     matches0, scores0 = rng.integers(-1, 5000, 5000), rng.uniform(size=5000)
     return [

@@ -1,11 +1,11 @@
-"""How much memory a step of training needs at its peak, counted in tensors.
+"""Measure the peak memory of a training step, counted in tensors.
 
     python benchmarks/train_memory.py [--size 768] [--images 3] [--json OUT]
 
-Every storage that torch allocates is counted from when it is made until it is freed, through one
-step: forward, the pairs one after the other, backward, Adam. It is what a GPU's allocator would
-hold; what its convolutions take beside (workspaces) and what lies idle between blocks is not in it.
-All keypoints are accepted, so that the match matrices are as large as they can be.
+All of torch's storages are counted from their allocation until they are freed, during one step:
+forward pass, one pair at a time, backward pass, Adam. This is the memory that a GPU's allocator
+would hold, without the workspaces of convolutions and without fragmentation. All keypoints are
+accepted, so that the match matrices have the largest possible size.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ GB = 1e9
 
 
 class Held(TorchDispatchMode):
-    """Counts the bytes of the storages that are alive.
+    """Counts the bytes of allocated storages.
 
     Attributes:
-        now, most: bytes.
+        now, most: current and largest number of bytes.
     """
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Held(TorchDispatchMode):
         return result
 
     def count(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, if it is new."""
+        """Count the storage of a tensor if it is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
         if key in self.known:
@@ -69,7 +69,7 @@ class Held(TorchDispatchMode):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=768)
-    parser.add_argument("--images", type=int, default=3, help="of the one tuple in the batch")
+    parser.add_argument("--images", type=int, default=3, help="images in the tuple of the batch")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     figures = {}
@@ -83,9 +83,9 @@ def main() -> None:
 
 
 def step(size: int, images: int, recompute: bool) -> tuple[int, int, int]:
-    """Bytes held after the forward pass, at the peak of a second step, and keypoints an image.
+    """Return the bytes after the forward pass and at the peak of a step, and keypoints per image.
 
-    The first step makes gradients and Adam's moments.
+    Gradients and Adam's moments are allocated before.
     """
     torch.manual_seed(0)
     network = Network(recompute=recompute)
