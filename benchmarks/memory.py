@@ -38,12 +38,12 @@ def main() -> None:
     photo = args.photo or report.PHOTOS / list_images(report.PHOTOS)[0]
     figures = {}
     for who in ("ours, float32", "ours, bfloat16", "kornia"):
-        figures[f"1600x1200, {who}: MB"], _ = alone(extraction, who, photo, 1600, 1200)
+        figures[f"1600x1200, {who}: MB"], _ = run_in_new_process(extraction, who, photo, 1600, 1200)
     for precision in ("float32", "bfloat16"):
         share = figures[f"1600x1200, ours, {precision}: MB"] / figures["1600x1200, kornia: MB"]
         figures[f"1600x1200, {precision}: share of kornia's"] = share
     for who in ("ours", "all at once"):
-        figures[f"30,000 x 30,000, {who}: MB"], _ = alone(matching, who, 30_000)
+        figures[f"30,000 x 30,000, {who}: MB"], _ = run_in_new_process(matching, who, 30_000)
     report.write(args.json, figures)
 
 
@@ -78,7 +78,9 @@ def matching(who: str, count: int) -> Callable[[], object]:
     return at_once
 
 
-def alone(prepare: Callable[..., Callable[[], object]], *arguments: object) -> tuple[float, float]:
+def run_in_new_process(
+    prepare: Callable[..., Callable[[], object]], *arguments: object
+) -> tuple[float, float]:
     """Run a task in a new process; return the peak MB that it adds, and its time in seconds."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import report
 import torch
-from memory import alone, extraction, matching
+from memory import extraction, matching, run_in_new_process
 from simulate import simulate
 
 from disk_hloc.io.hloc.pairs import write_pairs
@@ -81,7 +81,7 @@ def compare(
         figures[f"{title}, {who}: seconds"] = seconds
     runs.clear()
     for who in peers:
-        figures[f"{title}, {who}: MB"], _ = alone(prepare, who, *arguments)
+        figures[f"{title}, {who}: MB"], _ = run_in_new_process(prepare, who, *arguments)
 
 
 def file_to_file(
@@ -91,7 +91,7 @@ def file_to_file(
     count: int,
     folder: Path,
 ) -> None:
-    figures[f"{title}: MB"], seconds = alone(prepare, folder)
+    figures[f"{title}: MB"], seconds = run_in_new_process(prepare, folder)
     figures[f"{title}: seconds each"] = seconds / count
 
 

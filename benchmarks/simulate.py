@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import report
-from memory import alone
+from memory import run_in_new_process
 
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.hloc.global_features import global_entry
@@ -65,7 +65,7 @@ def simulate(
         "retrieve": (retrieval, (), "pairs.txt"),
         "match": (matching, (most_pairs,), "matches.h5"),
     }.items():
-        memory, seconds = alone(timed, prepare, folder, *arguments)
+        memory, seconds = run_in_new_process(timed, prepare, folder, *arguments)
         if step == "match":
             figures[f"{title}: pairs"] = len(read_pairs(folder / "pairs.txt"))
             count = figures[f"{title}: pairs matched"] = len(list_pairs(folder / "matches.h5"))

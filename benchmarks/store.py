@@ -71,7 +71,7 @@ def in_one_open_file(path: Path, conf: Mapping[str, Any], **_: object) -> Iterat
 
 
 @contextmanager
-def nowhere(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appends]:
+def without_writing(path: Path, conf: Mapping[str, Any], **_: object) -> Iterator[Appends]:
     """Write nothing, to measure the stage alone."""
     yield Appends(lambda name, datasets: None)
 
@@ -80,7 +80,7 @@ WRITERS = {
     "store": writing,
     "h5py, opened for each": appending,
     "h5py, kept open": in_one_open_file,
-    "nothing written": nowhere,
+    "nothing written": without_writing,
 }
 
 

@@ -166,7 +166,7 @@ def test_a_second_run_resumes_and_other_options_are_refused(photos: Path, tmp_pa
     before = read(out, "keypoints")
     with h5py.File(out / "keypoints.h5", "a") as file:
         del file["b"]
-        file["a"][...] = -1  # not computed anew
+        file["a"][...] = -1  # not computed again
     detect.main(out, photos, image_extension="png", n=20)
     after = read(out, "keypoints")
     np.testing.assert_array_equal(after["b"], before["b"])
