@@ -52,7 +52,7 @@ def test_matches_are_those_of_the_definition(count0, count1, ratio, limit, block
     d0, d1 = descriptors(count0, seed, dim=8), descriptors(count1, seed + 1, dim=8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nearest, "BLOCK_ELEMENTS", {"cpu": block})
-        patch.setattr(nearest, "LEAST_ROWS", 1)
+        patch.setattr(nearest, "MIN_ROWS", 1)
         matches, scores = match(d0.double(), d1.double(), ratio, limit)
     expected = by_definition(d0.double().numpy(), d1.double().numpy(), ratio, limit)
     np.testing.assert_array_equal(matches.numpy(), expected)
