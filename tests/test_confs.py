@@ -76,7 +76,7 @@ def test_unknown_global_descriptor(tmp_path):
     path.write_text("output: mine\nmodel: {name: disk_vlad, clusters: 8}\n")
     assert find_conf("global", str(path))["model"]["clusters"] == 8
     path.write_text("model: {name: disk_vlad}\n")
-    with pytest.raises(DiskHlocError, match="lacks output"):
+    with pytest.raises(DiskHlocError, match="has no output"):
         find_conf("global", str(path))
 
 
@@ -109,7 +109,6 @@ def test_a_users_file(tmp_path, suffix):
     path = tmp_path / f"mine{suffix}"
     path.write_text(yaml.safe_dump(WHOLE))
     assert find_conf("extractors", str(path)) == WHOLE
-    assert find_conf("matchers", str(path)) == WHOLE
 
 
 @pytest.mark.parametrize("key", ["output", "model", "preprocessing"])
@@ -118,9 +117,68 @@ def test_missing_key(tmp_path, key):
     path.write_text(yaml.safe_dump({k: v for k, v in WHOLE.items() if k != key}))
     with pytest.raises(DiskHlocError) as error:
         find_conf("extractors", str(path))
-    assert one_line_error(error, path, f"lacks {key}")
-    if key == "preprocessing":
-        assert find_conf("matchers", str(path))["model"] == WHOLE["model"]
+    assert one_line_error(error, path, f"has no {key}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "where", "key", "meant"),
+    [
+        ("extractors", "model", "max_keypoint", "max_keypoints"),
+        ("extractors", "preprocessing", "resize_maximum", "resize_max"),
+        ("extractors", "preprocessing", "max_keypoints", None),
+        ("extractors", None, "max_keypoint", None),
+        ("extractors", None, "preprocesing", "preprocessing"),
+        ("matchers", "model", "ratio_treshold", "ratio_threshold"),
+        ("matchers", None, "ratio_threshold", None),
+        ("dense", "model", "match_treshold", "match_threshold"),
+        ("dense", None, "cell_sizes", "cell_size"),
+        ("dense", None, "max_error", None),
+        ("global", "model", "cluster", "clusters"),
+        ("global", None, "clusters", None),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_known_one(tmp_path, kind, where, key, meant):
+    conf = next(iter(confs.packaged(kind).values()))
+    (conf[where] if where else conf)[key] = 5
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(conf))
+    with pytest.raises(DiskHlocError) as error:
+        find_conf(kind, str(path))
+    assert one_line_error(error, path, f"unknown key {key!r}", "known keys: ")
+    assert (f"did you mean {meant!r}?" in str(error.value)) == (meant is not None)
+    if where:
+        assert f"{where} of the conf" in str(error.value)
+
+
+def test_keys_of_hlocs_own_models_are_left_to_hloc(tmp_path):
+    conf = {
+        "output": "feats-superpoint",
+        "model": {"name": "superpoint", "nms_radius": 3},
+        "preprocessing": {"grayscale": True, "globs": ["*.jpg"], "dfactor": 8, "fliplr": True},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(conf))
+    assert find_conf("extractors", str(path)) == conf
+    path.write_text(yaml.safe_dump({**conf, "max_keypoint": 5}))
+    with pytest.raises(DiskHlocError, match="unknown key 'max_keypoint'"):
+        find_conf("extractors", str(path))
+
+
+@pytest.mark.parametrize("kind", ["extractors", "matchers", "dense", "global"])
+def test_our_confs_have_known_keys_only(tmp_path, kind):
+    for conf in confs.packaged(kind).values():
+        path = tmp_path / "copy.yaml"
+        path.write_text(yaml.safe_dump(conf))
+        assert find_conf(kind, str(path)) == conf
+
+
+@pytest.mark.parametrize("name", models.names("extractors") + models.names("matchers"))
+def test_a_model_refuses_an_unknown_key(name):
+    kind = "extractors" if models.has("extractors", name) else "matchers"
+    model = models.load(kind, name)
+    with pytest.raises(DiskHlocError) as error:
+        model({"name": name, "max_keypoint": 5})
+    assert one_line_error(error, f"model {name}", "unknown key 'max_keypoint'")
 
 
 @pytest.mark.parametrize("model", ["disk", {"max_keypoints": 7}, None])
@@ -129,7 +187,7 @@ def test_model_without_name(tmp_path, model):
     path.write_text(yaml.safe_dump({**WHOLE, "model": model}))
     with pytest.raises(DiskHlocError) as error:
         read_conf("extractors", path)
-    assert one_line_error(error, path, "lacks model: name")
+    assert one_line_error(error, path, "has no model: name")
 
 
 @pytest.mark.parametrize("content", ["", "- a\n- b\n", "disk", "3"])
@@ -138,7 +196,7 @@ def test_yaml_that_is_no_mapping(tmp_path, content):
     path.write_text(content)
     with pytest.raises(DiskHlocError) as error:
         read_conf("matchers", path)
-    assert one_line_error(error, path, "holds no conf", "output, model")
+    assert one_line_error(error, path, "is not a conf", "output, model")
 
 
 @pytest.mark.parametrize(

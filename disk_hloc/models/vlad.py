@@ -3,40 +3,44 @@
 Jégou, Douze, Schmid, Pérez, "Aggregating local descriptors into a compact image representation",
 CVPR 2010: of each cluster of a codebook, the sum of the differences of the descriptors nearest to
 it; with the intra-normalization of Arandjelović and Zisserman, "All about VLAD", CVPR 2013, each
-cluster's sum at unit length. Departures: no power law, which brings nothing beside
-intra-normalization, and no PCA or whitening, which on a data set of tens of photos learn the
-photos and rank worse. And a constant is put beside the vector, which maps the cosine of two images
-from [-1, 1] to [0, 1] and leaves their order: about the mean of the same images cosines scatter
-around 0, and hloc's retrieval drops the negative ones, of ten photos of one place up to a third of
-each image's four nearest.
+cluster's sum at unit length. Departures: no power law, which adds nothing to intra-normalization,
+and no PCA or whitening, which overfit a data set of tens of photos and rank worse. And a constant
+is appended to the vector, which maps the cosine of two images from [-1, 1] to [0, 1] in the same
+order: without it cosines scatter around 0, and hloc's retrieval drops the negative ones, of ten
+photos of one place up to a third of each image's four nearest.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
 from disk_hloc.errors import DiskHlocError
 
+# The keys of a conf's model and their defaults (configs/global.yaml).
+DEFAULT_CONF: dict[str, Any] = {"clusters": 64, "max_descriptors": 1 << 18, "seed": 0}
+
 
 def learn_codebook(descriptors: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:
-    """Cluster descriptors by k-means; the same input and seed give the same codebook.
+    """Cluster descriptors by k-means. The same input and seed give the same codebook.
 
     Args:
         descriptors: (N, D).
-        clusters: how many, K; at most N.
-        seed: of the first guesses and of the batches.
+        clusters: their number K, at most N.
+        seed: of the initial centres and of the batches.
 
     Returns:
         (K, D) float32, the clusters' centres.
 
     Raises:
-        DiskHlocError: fewer descriptors than clusters, or no cluster asked for.
+        DiskHlocError: ``clusters`` is less than one or more than N.
     """
     if not 1 <= clusters <= len(descriptors):
         raise DiskHlocError(
             f"{clusters} clusters cannot be made of {len(descriptors)} descriptors: set "
-            "model: clusters to a number between, or give a codebook learnt from more images"
+            "model: clusters to a number from 1 to that, or give a codebook learnt from more images"
         )
     kmeans = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=3)
     kmeans.fit(descriptors.astype(np.float32))
@@ -45,15 +49,15 @@ def learn_codebook(descriptors: np.ndarray, clusters: int, seed: int = 0) -> np.
 
 
 def describe(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """The VLAD vector of one image.
+    """Compute the VLAD vector of one image.
 
     Args:
         descriptors: (D, N) in any order; N may be 0.
         codebook: (K, D).
 
     Returns:
-        (K * D + 1,) float32 of unit length, cluster after cluster and the constant; all zero where
-        there are no descriptors.
+        (K * D + 1,) float32 of unit length, cluster after cluster and the constant; all zero
+        without descriptors.
     """
     descriptors = descriptors.astype(np.float32)
     # The nearest centre maximizes this, since a descriptor's own length does not matter.
@@ -66,7 +70,7 @@ def describe(descriptors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """(..., D) vectors at unit length; a zero vector stays."""
+    """Scale (..., D) vectors to unit length. A zero vector stays zero."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     scaled: np.ndarray = vectors / np.where(lengths > 0, lengths, 1)
     return scaled

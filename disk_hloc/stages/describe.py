@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from disk_hloc.confs import require_known_keys
 from disk_hloc.errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
 from disk_hloc.io.hloc.features import descriptors_shape, list_features
 from disk_hloc.io.hloc.global_features import (
@@ -23,9 +24,8 @@ from disk_hloc.io.hloc.global_features import (
 from disk_hloc.io.store import reading, writing
 from disk_hloc.io.store.hdf5 import read
 from disk_hloc.log import logger
-from disk_hloc.models.vlad import describe, learn_codebook
+from disk_hloc.models.vlad import DEFAULT_CONF, describe, learn_codebook
 
-DEFAULT_MODEL: dict[str, Any] = {"clusters": 64, "max_descriptors": 1 << 18, "seed": 0}
 # A codebook is learnt from at least so many descriptors an image, of as many images as that makes.
 LEAST_PER_IMAGE = 256
 
@@ -70,7 +70,8 @@ def main(
             f"no global descriptor is called {conf['model']['name']!r}; known: disk_vlad; hloc's "
             "own are extractors"
         )
-    model = {**DEFAULT_MODEL, **conf["model"]}
+    require_known_keys(conf["model"], ["name", *DEFAULT_CONF], "model disk_vlad")
+    model = {**DEFAULT_CONF, **conf["model"]}
     require_on_error(on_error)
     broken = _Broken(stop=on_error == "stop")
     shapes = _descriptor_shapes(feature_path)

@@ -165,7 +165,7 @@ def test_the_output_of_a_conf_must_be_a_name(tmp_path: Path) -> None:
         read_conf("matchers", path)
     assert one_line_error(error, path, "../../x")
     path.write_text("output: [x]\nmodel: {name: disk}\n")
-    with pytest.raises(DiskHlocError, match="is no text"):
+    with pytest.raises(DiskHlocError, match="is not a string"):
         read_conf("matchers", path)
 
 

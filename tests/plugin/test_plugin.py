@@ -119,7 +119,7 @@ def test_registering_twice_changes_nothing_and_the_rest_of_hloc_is_untouched(
     tmp_path: Path,
 ) -> None:
     code = """
-import importlib, json, pkgutil
+import importlib.util, json, pkgutil, sys
 import disk_hloc
 from disk_hloc.plugin import import_provider
 if {registered}:
@@ -130,30 +130,57 @@ report = {{}}
 for kind, runner in (("extractors", "extract_features"), ("matchers", "match_features")):
     package = importlib.import_module(hloc.__name__ + "." + kind)
     confs = importlib.import_module(hloc.__name__ + "." + runner).confs
-    modules = {{m.name: m.module_finder.path for m in pkgutil.iter_modules(package.__path__)}}
-    report[kind] = dict(path=len(package.__path__), modules=modules, confs=confs)
+    files = {{}}
+    for module in pkgutil.iter_modules(package.__path__):
+        name = package.__name__ + "." + module.name
+        files[module.name] = importlib.util.find_spec(name).origin
+    loaded = sorted(name for name in sys.modules if name.startswith(package.__name__ + "."))
+    report[kind] = dict(path=len(package.__path__), files=files, confs=confs, loaded=loaded)
 print(json.dumps(report))
 """
     before, after = (
         json.loads(run(code.format(registered=flag), tmp_path).splitlines()[-1])
         for flag in (False, True)
     )
-    added = {
-        "extractors": ({"disk"}, {"disk-2k", "disk-epipolar"}),
-        "matchers": ({"disk", "disk_lightglue"}, {"disk", "disk-ratio", "disk+lightglue"}),
+    new_confs = {
+        "extractors": {"disk-2k", "disk-epipolar", "aliked"},
+        "matchers": {"disk", "disk-ratio", "disk+lightglue", "sift-ratio"},
     }
-    for kind, (modules, new_confs) in added.items():
-        assert after[kind]["path"] == before[kind]["path"] + 1
-        for name, folder in before[kind]["modules"].items():
-            if name not in modules:
-                assert after[kind]["modules"][name] == folder
-        assert modules <= set(after[kind]["modules"])
-        assert new_confs <= set(after[kind]["confs"])
+    for kind, names in new_confs.items():
+        assert after[kind]["path"] == before[kind]["path"]
+        for name, file in before[kind]["files"].items():
+            assert (after[kind]["files"][name] == file) == (name != "disk" or kind == "matchers")
+        assert names <= set(after[kind]["confs"])
         for name, conf in before[kind]["confs"].items():
-            if name not in new_confs:
+            if name not in names:
                 assert after[kind]["confs"][name] == conf
+        # None of our models is imported before it is used.
+        assert after[kind]["loaded"] == before[kind]["loaded"]
     # hloc's own conf stands, with our model under it.
     assert after["extractors"]["confs"]["disk"] == before["extractors"]["confs"]["disk"]
+
+
+def test_hloc_loads_each_of_our_models(tmp_path: Path) -> None:
+    code = """
+import importlib, json
+import disk_hloc
+from disk_hloc import models
+from disk_hloc.plugin import import_provider
+disk_hloc.register()
+hloc = import_provider().__name__
+dynamic_load = importlib.import_module(hloc + ".utils.base_model").dynamic_load
+for kind, package in (
+    ("extractors", "extractors"), ("matchers", "matchers"), ("dense", "matchers")
+):
+    for name in models.names(kind):
+        loaded = dynamic_load(importlib.import_module(f"{hloc}.{package}"), name)
+        assert loaded.default_conf == models.load(kind, name).default_conf, name
+        assert loaded.required_inputs == models.load(kind, name).required_data_keys, name
+model = dynamic_load(importlib.import_module(hloc + ".matchers"), "disk")({"ratio_threshold": 0.9})
+print(json.dumps(model.model.conf))
+"""
+    printed = run(code, tmp_path).splitlines()[-1]
+    assert json.loads(printed) == {"ratio_threshold": 0.9, "distance_threshold": None}
 
 
 def test_a_log_in_the_current_folder_is_not_emptied(tmp_path: Path) -> None:

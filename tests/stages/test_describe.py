@@ -80,7 +80,7 @@ def test_the_packaged_conf(features: Path, tmp_path: Path) -> None:
     assert conf["output"] == "global-feats-disk-vlad"
     path = describe.main(conf, features, tmp_path / "global.h5")
     assert contents(path)["query.jpg"].shape == (64 * 128 + 1,)
-    assert conf["model"] == {"name": "disk_vlad", **describe.DEFAULT_MODEL}
+    assert conf["model"] == {"name": "disk_vlad", **vlad.DEFAULT_CONF}
 
 
 def test_two_runs_give_the_same(features: Path, tmp_path: Path) -> None:

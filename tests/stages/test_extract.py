@@ -141,7 +141,7 @@ def test_an_image_of_one_colour_is_in_the_file_without_keypoints(tmp_path: Path)
 def test_an_unknown_model_needs_hloc(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("disk_hloc.plugin.PROVIDERS", ())
+    monkeypatch.setattr("disk_hloc.plugin.provider.PROVIDERS", ())
     monkeypatch.delenv("DISK_HLOC_PROVIDER", raising=False)
     conf = {**CONF, "model": {"name": "superpoint"}}
     with pytest.raises(DiskHlocError, match="superpoint needs hloc"):

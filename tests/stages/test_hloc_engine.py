@@ -94,7 +94,7 @@ def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> No
 
 
 def test_without_hloc_the_native_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("disk_hloc.plugin.PROVIDERS", ())
+    monkeypatch.setattr("disk_hloc.plugin.provider.PROVIDERS", ())
     monkeypatch.delenv("DISK_HLOC_PROVIDER", raising=False)
     if engine.native_verdict().works:
         assert engine.choose("auto", "reconstruct") == "native"
