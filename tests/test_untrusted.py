@@ -16,7 +16,7 @@ from disk_hloc.eval import published
 from disk_hloc.io.conf_files import read_conf
 from disk_hloc.io.hloc.global_features import read_codebook
 from disk_hloc.pipelines.aachen import read_conf as read_pipeline
-from disk_hloc.weights import load_aliked, load_disk, load_lightglue, load_loftr
+from disk_hloc.weights import load_disk, load_loftr, load_network
 from support.errors import one_line_error
 
 
@@ -41,7 +41,11 @@ def test_the_trap_works(made: Path) -> None:
     assert made.is_dir()
 
 
-@pytest.mark.parametrize("load", [load_disk, load_lightglue, load_aliked, load_loftr])
+def load_another_network(path: Path) -> object:
+    return load_network(path, "ALIKED", "score_head.0.weight")
+
+
+@pytest.mark.parametrize("load", [load_disk, load_another_network, load_loftr])
 @pytest.mark.parametrize("form", ["pickle", "zip", "torch", "legacy"])
 def test_weights(load, form: str, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
