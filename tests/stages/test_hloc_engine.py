@@ -6,16 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pycolmap
 import pytest
+from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
+from disk_hloc.io.hloc.features import list_features, read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.hloc.poses import read_camera, read_poses
-from disk_hloc.pipelines import sfm
+from disk_hloc.io.store import reading
+from disk_hloc.pipelines import matching, sfm
 from disk_hloc.plugin import engine, find_conf, find_provider, hloc_module
 from disk_hloc.stages import describe, extract, match, pairs, retrieve
 
@@ -91,6 +95,42 @@ def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> No
             assert len(expected) > 50
             # Exact ties may be broken otherwise.
             assert len(found ^ expected) <= 0.001 * len(expected)
+
+
+@pytest.mark.skipif(find_provider() is None, reason="needs hloc")
+def test_features_of_hlocs_own_are_masked_and_matched_again(scene: Path, tmp_path: Path) -> None:
+    """Masks remove keypoints from hloc's features, so indices in older matches are wrong."""
+    conf = tmp_path / "dog.yaml"
+    conf.write_text(
+        "output: dog\nmodel: {name: dog, max_keypoints: 500}\n"
+        "preprocessing: {grayscale: true, resize_max: 512}\n"
+    )
+    masks = {}
+    for side, columns in (("left", slice(0, 256)), ("right", slice(256, 512))):
+        kept = np.zeros((384, 512), np.uint8)
+        kept[:, columns] = 255
+        Image.fromarray(kept).save(tmp_path / f"{side}.png")
+        masks[side] = {"file": tmp_path / f"{side}.png"}
+    options: dict[str, Any] = {"extractor": str(conf)}
+    out = tmp_path / "out"
+    matching.main(scene / "images", out, masks=masks["left"], **options)
+    changed = matching.main(scene / "images", out, masks=masks["right"], **options)
+    fresh = matching.main(scene / "images", tmp_path / "fresh", masks=masks["right"], **options)
+    with reading(changed.features) as features, reading(changed.matches) as matches:
+        for name in list_features(changed.features):
+            keypoints = read_keypoints(features, name)
+            assert len(keypoints) > 50
+            assert keypoints[:, 0].min() > 254
+        with reading(fresh.matches) as expected:
+            for pair in read_pairs(changed.pairs):
+                np.testing.assert_array_equal(
+                    read_matches(matches, *pair), read_matches(expected, *pair)
+                )
+    with pytest.raises(DiskHlocError, match=r"features\.h5 was made with masks.*--overwrite"):
+        matching.main(scene / "images", out, **options)
+    unmasked = matching.main(scene / "images", out, overwrite=True, **options)
+    with reading(unmasked.features) as features:
+        assert read_keypoints(features, "0001.jpg")[:, 0].min() < 100
 
 
 def test_without_hloc_the_native_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
