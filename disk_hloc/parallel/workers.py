@@ -1,6 +1,6 @@
-"""Where a ``--dask`` option leads: workers of Dask, on this machine or on many.
+"""The workers of a ``--dask`` option, on this machine or on many.
 
-docs/clusters.md tells how they are started.
+See docs/clusters.md for how they are started.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
     from distributed import Client
     from distributed.deploy.cluster import Cluster
 
-# How long the first worker is waited for; a queue of jobs has its own, ``wait`` in its yaml.
+# How long to wait for the first worker; batch jobs have their own time, ``wait`` in the yaml file.
 WAIT_SECONDS = 60
 WAIT_FOR_JOBS_SECONDS = 24 * 3600
-# So many workers may die of a task before it is given up.
-DEATHS = 3
-# What a worker offers and a task on CUDA takes, so that a device has one task at a time.
+# A task is given up if more workers than these die of it.
+MAX_DEATHS = 3
+# The resource that a worker offers and a task on CUDA takes, so that a GPU has one task at a time.
 GPU = "GPU"
 
 
 def check(spec: str) -> None:
-    """Check a ``--dask`` option, before anything is done for it.
+    """Check a ``--dask`` option before anything is started for it.
 
     Raises:
-        DiskHlocError: it is none, or dask.distributed is not installed.
+        DiskHlocError: the option is unknown, or dask.distributed is not installed.
     """
     if spec.startswith("local:"):
         _local_count(spec)
@@ -55,19 +55,19 @@ def check(spec: str) -> None:
 
 @contextmanager
 def connected(spec: str, device: str = "auto") -> Iterator[Client]:
-    """Workers, for as long as the context lasts; those that were started for it end with it.
+    """Connect to workers while the context lasts; those that it started end with it.
 
     Args:
         spec: ``local:N``, N processes on this machine; ``tcp://host:port``, the workers of a
             scheduler; or a yaml file of batch jobs (configs/slurm.yaml).
-        device: with ``local:N``, where the workers compute: on CUDA each has a GPU of its own.
+        device: with ``local:N``, the device of the workers; on CUDA each has its own GPU.
 
     Yields:
-        A client with one worker at least.
+        A client with at least one worker.
 
     Raises:
-        DiskHlocError: as :func:`check`; more local workers than GPUs; nobody answers; or no
-            worker comes in time.
+        DiskHlocError: as :func:`check`; there are more local workers than GPUs; no scheduler
+            answers; or no worker appears within the waiting time.
     """
     check(spec)
     from distributed import Client
@@ -75,11 +75,11 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
 
     cluster: Cluster | None = None
     seconds: float = WAIT_SECONDS
-    # Workers that are lost are what this is made for; the log of it would bury the progress.
+    # Lost workers are expected, and their log messages would hide the progress.
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
-        # Dask sets the variables of the workers that it starts in this process, too.
+        # Dask sets the environment of the workers that it starts in this process, too.
         stack.callback(_restore, dict(os.environ))
         if spec.startswith("local:"):
             cluster = stack.enter_context(_local(_local_count(spec), devices.resolve(device)))
@@ -92,7 +92,7 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
             reason = " ".join(str(error).split())
             raise DiskHlocError(
                 f"no Dask scheduler answers at {spec} ({reason}): start `dask scheduler` there, or "
-                "mend the address"
+                "correct the address"
             ) from error
         stack.enter_context(client)
         if not client.nthreads():
@@ -101,7 +101,7 @@ def connected(spec: str, device: str = "auto") -> Iterator[Client]:
             client.wait_for_workers(1, timeout=seconds)
         except (TimeoutError, DaskTimeoutError) as error:
             raise DiskHlocError(
-                f"no worker of {spec} came within {seconds:.0f} seconds: see its log, and "
+                f"no worker of {spec} appeared within {seconds:.0f} seconds: see its log, and "
                 "docs/clusters.md for how workers are started"
             ) from error
         yield client
@@ -114,7 +114,7 @@ def _restore(environment: Mapping[str, str]) -> None:
 
 
 def num_workers(client: Client, spec: str) -> int:
-    """How many workers there are, or will be once all jobs run."""
+    """Return how many workers there are, or will be once all jobs run."""
     expected = 1
     if spec.startswith("local:"):
         expected = _local_count(spec)
@@ -125,15 +125,15 @@ def num_workers(client: Client, spec: str) -> int:
 
 
 def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
-    """The device of all workers, and what a task on it takes of a worker's resources.
+    """Return the device of all workers, and the resources of a worker that a task takes.
 
     Args:
         client: with its workers.
-        device: as the user gave it; ``auto`` is what all workers have.
+        device: as the user gave it; ``auto`` is the device that all workers have.
 
     Raises:
-        DiskHlocError: a worker lacks disk_hloc, ``auto`` is not the same everywhere, or no worker
-            offers a GPU to tasks on CUDA.
+        DiskHlocError: a worker cannot import disk_hloc, ``auto`` is not the same on all workers, or
+            no worker offers a GPU for tasks on CUDA.
     """
     found = client.run(_about, on_error="return")
     for address, about in found.items():
@@ -141,7 +141,7 @@ def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
             reason = " ".join(str(about).split())
             raise DiskHlocError(
                 f"the worker at {address} cannot run disk_hloc ({type(about).__name__}: {reason}): "
-                "install the same version of it there, with all that it needs"
+                "install the same version there, with its dependencies"
             ) from about
         if about["versions"] != _about()["versions"]:
             logger.warning(
@@ -150,16 +150,16 @@ def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
             )  # fmt: skip
     if max(client.nthreads().values(), default=1) > 1:
         logger.warning(
-            "Workers of several threads run so many tasks at once in one process: --nthreads 1 is "
-            "faster, with a part of the cores for each in OMP_NUM_THREADS"
+            "Workers with several threads run several tasks at once in one process: they are faster "
+            "with --nthreads 1 and their share of the cores in OMP_NUM_THREADS"
         )
     if device == "auto":
         kinds = Counter(about["device"] for about in found.values())
         if len(kinds) > 1:
             listed = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
             raise DiskHlocError(
-                f"the workers have different devices ({listed}), and results would depend on who "
-                "computes them: give --device cuda or --device cpu"
+                f"the workers have different devices ({listed}), and results would depend on which "
+                "worker computes them: give --device cuda or --device cpu"
             )
         (device,) = kinds
     if not device.startswith("cuda"):
@@ -174,7 +174,7 @@ def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
 
 
 def _about() -> dict[str, Any]:
-    """What a worker is."""
+    """Return the device and the versions of a worker."""
     return {
         "device": devices.resolve("auto").type,
         "versions": {"disk_hloc": __version__, "torch": torch.__version__},
@@ -184,12 +184,12 @@ def _about() -> dict[str, Any]:
 def _local_count(spec: str) -> int:
     text = spec.removeprefix("local:")
     if not text.isdecimal() or int(text) == 0:
-        raise DiskHlocError(f"--dask {spec}: how many processes? local:4, for example")
+        raise DiskHlocError(f"--dask {spec}: how many processes? For example, local:4")
     return int(text)
 
 
 def _local(count: int, device: torch.device) -> Cluster:
-    """Processes of one thread for tasks, and a fair part of the cores for torch."""
+    """Start processes with one thread for tasks and an equal share of the cores for torch."""
     import dask
     from distributed import Nanny, Scheduler
     from distributed.deploy.spec import SpecCluster
@@ -197,33 +197,33 @@ def _local(count: int, device: torch.device) -> Cluster:
     gpus = _visible_gpus() if device.type == "cuda" else []
     if device.type == "cuda" and device.index is not None:
         raise DiskHlocError(
-            f"--device {device} with --dask local:{count}: each worker has a GPU of its own, so "
-            "give --device cuda, and choose the GPUs by CUDA_VISIBLE_DEVICES"
+            f"--device {device} with --dask local:{count}: each worker has its own GPU, so "
+            "give --device cuda, and choose GPUs with CUDA_VISIBLE_DEVICES"
         )
     if device.type == "cuda" and count > len(gpus):
         raise DiskHlocError(
-            f"--dask local:{count}: this machine shows {len(gpus)} GPUs, and each worker takes "
-            f"one: local:{len(gpus)}, or --device cpu"
+            f"--dask local:{count}: this machine has {len(gpus)} GPUs, and each worker needs "
+            f"one: use local:{len(gpus)}, or --device cpu"
         )
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, _cores() // count))
     environment: dict[str, str | None] = {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
-        # The progress of all is shown here.
+        # The driver shows the progress of all.
         "TQDM_DISABLE": "1",
-        # Dask's 64 kB would have torch ask the system for the memory of each image anew.
+        # With Dask's 64 kB, torch would request the memory of each image from the system again.
         "MALLOC_TRIM_THRESHOLD_": None,
     }
     options = {
-        # From outside of the machine nobody can reach them.
+        # They cannot be reached from outside of this machine.
         "host": "127.0.0.1",
         "dashboard_address": "127.0.0.1:0",
         "nthreads": 1,
-        # Dask would stop or kill a worker at its part of the memory; a run without it has no limit.
+        # Dask would pause or kill workers that use more than their share; one process has no limit.
         "memory_limit": 0,
         "silence_logs": logging.CRITICAL,
-        # Ctrl-C goes to all processes of a terminal; it is the driver that ends its workers.
+        # Ctrl-C goes to all processes of a terminal, but the driver ends its workers itself.
         "preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
     }
     own: list[dict[str, Any]] = [{} for _ in range(count)]
@@ -235,10 +235,10 @@ def _local(count: int, device: torch.device) -> Cluster:
         "options": {
             "host": "127.0.0.1",
             "dashboard_address": "127.0.0.1:0",
-            "allowed_failures": DEATHS,
+            "allowed_failures": MAX_DEATHS,
         },
     }
-    # A worker that was killed leaves a semaphore, which is taken away and not worth a word.
+    # A killed worker leaves a semaphore; its removal needs no warning.
     os.environ.setdefault("PYTHONWARNINGS", "ignore::UserWarning:multiprocessing.resource_tracker")
     before_spawn = "distributed.nanny.pre-spawn-environ"
     with dask.config.set({f"{before_spawn}.{key}": value for key, value in environment.items()}):
@@ -246,7 +246,7 @@ def _local(count: int, device: torch.device) -> Cluster:
 
 
 def _visible_gpus() -> list[str]:
-    """The devices of this process, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
     return visible.split(",")[:count] if visible else [str(i) for i in range(count)]
@@ -259,7 +259,7 @@ def _cores() -> int:
 
 
 def _jobs(path: Path) -> tuple[Cluster, float]:
-    """A cluster of batch jobs, and for how many seconds its first worker is waited for."""
+    """Start a cluster of batch jobs; return it, and the seconds to wait for its first worker."""
     options = _read_jobs(path)
     name, jobs = options.pop("cluster"), options.pop("jobs")
     seconds = options.pop("wait", WAIT_FOR_JOBS_SECONDS)
@@ -269,11 +269,11 @@ def _jobs(path: Path) -> tuple[Cluster, float]:
         factory = getattr(importlib.import_module(module or "dask_jobqueue"), class_name)
     except (ImportError, AttributeError) as error:
         raise DiskHlocError(
-            f"{path}: there is no cluster {name}; dask_jobqueue has SLURMCluster, PBSCluster, ..."
+            f"{path}: there is no cluster class {name}; dask_jobqueue has SLURMCluster, ..."
         ) from error
     try:
         cluster = factory(**options)
-        # Unlike scale() this replaces jobs that come to the end of their time.
+        # Unlike scale(), this replaces jobs that reach their time limit.
         cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs)
     except (TypeError, ValueError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -290,10 +290,10 @@ def _read_jobs(path: Path) -> dict[str, Any]:
     missing = [key for key in ("cluster", "jobs") if key not in (options or {})]
     if not isinstance(options, Mapping) or missing:
         raise DiskHlocError(
-            f"the cluster {path} lacks {', '.join(missing)}: see configs/slurm.yaml"
+            f"the cluster {path} has no {', '.join(missing)}: see configs/slurm.yaml"
         )
     if not isinstance(options["jobs"], int) or options["jobs"] < 1:
-        raise DiskHlocError(f"{path}: jobs is {options['jobs']!r}, but must be a number from 1")
+        raise DiskHlocError(f"{path}: jobs is {options['jobs']!r}, but must be at least 1")
     return dict(options)
 
 

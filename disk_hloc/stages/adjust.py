@@ -13,25 +13,25 @@ from disk_hloc.log import logger
 _CAUCHY = 2.385
 # The mean distance of a point of the normal distribution in the plane, in standard deviations.
 _MEAN_DISTANCE = float(np.sqrt(np.pi / 2))
-# The cost then changes in its fourth digit only.
-_ITERATIONS = 10
+# After these, only the fourth digit of the cost changes.
+_MAX_ITERATIONS = 10
 
 
 def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> None:
-    """Adjust poses, points and cameras once more, with a loss that wrong observations pull less.
+    """Adjust poses, points and cameras once more, with a loss that reduces the effect of outliers.
 
-    COLMAP's mappers minimize squared errors of whatever lies within 4 px, many times the error of
-    keypoints between pixels, so a few wrong observations move the cameras. The loss is Cauchy's,
-    as wide as the model's own errors say. On Fountain-P11 with its camera fixed it takes the mean
-    position error from 2.22 to 1.88 mm.
+    COLMAP's mappers minimize the squared errors of all observations within 4 px, many times the
+    error of sub-pixel keypoints, so a few wrong observations move the cameras. The loss is
+    Cauchy's, with a scale estimated from the model's own errors. On Fountain-P11 with its camera
+    fixed it reduces the mean position error from 2.22 to 1.88 mm.
 
     Args:
         model: changed in place; no point or observation is added or dropped.
-        fix_intrinsics: keep the cameras' parameters.
+        fix_intrinsics: keep the parameters of the cameras.
     """
     if not hasattr(pycolmap, "create_default_bundle_adjuster"):
         logger.info(
-            "Left as it is mapped: pycolmap %s is too old to adjust it robustly",
+            "No robust adjustment: pycolmap %s is too old for it",
             pycolmap.__version__,
         )
         return
@@ -41,22 +41,22 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     deviation = float(np.median(errors)) / _MEAN_DISTANCE
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    # As COLMAP's mappers do, the principal point stays.
+    # As in COLMAP's mappers, the principal point stays fixed.
     options.refine_principal_point = False
     options.refine_focal_length = options.refine_extra_params = not fix_intrinsics
     solver = getattr(options, "ceres", options)  # one level deeper since pycolmap 4
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
-    solver.solver_options.max_num_iterations = _ITERATIONS
+    solver.solver_options.max_num_iterations = _MAX_ITERATIONS
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    # pycolmap.bundle_adjustment would turn COLMAP's log to the screen on.
+    # pycolmap.bundle_adjustment would turn on COLMAP's log on the screen.
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
     logger.info(
-        "Adjusted robustly: %.3f px mean reprojection error, its standard deviation %.3f px",
+        "Adjusted robustly: mean reprojection error %.3f px, standard deviation %.3f px",
         model.compute_mean_reprojection_error(),
         deviation,
     )

@@ -1,4 +1,4 @@
-"""A features file to a file of global descriptors."""
+"""From a features file to a file of global descriptors."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from disk_hloc.io.store.hdf5 import read
 from disk_hloc.log import logger
 from disk_hloc.models.vlad import DEFAULT_CONF, describe, learn_codebook
 
-# A codebook is learnt from at least so many descriptors an image, of as many images as that makes.
-LEAST_PER_IMAGE = 256
+# A codebook is learnt from at least this many descriptors of an image, so from fewer images if
+# there are many.
+MIN_PER_IMAGE = 256
 
 
 def main(
@@ -41,7 +42,7 @@ def main(
 ) -> Path:
     """Describe each image of a features file by one vector, for retrieval.
 
-    Images that the file already holds are kept, so a run that was stopped resumes. The codebook
+    Images that the file has already are skipped, so a run that was stopped resumes. The codebook
     is saved beside the file (:func:`disk_hloc.io.hloc.global_features.codebook_path`), and images
     that are added later are described with it.
 
@@ -50,10 +51,10 @@ def main(
         feature_path: the features file.
         output: the file of global descriptors to make or to add to
             (:mod:`disk_hloc.io.hloc.global_features`).
-        codebook: a codebook to take, as one that another data set's descriptors have beside them;
-            without it, one is learnt from these features. Only with the same codebook can the
-            descriptors of two files be compared.
-        overwrite: start the file and its codebook anew.
+        codebook: the codebook to use, for example that of another data set; without it, one is
+            learnt from these features. The descriptors of two files can be compared only if they
+            have the same codebook.
+        overwrite: make the file and its codebook from scratch.
         on_error: ``skip`` images whose descriptors cannot be read or are not finite, or ``stop`` at
             the first.
 
@@ -62,8 +63,8 @@ def main(
 
     Raises:
         SkippedImages: some images have broken descriptors; all others are described.
-        DiskHlocError: not our model, no features or none with descriptors, too few to learn from,
-            a codebook that does not fit, no space, or a file made with another conf or codebook.
+        DiskHlocError: not our model, no features or no descriptors, too few to learn from, a
+            codebook that does not fit, no space, or a file made with another conf or codebook.
     """
     if conf["model"]["name"] != "disk_vlad":
         raise DiskHlocError(
@@ -95,13 +96,13 @@ def main(
         for name in tqdm(todo, desc="Describe", unit="image", disable=not todo):
             with broken.noted(name):
                 descriptors = read(features, f"{name}/descriptors", shapes[name])
-            # What a write raises is not of this image.
+            # An error of the write is not about this image.
             if name not in broken.reasons:
                 store.add(*global_entry(name, describe(descriptors, book)))
     empty = [name for name in todo if shapes[name][1] == 0 and name not in broken.reasons]
     if empty:
         logger.warning(
-            "%d images have no features and a descriptor of zeros, which retrieves nothing: %s",
+            "%d images have no features, so their descriptor is zero and retrieves nothing: %s",
             len(empty),
             listing(empty),
         )
@@ -111,7 +112,7 @@ def main(
 
 
 class _Broken:
-    """The images whose descriptors are broken: noted, or the end of all."""
+    """The images whose descriptors are broken; with ``stop``, the first one raises its error."""
 
     def __init__(self, stop: bool) -> None:
         self.stop = stop
@@ -128,10 +129,10 @@ class _Broken:
 
 
 def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
-    """Image name -> shape (D, N) of its descriptors; all have the same D."""
+    """Return image name -> shape (D, N) of its descriptors; all have the same D."""
     names = list_features(feature_path)
     if not names:
-        raise DiskHlocError(f"{feature_path} holds no features: extract them first")
+        raise DiskHlocError(f"{feature_path} has no features: extract them first")
     shapes: dict[str, tuple[int, int]] = {}
     with reading(feature_path) as file:
         for name in names:
@@ -144,13 +145,13 @@ def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
 
 
 def _described(output: Path) -> set[str]:
-    """The images that a file holds, if it is one of global descriptors."""
+    """Return the images of a file, if it is one of global descriptors."""
     done = set(list_globals(output))
     with reading(output) as file:
         foreign = len(file) > 0 and not done
     if foreign or (done and not codebook_path(output).is_file()):
-        reason = "holds something else" if foreign else f"lacks its {codebook_path(output).name}"
-        raise DiskHlocError(f"{output} cannot be added to, it {reason}: give another file")
+        reason = "holds something else" if foreign else f"has no {codebook_path(output).name}"
+        raise DiskHlocError(f"{output} {reason}, so nothing can be added to it: give another file")
     return done
 
 
@@ -163,7 +164,7 @@ def _choose_codebook(
     overwrite: bool,
     broken: _Broken,
 ) -> np.ndarray:
-    """(K, D) the codebook given, else the one that is there, else a new one."""
+    """Return the (K, D) codebook: the given one, else the existing one, else a new one."""
     saved = codebook_path(output)
     source = given or (saved if saved.is_file() and not overwrite else None)
     if source is None:
@@ -189,9 +190,9 @@ def _sample(
     seed: int,
     broken: _Broken,
 ) -> np.ndarray:
-    """(M, D) float32 descriptors, chosen at random from images chosen at random."""
+    """Return (M, D) float32 descriptors, chosen at random from images chosen at random."""
     random = np.random.default_rng(seed)
-    share = max(LEAST_PER_IMAGE, -(-at_most // len(shapes)))
+    share = max(MIN_PER_IMAGE, -(-at_most // len(shapes)))
     chosen: list[np.ndarray] = []
     left = at_most
     with reading(feature_path) as file:
@@ -204,5 +205,5 @@ def _sample(
             if left <= 0:
                 break
     if not chosen:
-        raise DiskHlocError(f"not one image of {feature_path} has descriptors that can be read")
+        raise DiskHlocError(f"no image of {feature_path} has descriptors that can be read")
     return np.concatenate(chosen)

@@ -1,4 +1,4 @@
-"""Poses of query photos in a model, from their matches with its images."""
+"""From matches of query photos with the images of a model to the poses of the queries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-# A cluster's figures, and the pose if there is one.
+# The figures of a cluster, and its pose if there is one.
 Localized = tuple[dict[str, int], pycolmap.Rigid3d | None]
 
 
@@ -43,37 +43,37 @@ def main(
 ) -> dict[str, Pose]:
     """Localize queries.
 
-    Writes ``results``, a line ``name qw qx qy qz tx ty tz`` a query (cam_from_world; the name
-    without its folders, as visuallocalization.net takes it), and ``<results>_logs.json``: for each
-    query the retrieved images, matches, correspondences and inliers. As hloc does, a query that
-    cannot be localized gets the pose of its first retrieved image; the log says so, and it is
-    named in a warning.
+    Writes ``results``, a line ``name qw qx qy qz tx ty tz`` for each query (cam_from_world; the
+    name without its folders, as visuallocalization.net expects it), and ``<results>_logs.json``:
+    for each query the retrieved images, matches, correspondences and inliers. As in hloc, a query
+    that cannot be localized gets the pose of its first retrieved image; the log and a warning say
+    so.
 
     Args:
         reference_path: a COLMAP model whose points come from these features.
         queries_path: a list of ``name MODEL width height parameters...``, or a pattern of lists.
-        retrieval_path: a pairs file, a query and a retrieved image of the model a line.
+        retrieval_path: a pairs file: on each line a query and a retrieved image of the model.
         feature_path: the features file, with the queries.
-        match_path: the matches file, with these pairs.
+        match_path: the matches file, with the pairs of ``retrieval_path``.
         results: the file of poses to write.
         engine: ``auto``, ``hloc`` or ``native`` (:mod:`disk_hloc.plugin.engine`).
-        max_error: of an inlier, in pixels.
+        max_error: the largest reprojection error of an inlier, in pixels.
         covisibility_clustering: localize with each group of retrieved images that share points,
             and keep the pose with the most inliers.
         prepend_camera_name: write ``camera/name``, the last folder and the name.
 
     Returns:
-        Query name -> pose, of the queries that were localized.
+        Query name -> pose, for the queries that were localized.
 
     Raises:
-        DiskHlocError: a file that is broken, or a model without points.
+        DiskHlocError: a file is broken, or the model has no points.
     """
     queries = read_queries(queries_path)
     retrieved = read_retrieval(retrieval_path)
     model = read_model(reference_path)
     if model.num_points3D() == 0:
         raise DiskHlocError(
-            f"the model {reference_path} has no point to localize with: triangulate its features "
+            f"the model {reference_path} has no points to localize with: triangulate its features "
             "first"
         )
     engine = engines.choose(engine, "localize")
@@ -82,7 +82,7 @@ def main(
     unknown = sorted({name for query in retrieved.values() for name in query} - set(ids))
     if unknown:
         logger.warning(
-            "%d retrieved images are not in %s and are passed over: %s",
+            "%d retrieved images are not in %s and are skipped: %s",
             len(unknown),
             reference_path,
             listing(unknown),
@@ -97,7 +97,7 @@ def main(
             entry: dict[str, Any] = {"localized": False, "database": names}
             log[name] = entry
             if name not in retrieved:
-                entry["reason"] = f"no image was retrieved for it in {retrieval_path}"
+                entry["reason"] = f"{retrieval_path} has no images for it"
             elif not names:
                 entry["reason"] = "none of its retrieved images is in the model"
             elif name not in with_features:
@@ -137,7 +137,7 @@ def main(
 
 
 def covisible_clusters(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> list[list[int]]:
-    """Images in groups in which each shares a point with another, the largest group first."""
+    """Group images so that each shares a point with another one, the largest group first."""
     left = dict.fromkeys(image_ids)
     clusters = []
     while left:
@@ -161,7 +161,7 @@ def covisible_clusters(model: pycolmap.Reconstruction, image_ids: Sequence[int])
 
 
 class _Native:
-    """pycolmap's robust absolute pose from the points that matched keypoints see."""
+    """Absolute poses by pycolmap, from the points that matched keypoints see."""
 
     def __init__(
         self, model: pycolmap.Reconstruction, features: Path, matches: Path, max_error: float
@@ -197,7 +197,7 @@ class _Native:
         return {**figures, "inliers": int(found["num_inliers"])}, found["cam_from_world"]
 
     def _seen(self, file: h5py.File, name: str, count: int, image_id: int) -> np.ndarray:
-        """(K, 2) keypoints of the query, and points that their matches in an image see."""
+        """Return (K, 2): a keypoint of the query, and the point that its match in an image sees."""
         image = self.model.images[image_id]
         if image_id not in self.point_ids:
             self.point_ids[image_id] = np.array(
@@ -219,7 +219,7 @@ class _Native:
 
 
 class _Hloc:
-    """hloc's ``pose_from_cluster``."""
+    """Absolute poses by hloc's ``pose_from_cluster``."""
 
     def __init__(
         self, model: pycolmap.Reconstruction, features: Path, matches: Path, max_error: float

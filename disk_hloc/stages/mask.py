@@ -1,7 +1,7 @@
-"""Features or matches without those where a mask says so.
+"""From hloc's features or matches to those outside of masks.
 
-Two ways, for any hloc file: features lose the masked keypoints with all that belongs to them, or
-features stay, with their indices, and matches lose those at masked keypoints.
+Either masked keypoints are removed from features, with all that belongs to them; or features keep
+their keypoints and indices, and matches at masked keypoints are removed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from disk_hloc.io.store.hdf5 import (
 )
 from disk_hloc.log import logger
 
-# Of an image, not of its keypoints, whatever their number is.
+# Arrays of an image, not of its keypoints, whatever the number of keypoints.
 _OF_THE_IMAGE = ("image_size", "global_descriptor")
 
 
@@ -50,11 +50,11 @@ def main(
 
     Args:
         conf: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`).
-        feature_path: any hloc features file: its keypoints are judged.
+        feature_path: any hloc features file, with the keypoints to mask.
         output: the file to write, whole or not at all.
-        match_path: a matches file; given, it is masked and features keep all keypoints.
-        image_dir: the photos, whose sizes are read where the features file lacks ``image_size``
-            (as hloc's dense matchers' do).
+        match_path: a matches file; if given, it is masked and features keep all keypoints.
+        image_dir: the photos, whose sizes are read if the features file has no ``image_size``
+            (like those of hloc's dense matchers).
         overwrite: replace ``output``.
 
     Returns:
@@ -91,7 +91,7 @@ def main(
 def _judge(
     features: h5py.File, names: list[str], masks: Masks, image_dir: Path | None
 ) -> dict[str, NDArray[np.bool_]]:
-    """Image name -> which of its keypoints are kept."""
+    """Return image name -> (N,) bool, which of its keypoints are kept."""
     keep = {}
     for name in tqdm(names, desc="Mask", unit="image"):
         if find(features, f"{name}/image_size") is not None:
@@ -102,7 +102,7 @@ def _judge(
                 raise DiskHlocError(f"{features.filename}, {name}: {error}") from error
         elif image_dir is None:
             raise DiskHlocError(
-                f"{features.filename} does not hold the size of {name}: give the photos (--images)"
+                f"{features.filename} does not have the size of {name}: give the photos (--images)"
             )
         else:
             try:
@@ -134,7 +134,7 @@ def _filter_features(
 
 
 def _keypoint_axis(key: str, values: Any, count: int) -> int | None:
-    """The axis along which a dataset has an entry a keypoint; None if it has not.
+    """Return the axis along which a dataset has an entry for each keypoint, or None.
 
     Raises:
         ValueError: descriptors that are not (D, N) for N keypoints.
@@ -166,7 +166,9 @@ def _filter_matches(
                 raise DiskHlocError(f"{path} is not hloc's matches file: {pair} has no matches0")
             absent = [name for name in (first, second) if name not in by_group]
             if absent:
-                raise DiskHlocError(f"{path} has matches of {absent[0]}, the features have none")
+                raise DiskHlocError(
+                    f"{path} has matches of {absent[0]}, which is not among the features"
+                )
             group = target.create_group(pair)
             _copy_attributes(source, group)
             flags0, flags1 = by_group[first], by_group[second]
@@ -188,7 +190,7 @@ def _filter_matches(
 def _copy(key: str, values: Any, source: h5py.Dataset, group: h5py.Group) -> None:
     try:
         copied = group.create_dataset(key, data=values)
-    except TypeError as error:  # of texts and others, which numpy holds as objects
+    except TypeError as error:  # strings and others, which numpy holds as objects
         raise DiskHlocError(f"{source.file.filename}, {source.name}: {error}") from error
     _copy_attributes(source, copied)
 
@@ -199,7 +201,7 @@ def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
 
 
 def _note(target: h5py.File, conf: Mapping[str, Any]) -> None:
-    """Say what made the file, so that extraction or matching does not go on in it unmasked."""
+    """Note that the file is masked, so that extraction or matching does not add to it unmasked."""
     try:
         made_with = json.loads(target.attrs.get(CONF_ATTRIBUTE, "{}"))
     except (TypeError, ValueError, RecursionError):  # not as we write it

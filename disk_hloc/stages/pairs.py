@@ -1,4 +1,4 @@
-"""Which images are matched with which."""
+"""From images or a model to a pairs file: which images are matched with which."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def main(method: str, source: Path, output: Path, **options: Any) -> Path:
             ``covisibility`` or ``poses`` (of a COLMAP model).
         source: what the method chooses from.
         output: the pairs file.
-        options: the method's, see the function of its name.
+        options: the options of the function with the method's name.
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: unknown method, nothing to pair, or a name with white space.
+        DiskHlocError: an unknown method, nothing to pair, or a name with white space.
     """
     if method not in METHODS:
         raise DiskHlocError(
-            f"no way to choose pairs is called {method!r}; known: {', '.join(METHODS)}"
+            f"no method for pairs is called {method!r}; known: {', '.join(METHODS)}"
         )
     return METHODS[method](source, output, **options)
 
@@ -50,7 +50,9 @@ def exhaustive(names: Sequence[str], output: Path) -> Path:
         DiskHlocError: fewer than two images, or a name with white space.
     """
     if len(names) < 2:
-        raise DiskHlocError(f"a pair needs two images, there is {names[0] if names else 'none'}")
+        raise DiskHlocError(
+            f"a pair needs two images, but there is {names[0] if names else 'none'}"
+        )
     return _write(output, list(combinations(names, 2)), len(names))
 
 
@@ -58,13 +60,13 @@ def sequential(source: Path, output: Path, *, overlap: int = 10, quadratic: bool
     """Write the pairs of every image with those that follow it, as for the frames of a video.
 
     Args:
-        source: a folder of images or a features file; the order is that of the names.
+        source: a folder of images or a features file, whose images are sorted by name.
         output: the pairs file.
-        overlap: with how many of the images that follow.
-        quadratic: also with those 2, 4, 8, ... 2^(overlap - 1) further on, as COLMAP does.
+        overlap: how many following images each image is paired with.
+        quadratic: also pair it with those 2, 4, 8, ... 2^(overlap - 1) further on, as in COLMAP.
 
     Raises:
-        DiskHlocError: fewer than two images, no overlap, or a name with white space.
+        DiskHlocError: fewer than two images, an overlap below 1, or a name with white space.
     """
     if overlap < 1:
         raise DiskHlocError(f"the overlap is {overlap}, but must be at least 1")
@@ -79,7 +81,9 @@ def sequential(source: Path, output: Path, *, overlap: int = 10, quadratic: bool
         if i + step < len(names)
     ]
     if not pairs:
-        raise DiskHlocError(f"a pair needs two images, there is {names[0] if names else 'none'}")
+        raise DiskHlocError(
+            f"a pair needs two images, but there is {names[0] if names else 'none'}"
+        )
     return _write(output, pairs, len(names))
 
 
@@ -89,10 +93,10 @@ def covisibility(model_path: Path, output: Path, *, num_matched: int) -> Path:
     Args:
         model_path: the folder of a COLMAP model with points.
         output: the pairs file.
-        num_matched: with how many images at most; those that share none are left out.
+        num_matched: the largest number of partners of an image; all of them share points with it.
 
     Raises:
-        DiskHlocError: no model, or no two of its images share a point.
+        DiskHlocError: no model, or no two of its images share points.
     """
     model = read_model(model_path)
     images = _registered(model)
@@ -114,7 +118,7 @@ def covisibility(model_path: Path, output: Path, *, num_matched: int) -> Path:
                 pairs.append((image.name, images[j].name))
     if not pairs:
         raise DiskHlocError(
-            f"no two images of {model_path} share a point: choose pairs by poses instead"
+            f"no two images of {model_path} share points: choose pairs by poses instead"
         )
     return _write(output, pairs, len(images))
 
@@ -123,10 +127,10 @@ def poses(model_path: Path, output: Path, *, num_matched: int, max_angle: float 
     """Write the pairs of every image of a model with the nearest that look the same way.
 
     Args:
-        model_path: the folder of a COLMAP model; its points do not matter.
+        model_path: the folder of a COLMAP model; its points are not used.
         output: the pairs file.
-        num_matched: with how many images at most.
-        max_angle: between the viewing directions, in degrees.
+        num_matched: the largest number of partners of an image.
+        max_angle: the largest angle between viewing directions, in degrees.
 
     Raises:
         DiskHlocError: no model, or none of its images look the same way.
@@ -167,7 +171,7 @@ def choose(source: str, names: Sequence[str], output: Path, without: Collection[
 
 
 def given(source: Path, output: Path, without: Collection[str] = ()) -> Path:
-    """Copy a user's pairs, less those with an image of ``without``.
+    """Copy the pairs of a file, without those that have an image of ``without``.
 
     Raises:
         DiskHlocError: the file is broken, or no pair is left.
@@ -175,9 +179,9 @@ def given(source: Path, output: Path, without: Collection[str] = ()) -> Path:
     pairs = read_pairs(source)
     kept = [pair for pair in pairs if not set(pair) & set(without)]
     if not kept:
-        raise DiskHlocError(f"every pair of {source} has an image that cannot be read")
+        raise DiskHlocError(f"all pairs of {source} have an image that cannot be read")
     write_pairs(output, kept)
-    logger.info("%d pairs of %s, %d left out", len(kept), source, len(pairs) - len(kept))
+    logger.info("%d pairs of %s; %d are left out", len(kept), source, len(pairs) - len(kept))
     return output
 
 
@@ -186,7 +190,7 @@ def _names(source: Path) -> list[str]:
 
 
 def _registered(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
-    """In the order of their names, so that ties do not depend on how a model was built."""
+    """Return images sorted by name, so that ties do not depend on how a model was built."""
     return sorted(registered_images(model), key=lambda image: image.name)
 
 

@@ -1,4 +1,4 @@
-"""Features and matches to a COLMAP model, by structure from motion."""
+"""From features and matches to a COLMAP model, by structure from motion."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from . import adjust
 
 # COLMAP's default (min_num_matches of its mappers).
 MIN_NUM_MATCHES = 15
-# While the model grows it need not converge to the last digit: the mapper's last adjustment is
-# global, and a robust one follows. COLMAP's defaults take twice as long for the same model
-# (Sacre Coeur 6.3 s against 3.2 s, Fountain-P11 5.9 s against 3.3 s; points and errors agree).
+# A growing model need not converge to the last digit: the mapper's last adjustment is global, and a
+# robust one follows. COLMAP's defaults take twice as long for the same model (Sacre Coeur 6.3 s
+# instead of 3.2 s, Fountain-P11 5.9 s instead of 3.3 s; points and errors agree).
 GROWTH_OPTIONS = {
     "ba_local_max_num_iterations": 5,
     "ba_global_frames_ratio": 1.4,
@@ -56,8 +56,8 @@ def main(
 ) -> pycolmap.Reconstruction:
     """Build a model of the images that the pairs name.
 
-    Leaves in ``sfm_dir`` what hloc leaves there: the largest model, ``database.db``, all models
-    in ``models/`` and COLMAP's log. A former model there is replaced.
+    Writes to ``sfm_dir`` what hloc writes there: the largest model, ``database.db``, all models in
+    ``models/`` and COLMAP's log. An existing model is replaced.
 
     Args:
         sfm_dir: the folder to build in.
@@ -69,9 +69,9 @@ def main(
         camera_mode: which images share a camera: ``auto`` (by EXIF), ``single``, ``per-folder``,
             ``per-image``.
         camera: COLMAP's model and parameters in pixels, as ``"PINHOLE fx,fy,cx,cy"``. All images
-            then share one camera, unless ``camera_mode`` says otherwise.
-        cameras: image name -> such a camera for every image, each with its own; native only.
-        fix_intrinsics: keep the cameras' parameters as they are given.
+            then share one camera, unless ``camera_mode`` is given.
+        cameras: image name -> such a camera, its own for every image; native only.
+        fix_intrinsics: keep the given parameters of the cameras.
         mapper: ``incremental`` or ``global``.
         robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
         verbose: show COLMAP's own output.
@@ -80,7 +80,7 @@ def main(
         The largest model.
 
     Raises:
-        NoModel: the matches agree too little for a model.
+        NoModel: too few matches agree geometrically.
         DiskHlocError: a broken or incomplete file, an unknown option, or no space.
     """
     pairs = read_pairs(pairs_path)
@@ -141,19 +141,19 @@ def from_database(
 ) -> pycolmap.Reconstruction:
     """Verify the matches of a COLMAP database and build a model from it, by the native engine.
 
-    Leaves in ``sfm_dir`` what :func:`main` leaves there; ``database.db`` is a copy.
+    Writes to ``sfm_dir`` what :func:`main` writes there; ``database.db`` is a copy.
 
     Args:
         sfm_dir: the folder to build in.
         image_dir: the photos, by the names that the database has.
-        database_path: with cameras, keypoints and matches. It is not changed.
+        database_path: a COLMAP database with cameras, keypoints and matches; it is not changed.
         fix_intrinsics, mapper, robust, verbose: see :func:`main`.
 
     Returns:
         The largest model.
 
     Raises:
-        DiskHlocError: no COLMAP database, one without matches, photos are missing, or no model
+        DiskHlocError: not a COLMAP database, no matches in it, photos are missing, or no model
             could be built.
     """
     check_options("native", "auto", None, mapper)
@@ -161,7 +161,7 @@ def from_database(
     missing = [name for name in names if not (image_dir / name).is_file()]
     if missing:
         raise DiskHlocError(
-            f"{image_dir} lacks photos that {database_path} has: {listing(missing)}"
+            f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
     require_plain_names(names)
     sfm_dir.mkdir(parents=True, exist_ok=True)
@@ -176,7 +176,7 @@ def from_database(
 
 
 def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str) -> str:
-    """Check options that need no file, so that a pipeline can do so before it spends an hour.
+    """Check the options that need no file, so that a pipeline can do so before it spends an hour.
 
     Returns:
         The engine to use, ``hloc`` or ``native``.
@@ -248,7 +248,7 @@ def _map(
     largest = max(models, key=lambda index: models[index].num_reg_images())
     if len(models) > 1:
         logger.warning(
-            "%d models that share too little to be one: the largest, of %d images, is in %s, "
+            "%d models that share too little to be one: the largest, with %d images, is in %s, "
             "the others are in %s",
             len(models),
             models[largest].num_reg_images(),
@@ -292,7 +292,7 @@ def _finished(
     fix_intrinsics: bool,
     robust: bool,
 ) -> pycolmap.Reconstruction:
-    """The mapped model, adjusted if ``robust``; without one, the error that says why."""
+    """Return the mapped model, adjusted if ``robust``; without one, raise the reason."""
     if model is None:
         raise NoModel(
             f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {num_pairs} "
@@ -305,7 +305,7 @@ def _finished(
 
 
 def _verified_pairs(database_path: Path) -> int:
-    """How many pairs have the inliers that COLMAP's mappers ask for."""
+    """Return how many pairs have enough inliers for COLMAP's mappers."""
     query = "SELECT COUNT(*) FROM two_view_geometries WHERE rows >= ?"
     with closing(sqlite3.connect(database_path)) as database:
         (count,) = database.execute(query, (MIN_NUM_MATCHES,)).fetchone()

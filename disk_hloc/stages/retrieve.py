@@ -1,4 +1,4 @@
-"""Global descriptors to a pairs file: each query with the database images most like it."""
+"""From global descriptors to a pairs file: each query with the most similar database images."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ from disk_hloc.io.images import read_image_list
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 
-# Of the descriptors of queries, of database images, and of the cosines of both, that are in memory
-# at a time.
+# How much is in memory at a time: descriptors of queries and of database images, and their cosines.
 QUERY_BYTES = 1 << 29
 DATABASE_BYTES = 1 << 26
 COSINE_BYTES = 1 << 27
@@ -45,31 +44,31 @@ def main(
 ) -> Path:
     """Pair each query with the database images of the greatest cosine, the greatest first.
 
-    As hloc's ``pairs_from_retrieval``: an image is not paired with itself, and where queries and
-    database overlap both (a, b) and (b, a) may be written. An image whose descriptor is zero is
+    As in hloc's ``pairs_from_retrieval``, an image is not paired with itself, and if queries and
+    database overlap, both (a, b) and (b, a) may be written. An image whose descriptor is zero is
     in no pair.
 
     Args:
         global_path: the queries' global descriptors (:mod:`disk_hloc.io.hloc.global_features`), of
             unit length; ours or those of hloc's extractors.
         output: the pairs file.
-        num_matched: pairs of each query; all there are, where the database has fewer.
-        query_prefix: the queries are the images whose names begin so, or with one of these.
-        query_list: or those of a file of image names, hloc's format, or of a list. Without either,
-            all images of the file are.
-        db_prefix: the database's images, likewise.
-        db_list: likewise.
-        db_model: the database is the images of this COLMAP model; not with the two before.
+        num_matched: pairs of each query; fewer if the database is smaller.
+        query_prefix: the queries are the images whose names begin with this, or with one of these.
+        query_list: or the images of a list, or of a file of image names in hloc's format. Without
+            prefix and list, all images of the file are queries.
+        db_prefix: the same, for the database.
+        db_list: the same, for the database.
+        db_model: the database is the images of this COLMAP model; excludes the two before.
         db_descriptors: the files of the database's descriptors; without them, ``global_path``.
-        min_score: the least cosine of a pair; that of DISK's VLAD lies between 0 and 1.
+        min_score: the smallest cosine of a pair; cosines of DISK's VLAD are between 0 and 1.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
     Returns:
         ``output``.
 
     Raises:
-        DiskHlocError: no such image, a name that is in no file or in two, descriptors of several
-            lengths, a name with white space, or no pair found.
+        DiskHlocError: no such image, a name that is in no file or in two, descriptors of different
+            lengths, a name with white space, or no pair was found.
     """
     if db_model is not None:
         if db_list or db_prefix:
@@ -83,7 +82,11 @@ def main(
     db_names = _select(db_paths, db_prefix, db_list)
     require_plain_names([*query_names, *db_names])
     if len(db_names) < num_matched:
-        logger.info("%d pairs a query asked for, the database has %d", num_matched, len(db_names))
+        logger.info(
+            "%d images of each query were asked for, but the database has %d",
+            num_matched,
+            len(db_names),
+        )
     resolved = devices.resolve(device)
     found: list[Pair] = []
     zero: set[str] = set()
@@ -98,7 +101,7 @@ def main(
             found += [(name, other) for name in names for other in best[name]]
     if zero:
         logger.warning(
-            "%d images have no features and so a descriptor of zeros; they are in no pair: %s",
+            "%d images have no features, so their descriptor is zero and they are in no pair: %s",
             len(zero),
             listing(sorted(zero)),
         )
@@ -112,8 +115,8 @@ def main(
         )
     if not found:
         raise DiskHlocError(
-            f"not one pair of the images of {global_path} with a cosine of {min_score:g} or more: "
-            "give other images or a lower least score"
+            f"no pair of the images of {global_path} has a cosine of {min_score:g} or more: "
+            "give other images or a lower minimum score"
         )
     write_pairs(output, found)
     logger.info("%d pairs of %d queries", len(found), len(query_names))
@@ -130,16 +133,16 @@ def nearest(
     device: torch.device,
     zero: set[str],
 ) -> dict[str, list[str]]:
-    """The database images of the greatest cosine, for queries that fit in memory.
+    """Return the database images of the greatest cosine, for queries that fit in memory.
 
     Args:
         names: Q names of queries.
         descriptors: (Q, D) float32, of unit length or zero.
         database: name -> the open file with its descriptor.
-        count: how many at most for each query.
-        min_score: the least cosine.
+        count: the largest number of images for each query.
+        min_score: the smallest cosine.
         device: where the cosines are computed.
-        zero: images whose descriptor is zero; those of the database are added.
+        zero: names of images whose descriptor is zero; those of the database are added.
 
     Returns:
         Query -> names of others, the greatest cosine first.
@@ -175,7 +178,7 @@ def nearest(
 
 
 def _merge(scores: Tensor, indices: Tensor, cosines: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """(Q, k) the greatest of what was kept and of (Q, N) more, which begin at index ``start``."""
+    """Return the (Q, k) greatest of those kept and of (Q, N) more, which start at ``start``."""
     count = scores.shape[1]
     more = cosines.topk(min(count, cosines.shape[1]), dim=1)
     best = torch.cat([scores, more.values], dim=1).topk(count, dim=1)
@@ -187,12 +190,12 @@ def _select(
     prefix: str | Sequence[str] | None,
     chosen: Path | Sequence[str] | None,
 ) -> dict[str, Path]:
-    """The images asked for, each with the file of its descriptor."""
+    """Return the images asked for, each with the file of its descriptor."""
     present: dict[str, Path] = {}
     for path in paths:
         names = list_globals(path)
         if not names:
-            raise DiskHlocError(f"{path} holds no global descriptor: describe the images first")
+            raise DiskHlocError(f"{path} has no global descriptors: describe the images first")
         twice = [name for name in names if name in present]
         if twice:
             raise DiskHlocError(
@@ -208,8 +211,8 @@ def _select(
         idle = [p for p in prefixes if not any(name.startswith(p) for name in present)]
         if idle or not prefixes:
             raise DiskHlocError(
-                f"no image of {where} has a name that begins with {listing(idle)}; they are as "
-                f"{listing(list(present), limit=2)}"
+                f"no image of {where} has a name that begins with {listing(idle)}; the names "
+                f"are like {listing(list(present), limit=2)}"
             )
         return {name: path for name, path in present.items() if name.startswith(tuple(prefixes))}
     if chosen is None:
@@ -218,28 +221,28 @@ def _select(
     missing = sorted(set(asked) - set(present))
     if missing or not asked:
         raise DiskHlocError(
-            f"{where} lacks {len(missing)} of the {len(asked)} images asked for: "
-            f"{listing(missing)}; describe them first, or take them out of the list"
+            f"{len(missing)} of the {len(asked)} images asked for are not in {where}: "
+            f"{listing(missing)}; describe them first, or remove them from the list"
         )
     return {name: present[name] for name in asked}
 
 
 def _require_one_length(selected: Sequence[Mapping[str, h5py.File]]) -> None:
-    """Check that the descriptors of several files have one length."""
+    """Check that the descriptors of all files have the same length."""
     some = {file: name for images in selected for name, file in images.items()}
     lengths = {file.filename: length_of(file, name) for file, name in some.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{length} in {path}" for path, length in lengths.items())
         raise DiskHlocError(
             f"the global descriptors differ in length ({listed}), so two models made them: "
-            "describe all images with one"
+            "describe all images with one model"
         )
 
 
 def _blocks(
     images: Mapping[str, h5py.File], num_bytes: int
 ) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Names and their (N, D) descriptors, of at most ``num_bytes`` at a time."""
+    """Yield names and their (N, D) descriptors, up to ``num_bytes`` at a time."""
     for file, group in groupby(images, key=images.__getitem__):
         names = list(group)
         size = max(1, num_bytes // (4 * length_of(file, names[0])))

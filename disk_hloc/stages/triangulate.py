@@ -1,4 +1,4 @@
-"""Points for images whose poses are known."""
+"""From features and matches to points, with known poses."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from disk_hloc.io.store.hdf5 import find, number_attribute
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-# Of a match from the epipolar lines that the known poses give, in pixels; hloc's.
-MAX_EPIPOLAR_ERROR = 4.0
+# Largest distance of a match from its epipolar lines by the known poses; that of hloc.
+MAX_EPIPOLAR_ERROR_PX = 4.0
 _CALIBRATED = int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
 
 
@@ -43,9 +43,9 @@ def main(
     verify: str = "poses",
     verbose: bool = False,
 ) -> pycolmap.Reconstruction:
-    """Triangulate features in a model whose cameras and poses stay.
+    """Triangulate features in a model whose cameras and poses stay fixed.
 
-    Leaves in ``sfm_dir`` the model and ``database.db``; former ones there are replaced.
+    Writes the model and ``database.db`` to ``sfm_dir``; existing ones are replaced.
 
     Args:
         sfm_dir: the folder to build in.
@@ -55,17 +55,17 @@ def main(
         feature_path: the features file, with every image of the model.
         match_path: the matches file, with every pair.
         engine: ``auto``, ``hloc`` or ``native`` (:mod:`disk_hloc.plugin.engine`).
-        verify: which matches are believed: those within 4 px of the epipolar lines of the known
-            ``poses``, those that a geometry estimated anew agrees with (``estimate``), or all of
-            them (``none``).
+        verify: which matches are triangulated: those within 4 px of their epipolar lines by the
+            known ``poses``, those that agree with a newly estimated geometry (``estimate``), or
+            all of them (``none``).
         verbose: show COLMAP's own output.
 
     Returns:
         The model.
 
     Raises:
-        DiskHlocError: a broken or incomplete file, an image that the reference does not know, an
-            unknown option, or a model without a point.
+        DiskHlocError: a broken or incomplete file, an image that is not in the reference model, an
+            unknown option, or no point could be triangulated.
     """
     if verify not in VERIFY:
         raise DiskHlocError(f"matches are verified by poses, estimate or none, not by {verify!r}")
@@ -75,7 +75,7 @@ def main(
     unknown = sorted({name for pair in pairs for name in pair} - known)
     if unknown:
         raise DiskHlocError(
-            f"{pairs_path} has {len(unknown)} images that {reference_path} does not know: "
+            f"{pairs_path} has {len(unknown)} images that are not in {reference_path}: "
             f"{listing(unknown)}"
         )
     require_features(feature_path, known, because=f"the model {reference_path} has")
@@ -93,7 +93,7 @@ def main(
             else:
                 model = _natively(sfm_dir, image_dir, reference, pairs, paths, verify)
     except (ValueError, RuntimeError) as error:
-        # What COLMAP says of a database without a verified pair.
+        # COLMAP raises these for a database without a verified pair.
         if _count(database_path, "two_view_geometries"):
             raise
         raise DiskHlocError(_why_no_point(database_path, match_path, reference_path)) from error
@@ -133,7 +133,7 @@ def _write_verified(
     pairs: list[Pair],
     all_of_them: bool,
 ) -> None:
-    """Write the matches that the known poses agree with as those of calibrated pairs."""
+    """Write the matches that agree with the known poses, as those of calibrated pairs."""
     database_path, _, feature_path, match_path = paths
     rays: dict[str, np.ndarray] = {}
     ratios = []
@@ -165,7 +165,7 @@ def _write_verified(
                 )
                 limits = [
                     reference.cameras[image.camera_id].cam_from_img_threshold(
-                        MAX_EPIPOLAR_ERROR * _uncertainty(features, image.name)
+                        MAX_EPIPOLAR_ERROR_PX * _uncertainty(features, image.name)
                     )
                     for image in images
                 ]
@@ -181,7 +181,7 @@ def _write_verified(
 
 
 def _uncertainty(features: h5py.File, name: str) -> float:
-    """Of the keypoints of an image, in pixels; a file may lack it."""
+    """Return the uncertainty of an image's keypoints, in pixels; 1 if the file does not say."""
     keypoints = find(features, f"{name}/keypoints")
     assert keypoints is not None
     return number_attribute(keypoints, "uncertainty", 1.0)
@@ -194,10 +194,9 @@ def _with_hloc(
     verify: str,
     verbose: bool,
 ) -> pycolmap.Reconstruction:
-    """hloc's triangulation; since pycolmap 4 in its steps, since on the whole it gives no point.
+    """Triangulate by hloc; with pycolmap 4 step by step, since its ``main`` gives no points there.
 
-    hloc writes verified pairs without saying of which kind they are, and COLMAP 4 passes over
-    pairs of no kind.
+    hloc writes verified pairs without their configuration, and COLMAP 4 ignores such pairs.
     """
     hloc = plugin.hloc_module("triangulation", needed_for="the hloc engine")
     sfm_dir, reference_path, image_dir = folders
@@ -233,22 +232,22 @@ def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -
     matches = _count(database_path, "matches")
     verified = _count(database_path, "two_view_geometries")
     if matches == 0:
-        why = f"{match_path} has no match in these pairs"
+        why = f"{match_path} has no matches of these pairs"
     elif verified == 0:
         why = (
-            f"none of the {matches} matches agrees with the poses of {reference_path}: are they of "
-            "these photos, and its cameras of their size?"
+            f"none of the {matches} matches agrees with the poses of {reference_path}: is it a "
+            "model of these photos, at their size?"
         )
     else:
         why = (
-            f"COLMAP made none of the {verified} verified matches: the images may be too close to "
-            "each other"
+            f"COLMAP made none from the {verified} verified matches: the cameras may be too close "
+            "to each other"
         )
     return f"no point was triangulated: {why}"
 
 
 def _count(database_path: Path, table: str) -> int:
-    """Matches in all pairs of a table."""
+    """Return how many matches all pairs of a table have."""
     with closing(sqlite3.connect(database_path)) as database:
         (count,) = database.execute(f"SELECT COALESCE(SUM(rows), 0) FROM {table}").fetchone()
     return int(count)

@@ -210,7 +210,7 @@ def test_unreadable_images_of_all_shards_are_reported_as_by_one_process(
         shards.extract(CONF, folder, tmp_path / "none.h5", dask=workers.scheduler_address)
 
 
-def test_what_a_task_says_reaches_the_user(photos: Path, tmp_path: Path, workers: Any) -> None:
+def test_the_error_of_a_task_reaches_the_user(photos: Path, tmp_path: Path, workers: Any) -> None:
     bad = {**CONF, "model": {"name": "disk", "nms_window_size": 4}}
     with pytest.raises(DiskHlocError) as local:
         extract.main(bad, photos, tmp_path / "local.h5")
@@ -302,7 +302,7 @@ def test_a_shard_that_kills_every_worker_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(cluster, "DEATHS", 0)
+    monkeypatch.setattr(cluster, "MAX_DEATHS", 0)
     work = some_work(tmp_path / "x.h5", die)
     with cluster.connected("local:1") as client, pytest.raises(DiskHlocError) as error:
         tasks.compute(client, work, shard_files.cut(work, ["a", "b"], 1)[:1], "cpu", {})
@@ -337,7 +337,7 @@ def test_tasks_on_cuda_take_a_gpu_each(
     assert cluster._visible_gpus() == ["5", "7"]
     with pytest.raises(DiskHlocError) as error:
         cluster._local(3, torch.device("cuda"))
-    assert one_line_error(error, "shows 2 GPUs", "local:2")
+    assert one_line_error(error, "has 2 GPUs", "local:2")
     with pytest.raises(DiskHlocError) as error:
         cluster._local(1, torch.device("cuda:1"))
     assert one_line_error(error, "cuda:1", "CUDA_VISIBLE_DEVICES")
@@ -352,13 +352,13 @@ def test_tasks_on_cuda_take_a_gpu_each(
         ("tcp://127.0.0.1:1", "no Dask scheduler answers at tcp://127.0.0.1:1"),
         ("tcp://nobody", "no Dask scheduler answers at tcp://nobody"),
         ("missing.yaml", "cannot read the cluster missing.yaml"),
-        ("empty.yaml", "lacks cluster, jobs: see configs/slurm.yaml"),
+        ("empty.yaml", "has no cluster, jobs: see configs/slurm.yaml"),
         ("jobs.yaml", "jobs is 0"),
-        ("unknown.yaml", "there is no cluster NoCluster"),
+        ("unknown.yaml", "there is no cluster class NoCluster"),
         ("refused.yaml", "SLURMCluster cannot be started"),
     ],
 )
-def test_workers_that_are_not_there(
+def test_workers_that_cannot_be_reached(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dask: str, message: str
 ) -> None:
     pytest.importorskip("distributed")
@@ -386,7 +386,7 @@ def test_a_scheduler_without_workers(
     assert one_line_error(error, "no worker of tcp://", "within 1 seconds")
 
 
-def test_without_dask_the_extra_is_named(photos: Path, tmp_path: Path) -> None:
+def test_without_dask_the_error_names_the_extra(photos: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['distributed'] = None;"
         "from disk_hloc.cli.main import main;"

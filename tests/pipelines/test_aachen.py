@@ -46,7 +46,7 @@ def test_queries_are_localized(pipeline, data: Path, outputs: Path) -> None:
     assert {name: len(images) for name, images in retrieved.items()} == dict.fromkeys(
         read_poses(truth), 5
     )
-    # A second run keeps the features, with pairs of one's own.
+    # A second run keeps the features, and localizes with given pairs.
     mine = outputs / "mine.txt"
     mine.write_text("".join(f"{query} {images[0]}\n" for query, images in retrieved.items()))
     again = pipeline.main(dataset, outputs, retrieval=str(mine), engine=ENGINE)
@@ -94,7 +94,7 @@ def test_an_unknown_conf_is_named_before_anything_is_done(
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_conf_of_ones_own_is_checked(tmp_path: Path) -> None:
+def test_a_conf_of_the_user_is_checked(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({"name": "mine", "images": "images"}))
     with pytest.raises(DiskHlocError, match="has no queries, extractor"):

@@ -55,7 +55,7 @@ def copied(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "out"))
 
 
-def test_rows_are_measured_alike(finished: Path) -> None:
+def test_rows_are_measured_in_the_same_way(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert list(results["rows"]) == ROWS
     for name in ROWS[:3]:
@@ -136,7 +136,7 @@ def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
     assert seconds[0] == seconds[1]
 
 
-def test_the_time_of_a_killed_run_is_not_made_up(scene: Path, copied: Path) -> None:
+def test_the_time_of_a_killed_run_is_unknown(scene: Path, copied: Path) -> None:
     results = json.loads((copied / "results.json").read_text())
     del results["rows"]["sift"]
     (copied / "results.json").write_text(json.dumps(results))
@@ -160,7 +160,7 @@ def test_an_unexpected_error_stops_its_row_only(scene: Path, copied: Path, monke
     assert "figures" in results["rows"]["disk"]
 
 
-def test_matches_without_a_model_are_a_result(scene: Path, copied: Path, tmp_path: Path) -> None:
+def test_matches_without_a_model_are_results_too(scene: Path, copied: Path, tmp_path: Path) -> None:
     strict = tmp_path / "strict.yaml"
     strict.write_text("output: m\nmodel: {name: disk, distance_threshold: 1.0e-6}\n")
     row = f"sift/{strict}"
@@ -233,7 +233,9 @@ def test_without_any_row_there_is_no_table(scene: Path, tmp_path: Path) -> None:
     assert one_line_error(error, "no row could be run", "absent/disk: no extractor")
 
 
-def test_rows_that_need_more_say_where_to_get_it(scene: Path, copied: Path, monkeypatch) -> None:
+def test_rows_that_need_packages_say_where_to_get_them(
+    scene: Path, copied: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(plugin, "find_provider", lambda: None)
     monkeypatch.setattr(torch.hub, "_hub_dir", str(copied))
     monkeypatch.delenv("DISK_HLOC_WEIGHTS", raising=False)

@@ -24,10 +24,10 @@ def test_the_room_is_reconstructed_to_millimetres_where_the_board_is_masked(
     assert masked["registered"] == masked["images"] == 12
     assert masked["position_error_mm"]["mean"] < 3
     assert masked["rotation_error_deg"]["max"] < 0.5
-    # Without masks the photos are placed by the board: images are lost or decimetres off.
+    # Without masks the board decides the poses: images are lost, or decimetres off.
     lost = unmasked["images"] - unmasked["registered"]
     assert lost >= 3 or unmasked["position_error_mm"]["mean"] > 50
     with Image.open(tmp_path / "demo.png") as picture:
         assert picture.size[0] > 1000
-        # Not blank: photo, points and cameras are on it.
+        # Not blank: it shows a photo, points and cameras.
         assert len(picture.convert("RGB").resize((64, 24)).getcolors(10_000)) > 200

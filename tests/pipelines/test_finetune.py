@@ -1,4 +1,4 @@
-"""Fine-tuning at a tiny size, from photos of the drawn scene to the table."""
+"""A tiny fine-tuning, from photos of the drawn scene to the table."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def finished(scene: Path, extractor: Path, tmp_path_factory: pytest.TempPathFact
     return output
 
 
-def test_photos_that_judge_were_not_trained_on(finished: Path) -> None:
+def test_held_out_photos_are_not_trained_on(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["held_out"] == ["0001.jpg", "0003.jpg"]
     scenes = json.loads((finished / "dataset" / "dataset.json").read_text())
@@ -76,7 +76,7 @@ def test_photos_that_judge_were_not_trained_on(finished: Path) -> None:
     assert counts == {"unseen": 1, "half unseen": 6, "trained on": 3}
 
 
-def test_the_new_weights_are_those_that_were_trained(finished: Path) -> None:
+def test_the_new_weights_are_the_trained_ones(finished: Path) -> None:
     tuned = find_conf("extractors", str(finished / "extractor.yaml"))
     assert tuned["model"]["max_keypoints"] == 500
     results = json.loads((finished / "results.json").read_text())
@@ -95,7 +95,7 @@ def test_the_new_weights_are_those_that_were_trained(finished: Path) -> None:
 
 
 @pytest.mark.parametrize("row", comparison.ROWS)
-def test_the_share_of_right_matches_is_that_of_the_known_poses(
+def test_right_matches_are_counted_by_the_known_poses(
     scene: Path, finished: Path, row: str
 ) -> None:
     results = json.loads((finished / "results.json").read_text())
@@ -185,7 +185,7 @@ def test_a_run_that_was_stopped_after_the_training_resumes(
     kept = [output / "training" / "save-18.pth", output / "before" / "sfm" / "images.bin"]
     times = [path.stat().st_mtime_ns for path in kept]
     results = finetune.main(**arguments(scene, extractor, output))
-    # Another model might register other photos, and then others would be held out.
+    # Another model might register other photos, and so hold out others.
     assert [path.stat().st_mtime_ns for path in kept] == times
     former = json.loads((finished / "results.json").read_text())
     assert (
@@ -205,7 +205,7 @@ def test_with_a_dense_workspace_the_reward_is_by_depth(
     maps = dense / "stereo" / "depth_maps"
     maps.mkdir(parents=True)
     for image in model.images.values():
-        # Known at the model's points alone: less than stereo has, but right.
+        # Depth at the points of the model only: less than stereo has, but correct.
         depth = np.zeros((384, 512), np.float32)
         pose = cam_from_world(image)
         for point in image.points2D:

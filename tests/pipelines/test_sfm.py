@@ -1,4 +1,4 @@
-"""The main job on real photos, with the native engine."""
+"""From real photos to models, by the native engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_photos_of_a_building_become_a_model(sacre_coeur: Path, tmp_path: Path) 
 
 
 def test_a_calibrated_camera_gives_exact_poses(data: Path, tmp_path: Path) -> None:
-    """Fountain-P11 with its camera fixed, against its surveyed poses."""
+    """Fountain-P11 with its camera fixed, compared with its surveyed poses."""
     fountain = data / "fountain_p11"
     name, _, _, parameters = read_camera(fountain / "camera.txt")
     summary = sfm.main(
@@ -52,7 +52,7 @@ def test_a_calibrated_camera_gives_exact_poses(data: Path, tmp_path: Path) -> No
     assert errors.rotation.mean() <= 0.04
 
 
-def test_the_rest_of_the_photos_is_reconstructed(scene: Path, tmp_path: Path) -> None:
+def test_readable_photos_are_reconstructed_without_the_others(scene: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(scene / "images", images)
     whole = (images / "0000.jpg").read_bytes()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def draw() -> tuple[pycolmap.Reconstruction, dict[str, Pose]]:
-    """A model of 10 images, its observations 0.2 px off, one in 20 of them by 1 to 4 px."""
+    """A model of 10 images with observations that are 0.2 px off, one in 20 of them 1 to 4 px."""
     pycolmap.set_random_seed(0)
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_frames_per_rig, options.num_points3D = 1, 10, 300
@@ -43,7 +43,7 @@ def draw() -> tuple[pycolmap.Reconstruction, dict[str, Pose]]:
     return model, truth
 
 
-def test_wrong_observations_pull_less() -> None:
+def test_wrong_observations_have_less_effect() -> None:
     model, truth = draw()
     count = model.compute_num_observations()
     before = pose_errors(model, truth)
@@ -54,7 +54,7 @@ def test_wrong_observations_pull_less() -> None:
     assert model.compute_num_observations() == count
 
 
-def test_fixed_intrinsics_stay() -> None:
+def test_fixed_intrinsics_do_not_change() -> None:
     model, _ = draw()
     before = {index: camera.params.copy() for index, camera in model.cameras.items()}
     adjust.main(model, fix_intrinsics=True)
@@ -62,7 +62,7 @@ def test_fixed_intrinsics_stay() -> None:
         np.testing.assert_array_equal(model.cameras[index].params, params)
 
 
-def test_an_empty_model_and_one_without_errors_are_left_alone() -> None:
+def test_an_empty_model_and_one_without_errors_do_not_change() -> None:
     adjust.main(pycolmap.Reconstruction())
     model = pycolmap.synthesize_dataset(pycolmap.SyntheticDatasetOptions())
     pose = {index: cam_from_world(image).matrix() for index, image in model.images.items()}

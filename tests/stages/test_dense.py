@@ -87,14 +87,14 @@ def test_tracks_run_through_all_photos(photos: Path) -> None:
                 (read_keypoints(features, name)[found[:, i]] + 0.5) / sizes[name]
                 for i, name in enumerate(pair)
             ]
-            # Those of one cell are a pixel apart at most.
+            # Ends in the same cell are up to a pixel apart.
             assert np.abs(shares[0] - shares[1]).max() < 1.5 / 48
         for name, size in sizes.items():
             assert tuple(features[name]["image_size"][()]) == size
             assert 50 < len(read_keypoints(features, name)) <= 60
 
 
-def test_a_run_goes_on_and_the_budget_may_change(photos: Path, known) -> None:
+def test_a_run_resumes_and_max_keypoints_may_change(photos: Path, known) -> None:
     run(photos)
     assert known.calls == 3
     run(photos, {**CONF, "model": {**CONF["model"], "max_keypoints": 20}})

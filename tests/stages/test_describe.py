@@ -1,4 +1,4 @@
-"""Describing: hloc's file, resumed and stopped runs, codebooks that fit and that do not."""
+"""Global descriptors: hloc's file, resumed and stopped runs, codebooks that fit or do not."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONF: Mapping[str, Any] = {"output": "global", "model": {"name": "disk_vlad", "c
 
 
 def add(path: Path, name: str, count: int, length: int = 128) -> None:
-    """Add an image with random unit descriptors; they depend on the name alone."""
+    """Add an image with random unit descriptors; they depend only on the name."""
     random = np.random.default_rng(list(name.encode()))
     descriptors = random.normal(size=(length, count))
     descriptors /= np.linalg.norm(descriptors, axis=0)
@@ -90,7 +90,7 @@ def test_two_runs_give_the_same(features: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(first[name], second[name])
 
 
-def test_images_added_later_are_described_with_the_codebook_there(
+def test_images_added_later_are_described_with_the_same_codebook(
     features: Path, tmp_path: Path
 ) -> None:
     path = describe.main(CONF, features, tmp_path / "global.h5")
@@ -135,7 +135,7 @@ def test_a_stopped_run_resumes(
         np.testing.assert_array_equal(resumed[name], whole[name])
 
 
-def test_a_given_codebook_is_taken_and_kept(features: Path, tmp_path: Path) -> None:
+def test_a_given_codebook_is_used_and_kept(features: Path, tmp_path: Path) -> None:
     book = np.random.default_rng(0).normal(size=(5, 128)).astype(np.float32)
     write_codebook(tmp_path / "mine.npz", book)
     path = describe.main(CONF, features, tmp_path / "global.h5", codebook=tmp_path / "mine.npz")
@@ -143,7 +143,7 @@ def test_a_given_codebook_is_taken_and_kept(features: Path, tmp_path: Path) -> N
     with h5py.File(features) as source:
         expected = vlad.describe(source["query.jpg"]["descriptors"][()], book)
     np.testing.assert_array_equal(contents(path)["query.jpg"], expected)
-    # Given again, or not, a resumed run has it; another does not go with what is there.
+    # A resumed run keeps it, whether it is given again or not; another codebook is refused.
     describe.main(CONF, features, path, codebook=tmp_path / "mine.npz")
     describe.main(CONF, features, path)
     write_codebook(tmp_path / "other.npz", book + 1)
@@ -158,7 +158,7 @@ def test_a_given_codebook_is_taken_and_kept(features: Path, tmp_path: Path) -> N
 def test_a_codebook_of_many_images_is_learnt_from_a_part(
     features: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(describe, "LEAST_PER_IMAGE", 30)
+    monkeypatch.setattr(describe, "MIN_PER_IMAGE", 30)
     shapes = {name: (128, 50 + i) for i, name in enumerate(NAMES)}
     broken = describe._Broken(stop=True)
     sample = describe._sample(features, shapes, 70, 0, broken)
@@ -183,7 +183,7 @@ def test_an_image_without_features_is_zero_and_named(
     with caplog.at_level(logging.WARNING, "disk_hloc"):
         path = describe.main(CONF, features, tmp_path / "global.h5")
     assert [record.getMessage() for record in caplog.records] == [
-        "1 images have no features and a descriptor of zeros, which retrieves nothing: black.jpg"
+        "1 images have no features, so their descriptor is zero and retrieves nothing: black.jpg"
     ]
     np.testing.assert_array_equal(contents(path)["black.jpg"], np.zeros(641, np.float32))
 
@@ -250,7 +250,7 @@ def write_cut(path: Path) -> None:
         lambda path: None,
     ],
 )
-def test_what_is_no_codebook(features: Path, tmp_path: Path, write: Any) -> None:
+def test_files_that_are_not_codebooks(features: Path, tmp_path: Path, write: Any) -> None:
     book, output = tmp_path / "book.npz", tmp_path / "global.h5"
     write(book)
     with pytest.raises(DiskHlocError) as error:
@@ -283,7 +283,7 @@ def test_features_that_cannot_be_described(features: Path, tmp_path: Path) -> No
     refused(error, output, "5 clusters", "4 descriptors")
 
 
-def test_a_file_of_something_else_is_left_alone(features: Path, tmp_path: Path) -> None:
+def test_other_files_are_not_changed(features: Path, tmp_path: Path) -> None:
     before = features.read_bytes()
     for overwrite in (False, True):
         with pytest.raises(DiskHlocError) as error:
@@ -295,12 +295,12 @@ def test_a_file_of_something_else_is_left_alone(features: Path, tmp_path: Path) 
     with pytest.raises(DiskHlocError) as error:
         describe.main(CONF, features, other)
     assert one_line_error(error, other, "something else", "another file")
-    # Another model's descriptors, of which no codebook is there.
+    # Descriptors of another model, without a codebook.
     with h5py.File(tmp_path / "netvlad.h5", "w") as file:
         file.create_dataset("a.jpg/global_descriptor", data=np.ones(4096))
     with pytest.raises(DiskHlocError) as error:
         describe.main(CONF, features, tmp_path / "netvlad.h5")
-    assert one_line_error(error, "netvlad.h5", "lacks its netvlad.codebook.npz")
+    assert one_line_error(error, "netvlad.h5", "has no netvlad.codebook.npz")
     assert features.read_bytes() == before
     assert not list(tmp_path.glob("*.npz"))
 

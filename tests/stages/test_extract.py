@@ -27,7 +27,7 @@ CONF = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints":
 
 @pytest.fixture
 def photos(scene: Path, tmp_path: Path) -> Path:
-    """Two photos, one of them in a folder of its own."""
+    """Two photos, one of them in a subfolder."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     shutil.copy(scene / "images" / "0000.jpg", folder / "a.jpg")
@@ -88,7 +88,7 @@ def test_a_stopped_run_resumes(photos: Path, tmp_path: Path) -> None:
     path = extract.main(CONF, photos, tmp_path / "parts.h5", image_list=listed)
     assert set(content(path)) == {"a.jpg"}
     with h5py.File(path, "a") as file:
-        # What a kill in the middle of the second image leaves.
+        # As a kill in the middle of the second image leaves it.
         file.create_group("sub/b.jpg").create_dataset("keypoints", data=np.zeros((3, 2)))
         file["a.jpg"].attrs["kept"] = True
     extract.main(CONF, photos, path)

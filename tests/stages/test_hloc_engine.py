@@ -43,7 +43,7 @@ def test_hlocs_retrieval_reads_our_descriptors_and_finds_the_same(
     for options in ({}, some):
         hloc.main(path, tmp_path / "theirs.txt", 2, **options)
         retrieve.main(path, tmp_path / "ours.txt", 2, **options)
-        # hloc's images come in the order of a set, and those of each in the order of the scores.
+        # hloc's queries are in the order of a set, and the images of each in the order of scores.
         expected = (tmp_path / "theirs.txt").read_text().splitlines()
         expected.sort(key=lambda line: line.split()[0])
         assert (tmp_path / "ours.txt").read_text().splitlines() == expected
@@ -81,7 +81,7 @@ def test_camera_options_reach_hloc(scene: Path, tmp_path: Path) -> None:
 
 @needs_hloc
 def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> None:
-    """hloc's nearest neighbours on our features: no weights of hloc's are needed for it."""
+    """hloc's nearest neighbours on our features, which need no weights of hloc's."""
     conf = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 300}}
     features = extract.main(conf, scene / "images", tmp_path / "features.h5")
     listed = pairs.main("exhaustive", features, tmp_path / "pairs.txt")
@@ -93,7 +93,7 @@ def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> No
             found = {tuple(match) for match in read_matches(file, *pair)}
             expected = {tuple(match) for match in read_matches(other, *pair)}
             assert len(expected) > 50
-            # Exact ties may be broken otherwise.
+            # Exact ties may be resolved differently.
             assert len(found ^ expected) <= 0.001 * len(expected)
 
 

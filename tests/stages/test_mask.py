@@ -1,4 +1,4 @@
-"""Masked regions hold no keypoint: as DISK extracts, afterwards, and in matches."""
+"""Masked regions have no keypoints: masked during extraction, afterwards, and in matches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IMAGES = {"a.jpg": (60, 40), "sub/b.png": (50, 70)}
 
 
 def noise(seed: int, width: int, height: int) -> np.ndarray:
-    """Blocks of colours: corners on every scale of a small photo."""
+    """Return a small photo of coloured blocks, with corners at every scale."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (-(-height // 6), -(-width // 6), 3), dtype=np.uint8)
     return np.kron(coarse, np.ones((6, 6, 1), dtype=np.uint8))[:height, :width]
@@ -106,7 +106,7 @@ def test_a_masked_region_holds_no_keypoint(
     coarse: bool,
     orientation: int,
 ) -> None:
-    """In all three ways, which agree to the bit; the mask is of the photo as stored."""
+    """All three ways agree to the bit; the mask is that of the photo as stored."""
     folder = tmp_path_factory.mktemp("masked")
     mask = random_mask(seed, *size, coarse=coarse)
     exif = Image.Exif()
@@ -159,7 +159,7 @@ def test_a_masked_region_holds_no_keypoint(
 
 @pytest.mark.parametrize("corner", [8, 14, 20, 26, 40, 70, 90])
 def test_masking_early_or_late_is_the_same_to_the_bit(tmp_path: Path, corner: int) -> None:
-    """Also where few keypoints are left, for which a matrix product may sum in another order."""
+    """Also if few keypoints are left, when a matrix product may sum in another order."""
     mask = np.zeros((97, 110), dtype=bool)
     mask[:corner, :corner] = True
     masks = {"file": save_mask(tmp_path / "m.png", mask)}
@@ -193,7 +193,7 @@ def test_exif_orientation_changes_nothing(tmp_path: Path) -> None:
     assert all(same(found["0.jpg"], features) for features in found.values())
 
 
-def test_a_budget_is_spent_outside_the_mask(scene: Path, tmp_path: Path) -> None:
+def test_max_keypoints_are_found_outside_the_mask(scene: Path, tmp_path: Path) -> None:
     name = "0002.jpg"
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / name).write_bytes((scene / "images" / name).read_bytes())
@@ -217,8 +217,8 @@ def test_a_budget_is_spent_outside_the_mask(scene: Path, tmp_path: Path) -> None
     assert np.array_equal(np.sort(kept["scores"]), strongest)
 
 
-def test_a_file_says_which_masks_made_it(tmp_path: Path) -> None:
-    """Neither goes on in the other's file."""
+def test_a_file_remembers_its_masks(tmp_path: Path) -> None:
+    """Runs with and without masks do not add to the same file."""
     (tmp_path / "images").mkdir()
     Image.fromarray(noise(0, 64, 64)).save(tmp_path / "images" / "a.png")
     save_mask(tmp_path / "masks" / "a.png", random_mask(0, 64, 64))
@@ -237,7 +237,7 @@ def test_a_file_says_which_masks_made_it(tmp_path: Path) -> None:
 
 
 def sift_like(path: Path, counts: Mapping[str, int], dimension: int, sizes: bool = True) -> Path:
-    """What an extractor that is not ours may write."""
+    """Write a features file as another extractor may write it."""
     rng = np.random.default_rng(1)
     with h5py.File(path, "w") as file:
         file.attrs["made by"] = "another tool"
@@ -310,7 +310,7 @@ def write_matches(path: Path, counts: Mapping[str, int], pairs: list[Any], dtype
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "int64"])
-def test_matches_at_masked_keypoints_go(tmp_path: Path, dtype: str) -> None:
+def test_matches_at_masked_keypoints_are_removed(tmp_path: Path, dtype: str) -> None:
     first, second = IMAGES
     counts = {first: 90, second: 70}
     features = sift_like(tmp_path / "f.h5", counts, 8)
@@ -459,7 +459,7 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
 )
-def test_an_image_masked_wholly_is_left_out_of_the_model(scene: Path, tmp_path: Path) -> None:
+def test_a_fully_masked_image_is_not_in_the_model(scene: Path, tmp_path: Path) -> None:
     save_mask(tmp_path / "masks" / "0002.jpg.png", np.zeros((384, 512), dtype=bool))
     summary = sfm.main(
         scene / "images",

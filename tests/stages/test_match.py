@@ -61,7 +61,7 @@ def test_matches_are_those_of_the_matcher(extracted: Path, tmp_path: Path) -> No
         np.testing.assert_array_equal(file["0002.jpg"]["0004.jpg"]["matches0"][()], expected)
 
 
-def test_a_stopped_run_resumes_and_overwrite_starts_anew(extracted: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_and_overwrite_starts_over(extracted: Path, tmp_path: Path) -> None:
     conf = confs.matchers()["disk"]
     features, matches = extracted / "features.h5", tmp_path / "matches.h5"
     some = tmp_path / "some.txt"
@@ -97,7 +97,7 @@ def test_an_image_without_features_is_named(extracted: Path, tmp_path: Path) -> 
 
 
 def test_second_images_may_be_in_another_file(extracted: Path, tmp_path: Path) -> None:
-    """Queries in one file, the database in another, as hloc's features_ref."""
+    """Queries are in one file and the database in another, as with hloc's features_ref."""
     features = extracted / "features.h5"
     (tmp_path / "pairs.txt").write_text("0003.jpg 0000.jpg\n0003.jpg 0001.jpg\n")
     conf = confs.matchers()["disk"]
@@ -122,7 +122,7 @@ def test_second_images_may_be_in_another_file(extracted: Path, tmp_path: Path) -
 def test_pairs_that_go_together_are_matched_as_each_alone(
     extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    # One image has fewer keypoints than the others, and cannot go with their pairs.
+    # One image has fewer keypoints, so its pairs do not fit in a batch with the others.
     shutil.copy(extracted / "features.h5", tmp_path / "features.h5")
     with h5py.File(tmp_path / "features.h5", "a") as file:
         for key in ("keypoints", "keypoint_scores", "scores", "descriptors"):
@@ -144,7 +144,7 @@ def test_pairs_that_go_together_are_matched_as_each_alone(
 
 
 class SmallDevice(NearestNeighbors):
-    """Out of memory from some pairs on, as torch says it."""
+    """Runs out of memory with several pairs, with the error of torch."""
 
     most = 1
 
@@ -154,7 +154,7 @@ class SmallDevice(NearestNeighbors):
         return super().forward(data)
 
 
-def test_where_memory_ends_fewer_pairs_go_together(
+def test_when_memory_runs_out_fewer_pairs_go_together(
     extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conf, files = confs.matchers()["disk"], (extracted / "pairs.txt", extracted / "features.h5")

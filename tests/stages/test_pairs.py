@@ -28,7 +28,7 @@ def test_exhaustive_pairs_of_a_folder(scene: Path, tmp_path: Path) -> None:
     assert read_pairs(path) == list(combinations([f"{i:04}.jpg" for i in range(5)], 2))
 
 
-def test_one_image_makes_no_pair(tmp_path: Path) -> None:
+def test_a_single_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
     for method in ("exhaustive", "sequential"):
         with pytest.raises(DiskHlocError, match="needs two"):
@@ -36,7 +36,7 @@ def test_one_image_makes_no_pair(tmp_path: Path) -> None:
         assert not (tmp_path / "pairs.txt").exists()
 
 
-def test_an_unknown_method_lists_the_known(scene: Path, tmp_path: Path) -> None:
+def test_an_unknown_method_is_named_with_the_known_ones(scene: Path, tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError, match="known: exhaustive, sequential"):
         pairs.main("psychic", scene / "images", tmp_path / "pairs.txt")
 
@@ -49,7 +49,7 @@ def test_given_pairs_lose_those_of_unreadable_images(tmp_path: Path) -> None:
         pairs.given(tmp_path / "mine.txt", tmp_path / "pairs.txt", without=["b", "c"])
 
 
-def test_sequential_pairs_reach_so_far(tmp_path: Path) -> None:
+def test_sequential_pairs_have_the_given_overlap(tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / f"{i}.jpg").touch()
     path = pairs.main("sequential", tmp_path, tmp_path / "pairs.txt", overlap=2)
@@ -92,3 +92,15 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
     for method in ("covisibility", "poses"):
         with pytest.raises(DiskHlocError, match="has no COLMAP model"):
             pairs.main(method, tmp_path, tmp_path / "pairs.txt", num_matched=2)
+
+
+def test_pairs_of_a_pipeline_are_without_the_images_that_it_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.txt"
+    pairs.choose("exhaustive", ["a", "b", "c", "d"], path, without={"b": "truncated"})
+    assert read_pairs(path) == [("a", "c"), ("a", "d"), ("c", "d")]
+    mine = tmp_path / "mine.txt"
+    mine.write_text("d a\na b\n")
+    pairs.choose(str(mine), ["a", "b", "c", "d"], path, without={"b": "truncated"})
+    assert read_pairs(path) == [("d", "a")]
+    with pytest.raises(DiskHlocError, match=r"all pairs of .*mine"):
+        pairs.choose(str(mine), [], path, without={"a": "truncated"})

@@ -69,7 +69,7 @@ def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str)
     assert errors.missing == []
     assert errors.position.max() < 0.006
     # A tenth of a degree is 0.7 px in these small photos. Compared with the first photo, so that
-    # the alignment of centres on one arc plays no part.
+    # the alignment of centres on an arc does not matter.
     estimated = {i.name: i.cam_from_world().rotation.matrix() for i in model.images.values()}
     first = errors.names[0]
     for name in errors.names[1:]:
@@ -84,9 +84,9 @@ def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str)
     assert pycolmap.Reconstruction(sfm).num_points3D() == model.num_points3D()
 
 
-def test_every_image_has_the_camera_that_is_given_for_it(scene: Path, inputs, tmp_path) -> None:
+def test_every_image_has_the_camera_given_for_it(scene: Path, inputs, tmp_path) -> None:
     model_name, _, _, (fx, fy, cx, cy) = read_camera(scene / "camera.txt")
-    # The principal point tells them apart, and moves no pose by much.
+    # The principal point distinguishes the cameras, and hardly changes the poses.
     given = {f"{i:04}.jpg": f"{model_name} {fx},{fy},{cx + i / 100},{cy}" for i in range(5)}
     model = reconstruct.main(
         tmp_path / "sfm", *inputs, engine="native", cameras=given, fix_intrinsics=True
@@ -109,7 +109,7 @@ def test_a_second_run_replaces_the_first(inputs, tmp_path: Path) -> None:
     assert len(pycolmap.Reconstruction(sfm).cameras) == len(second.cameras)
 
 
-def test_photos_that_share_nothing_make_no_model(scene: Path, inputs, tmp_path: Path) -> None:
+def test_photos_that_share_nothing_give_no_model(scene: Path, inputs, tmp_path: Path) -> None:
     images, pairs_path, features, _ = inputs
     strict = {"output": "none", "model": {"name": "disk", "distance_threshold": 1e-6}}
     matches = match.main(strict, pairs_path, features, tmp_path / "matches.h5")

@@ -1,4 +1,4 @@
-"""Retrieval: hloc's pairs, whatever fits in memory, and what cannot be paired."""
+"""Retrieval: hloc's pairs, whatever fits in memory, and images that cannot be paired."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write(path: Path, descriptors: Mapping[str, np.ndarray]) -> Path:
 
 
 def lines(path: Path) -> list[Pair]:
-    """The pairs as they are written, of which reading a pairs file merges (a, b) and (b, a)."""
+    """Return the pairs as written; reading a pairs file would merge (a, b) and (b, a)."""
     return [(a, b) for a, b in (line.split() for line in path.read_text().splitlines())]
 
 
@@ -44,7 +44,7 @@ def hlocs_pairs(
     count: int,
     min_score: float = 0.0,
 ) -> list[Pair]:
-    """hloc's rule, one query after the other; zero descriptors are in no pair."""
+    """Return pairs by hloc's rule, query by query; zero descriptors are in no pair."""
     pairs = []
     for name, query in queries.items():
         scores = {
@@ -102,7 +102,7 @@ def test_pairs_are_hlocs_whatever_the_blocks(
         if expected:
             assert lines(retrieve.main(*arguments, **options)) == expected
         else:
-            with pytest.raises(DiskHlocError, match="not one pair"):
+            with pytest.raises(DiskHlocError, match="no pair of"):
                 retrieve.main(*arguments, **options)
             assert not (folder / "pairs.txt").exists()
 
@@ -147,7 +147,7 @@ def test_the_database_may_be_in_several_files(described: Path, tmp_path: Path) -
         described, tmp_path / "pairs.txt", 4, db_descriptors=files, min_score=-1, device="cpu"
     )
     assert lines(path) == hlocs_pairs(IMAGES, day | night, 4, min_score=-1)
-    # In an order that goes from file to file.
+    # In an order that alternates between the files.
     chosen = ["n/2", "d/3", "n/1"]
     retrieve.main(described, path, 4, db_descriptors=files, db_list=chosen, min_score=-1)
     every = day | night
@@ -159,13 +159,13 @@ def test_the_database_may_be_in_several_files(described: Path, tmp_path: Path) -
     assert one_line_error(error, "day.h5", "both describe d/1, d/2, d/3")
 
 
-def test_more_asked_than_there_is_takes_all(
+def test_a_small_database_is_retrieved_completely(
     described: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "disk_hloc"):
         path = retrieve.main(described, tmp_path / "pairs.txt", 100, min_score=-1)
     assert len(lines(path)) == 6 * 5
-    assert "100 pairs a query asked for, the database has 6" in caplog.text
+    assert "100 images of each query were asked for, but the database has 6" in caplog.text
 
 
 def test_zero_descriptors_and_lonely_queries_are_named(
@@ -194,13 +194,16 @@ def test_zero_descriptors_and_lonely_queries_are_named(
         ({"query_prefix": "Query"}, ["begins with Query", "db/a.jpg, db/b.jpg and 4 more"]),
         ({"db_prefix": ["db/", "day/"]}, ["begins with day/;"]),
         ({"db_prefix": []}, ["no image"]),
-        ({"query_list": ["db/a.jpg", "x.jpg"]}, ["lacks 1 of the 2", "x.jpg", "describe them"]),
-        ({"db_list": []}, ["lacks 0 of the 0"]),
+        (
+            {"query_list": ["db/a.jpg", "x.jpg"]},
+            ["1 of the 2 images asked for are not in", "x.jpg", "describe them"],
+        ),
+        ({"db_list": []}, ["0 of the 0 images"]),
         ({"db_list": Path("absent.txt")}, ["cannot read the image list absent.txt"]),
         ({"db_list": ["db/a.jpg"], "db_prefix": "db/"}, ["a prefix or a list", "not both"]),
         ({"num_matched": 0}, ["at least one pair, not 0"]),
-        ({"query_list": ["db/a.jpg"], "db_list": ["db/a.jpg"]}, ["not one pair"]),
-        ({"min_score": 1.5}, ["not one pair", "1.5"]),
+        ({"query_list": ["db/a.jpg"], "db_list": ["db/a.jpg"]}, ["no pair of"]),
+        ({"min_score": 1.5}, ["no pair of", "1.5"]),
     ],
 )
 def test_what_cannot_be_selected(
