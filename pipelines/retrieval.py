@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap import read_model
 from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import describe, extract, retrieve
@@ -62,9 +61,8 @@ def retrieve_pairs(
         descriptors = outputs / f"{found['output']}.h5"
         extract.main(found, images, descriptors, overwrite=overwrite, device=device)
     listed = outputs / f"pairs-query-{conf_stem(retrieval)}{count}.txt"
-    database = [image.name for image in read_model(reference).images.values()]
     prefix = conf["query_prefix"]
-    retrieve.main(descriptors, listed, count, query_prefix=prefix, db_list=database)
+    retrieve.main(descriptors, listed, count, query_prefix=prefix, db_model=reference)
     return conf_stem(retrieval), listed
 
 

@@ -150,8 +150,8 @@ def agreed_device(client: Client, device: str) -> tuple[str, dict[str, float]]:
             )  # fmt: skip
     if max(client.nthreads().values(), default=1) > 1:
         logger.warning(
-            "Workers with several threads run several tasks at once in one process: they are faster "
-            "with --nthreads 1 and their share of the cores in OMP_NUM_THREADS"
+            "Workers with several threads run several tasks in one process: it is faster to start "
+            "them with --nthreads 1 and their share of the cores in OMP_NUM_THREADS"
         )
     if device == "auto":
         kinds = Counter(about["device"] for about in found.values())
