@@ -19,6 +19,9 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.names import require_relative
 
+from .fingerprints import Fingerprint, parse
+from .fingerprints import read as read_fingerprint
+
 # The largest array that is read: 2^31 bytes are the descriptors of eight million keypoints.
 MAX_BYTES = 1 << 31
 # What h5py raises for broken files, depending on the part that is broken.
@@ -95,24 +98,34 @@ def names_with(group: h5py.Group, key: str, *others: str) -> Iterator[str]:
     Raises:
         DiskHlocError: the file is broken, a link is not a hard link, or a group contains itself.
     """
+    for name, _ in entries_with(group, key, *others):
+        yield name
+
+
+def entries_with(
+    group: h5py.Group, key: str, *others: str
+) -> Iterator[tuple[str, Fingerprint | None]]:
+    """Yield the names of :func:`names_with`, each with its fingerprint if it has one."""
     filename = _filename(group)
     with clear_errors(group):
         above = (h5py.h5o.get_info(group.id).addr,)
-        found = _names_with(group.id, key.encode(), others, b"", above, filename)
-        for name, has_others in tqdm(found, desc=f"List {filename}", unit="name", delay=2):
-            if has_others:
-                yield name
+        wanted = [other.encode() for other in others]
+        found = _entries_with(group.id, key.encode(), wanted, b"", above, filename)
+        for name, made_of in tqdm(found, desc=f"List {filename}", unit="name", delay=2):
+            if name is not None:
+                yield name, parse(made_of)
 
 
 # With h5py's low-level API: for a hundred thousand images, its Group objects take twice the time.
-def _names_with(
+def _entries_with(
     group: h5py.h5g.GroupID,
     key: bytes,
-    others: Sequence[str],
+    others: Sequence[bytes],
     prefix: bytes,
     above: tuple[int, ...],
     filename: str,
-) -> Iterator[tuple[str, bool]]:
+) -> Iterator[tuple[str | None, str | None]]:
+    """Yield name and fingerprint of each image, None and None for one without ``others``."""
     for name in group:
         shown = prefix + name
         _require_plain(group, name, shown, filename)
@@ -122,12 +135,17 @@ def _names_with(
         if info.addr in above:
             raise DiskHlocError(f"{filename}, {_decoded(shown)}: this group contains itself")
         item = h5py.h5g.open(group, name)
+        exists = item.links.exists
         # A folder of images may have the same name as the dataset.
-        if _has_array(item, key, shown, filename):
-            yield _name(shown, filename), all(item.links.exists(k.encode()) for k in others)
+        made_of = read_fingerprint(item) if exists(key) else None
+        if made_of is not None or _has_array(item, key, shown, filename):
+            if all(exists(other) for other in others):
+                yield _name(shown, filename), made_of
+            else:
+                yield None, None
         else:
             inner = (*above, info.addr)
-            yield from _names_with(item, key, others, shown + b"/", inner, filename)
+            yield from _entries_with(item, key, others, shown + b"/", inner, filename)
 
 
 def _has_array(group: h5py.h5g.GroupID, key: bytes, shown: bytes, filename: str) -> bool:

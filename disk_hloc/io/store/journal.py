@@ -51,6 +51,7 @@ class Journal:
     Attributes:
         path: the file.
         header: the values stored by :meth:`restart` and :meth:`note`.
+        made_of: the line of each record (:meth:`append`).
         dropped: number of bytes that were not a whole record and were cut off.
     """
 
@@ -66,6 +67,7 @@ class Journal:
         self.dropped = 0
         # Only the offsets of the records are kept in memory, since there may be millions.
         self._places: dict[str, int] = {}
+        self.made_of: dict[str, str] = {}
         self._end = 0
         self._unsynced = False
         try:
@@ -93,6 +95,7 @@ class Journal:
         self._file.truncate(0)
         self._end = 0
         self._places.clear()
+        self.made_of.clear()
         self.header = {}
         self.note(header)
 
@@ -102,8 +105,13 @@ class Journal:
         self._append(json.dumps({"header": self.header}).encode() + b"\n")
         self.sync()
 
-    def append(self, name: str, datasets: Sequence[Dataset]) -> None:
+    def append(self, name: str, datasets: Sequence[Dataset], made_of: str = "") -> None:
         """Append a record. It replaces an earlier record of the same name.
+
+        Args:
+            name: of the entry.
+            datasets: its arrays.
+            made_of: a line that is kept with it (:mod:`disk_hloc.io.store.records`).
 
         Raises:
             DiskHlocError: the disk is full or cannot be written; all earlier records are kept.
@@ -111,6 +119,7 @@ class Journal:
         arrays = [np.asarray(dataset.array) for dataset in datasets]
         description = {
             "name": name,
+            "made_of": made_of,
             "datasets": [
                 [dataset.path, array.dtype.str, array.shape, dict(dataset.attributes)]
                 for dataset, array in zip(datasets, arrays, strict=True)
@@ -120,6 +129,7 @@ class Journal:
             [json.dumps(description).encode(), b"\n", *(array.tobytes() for array in arrays)]
         )
         self._places[name] = self._append(payload)
+        self.made_of[name] = made_of
 
     def read(self, name: str) -> list[Dataset]:
         """Read the arrays of a record.
@@ -227,6 +237,7 @@ class Journal:
             self.header = description["header"]
         else:
             self._places[description["name"]] = place
+            self.made_of[description["name"]] = description.get("made_of", "")
 
     def _cannot_write(self, error: OSError) -> DiskHlocError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -6,7 +6,9 @@ that does not open. Entries are therefore first appended to a journal next to th
 temporary name, and renamed once it is complete. docs/stores.md explains more.
 
 A file stores the conf that made it in an attribute that hloc ignores, so that a resumed run never
-mixes two confs.
+mixes two confs. Each entry stores what it was made of (:mod:`disk_hloc.io.store.fingerprints`), so
+that a run computes again what has changed. A file that this module wrote is the same to the bit
+however many runs made it: it is written from the first entry to the last, in the order of names.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ import queue
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,13 +30,18 @@ from h5py import h5d, h5p, h5s, h5t
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.differences import differences
 from disk_hloc.io.replace import replaced
 from disk_hloc.log import logger
 
-from .hdf5 import names_with, text_attribute
+from . import fingerprints
+from .fingerprints import Fingerprint
+from .hdf5 import entries_with, names_with, text_attribute
 from .journal import Dataset, Journal
 
 CONF_ATTRIBUTE = "disk_hloc_conf"
+# Of a conf that says all that entries depend on; earlier versions noted less.
+FORMAT_KEY = "format"
 # A power failure loses the entries of at most this time.
 SYNC_SECONDS = 2.0
 # This many entries may wait to be written.
@@ -111,6 +118,11 @@ def conf_text(conf: Mapping[str, Any]) -> str:
     return json.dumps(conf, sort_keys=True, default=str)
 
 
+_Item = tuple[str, Sequence[Dataset], str]
+# The arrays of an entry, and the text of its fingerprint.
+Content = tuple[list[Dataset], str]
+
+
 class Store:
     """An HDF5 file that is being written; :func:`writing` creates it.
 
@@ -118,35 +130,44 @@ class Store:
         path: the file.
         base: the existing file that entries are added to; None if the file is new.
         names: the entries that an earlier run wrote and that are not in ``base`` yet.
+        dropped: the entries that will not be in the file.
     """
 
     def __init__(self, path: Path, base: Path | None, journal: Journal) -> None:
         self.path = path
         self.base = base
         self.names = set(journal.names)
+        self.dropped: set[str] = set()
         self._journal = journal
-        self._queue: queue.Queue[tuple[str, Sequence[Dataset]] | None] = queue.Queue(QUEUE_SIZE)
+        self._queue: queue.Queue[_Item | None] = queue.Queue(QUEUE_SIZE)
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"write {path}", daemon=True)
         self._thread.start()
 
-    def add(self, name: str, datasets: Sequence[Dataset]) -> None:
+    def add(self, name: str, datasets: Sequence[Dataset], inputs: str = "") -> None:
         """Add an entry. A thread writes it while the caller continues.
 
         Args:
             name: name of the entry, which replaces an earlier one of the same name.
             datasets: its arrays, which must not be changed any more; if empty, an empty group is
                 written.
+            inputs: digests of what it was made of (:class:`.fingerprints.Fingerprint`). Without
+                any, the entry has no fingerprint.
 
         Raises:
             DiskHlocError: this or an earlier entry cannot be written; those before are kept.
         """
         if self._error is not None:
             raise self._error
-        self._queue.put((name, datasets))
+        self.dropped.discard(name)
+        self._queue.put((name, datasets, inputs))
 
-    def done(self, key: str, *others: str) -> set[str]:
-        """Return the entries that are finished: all of ``names``, and the whole ones of ``base``.
+    def drop(self, names: Iterable[str]) -> None:
+        """Leave entries out of the file."""
+        self.dropped.update(names)
+
+    def entries(self, key: str, *others: str) -> dict[str, Fingerprint | None]:
+        """Return the finished entries with their fingerprints, None for one that has none.
 
         Args:
             key, others: arrays that a whole entry has (:func:`disk_hloc.io.store.hdf5.names_with`).
@@ -154,10 +175,17 @@ class Store:
         Raises:
             DiskHlocError: ``base`` is broken.
         """
-        if self.base is None:
-            return set(self.names)
-        with reading(self.base) as file:
-            return self.names.union(names_with(file, key, *others))
+        found: dict[str, Fingerprint | None] = {}
+        if self.base is not None:
+            with reading(self.base) as file:
+                found.update(entries_with(file, key, *others))
+        for name in self.names:
+            found[name] = fingerprints.parse(self._journal.made_of[name])
+        return found
+
+    def done(self, key: str, *others: str) -> set[str]:
+        """Return the names of :meth:`entries`."""
+        return set(self.entries(key, *others))
 
     def finish(self) -> None:
         """Wait until all entries are on the disk.
@@ -182,7 +210,9 @@ class Store:
             if self._error is None:
                 try:
                     if item is not None:
-                        self._journal.append(*item)
+                        name, datasets, inputs = item
+                        made_of = f"{fingerprints.content_of(name, datasets)} {inputs}"
+                        self._journal.append(name, datasets, made_of if inputs else "")
                     if item is None or time.monotonic() - last_sync > SYNC_SECONDS:
                         self._journal.sync()
                         last_sync = time.monotonic()
@@ -220,18 +250,26 @@ def writing(
             yield store
         finally:
             store.finish()
-        names = sorted(journal.names)
-        if names or base is None:
-            _make(path, base, mine, libver, names, journal.read, journal)
+        added = set(journal.names) - store.dropped
+        if added or store.dropped or base is None:
+            _make(path, base, mine, libver, added, store.dropped, _from_journal(journal), journal)
 
 
-def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False) -> Path:
+def join(
+    path: Path,
+    parts: Sequence[Path],
+    key: str,
+    *,
+    drop: Iterable[str] = (),
+    overwrite: bool = False,
+) -> Path:
     """Join several files into one new or existing file, bit-identical to that of a single run.
 
     Args:
         path: the file to write.
         parts: at least one file, all made with the same conf.
         key: a dataset that each entry has (:func:`disk_hloc.io.store.hdf5.names_with`).
+        drop: entries of the existing file that leave it.
         overwrite: replace the existing file.
 
     Returns:
@@ -251,27 +289,17 @@ def join(path: Path, parts: Sequence[Path], key: str, *, overwrite: bool = False
     if conf is None:
         raise DiskHlocError(f"the parts of {path} were not all made with the same conf: {confs}")
     opened = lru_cache(maxsize=_MAX_OPEN_PARTS)(lambda part: h5py.File(part, "r", libver="latest"))
-
-    def read(name: str) -> list[Dataset]:
-        return [
-            Dataset(f"{name}/{of}", dataset[()], dict(dataset.attrs))
-            for of, dataset in opened(part_of[name])[name].items()
-        ]
-
+    dropped = set(drop) - set(part_of)
     with _locked_journal(path) as journal:
         base = _begin(journal, path, conf, overwrite)
-        for name in journal.names:
-            part_of.setdefault(name, journal.path)
-        _make(
-            path,
-            base,
-            conf,
-            "latest",
-            sorted(part_of),
-            lambda name: journal.read(name) if part_of[name] == journal.path else read(name),
-            journal,
-            sum(_size(part) for part in parts),
-        )
+        from_journal = _from_journal(journal)
+
+        def read(name: str) -> Content:
+            return _stored(opened(part_of[name]), name) if name in part_of else from_journal(name)
+
+        added = part_of.keys() | (set(journal.names) - dropped)
+        num_bytes = sum(_size(part) for part in parts)
+        _make(path, base, conf, "latest", added, dropped, read, journal, num_bytes)
     return path
 
 
@@ -302,7 +330,7 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
     elif journal.header.get("conf") != conf:
         raise DiskHlocError(
             f"{journal.path} holds the unfinished work of another conf "
-            f"({journal.header.get('conf')}): use --overwrite or another file"
+            f"({_difference(journal.header.get('conf'), conf)}): use --overwrite or another file"
         )
     else:
         logger.info("resuming with %d entries of an unfinished run in %s", unfinished, journal.path)
@@ -310,11 +338,38 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
         return None
     with reading(path) as file:
         theirs = text_attribute(file, CONF_ATTRIBUTE)
-    if theirs is not None and theirs != conf:
+    if theirs is not None and (difference := _difference(theirs, conf)):
         raise DiskHlocError(
-            f"{path} was made with another conf ({theirs}): use --overwrite or another file"
+            f"{path} was made with another conf ({difference}): use --overwrite or another file"
         )
     return path
+
+
+def _difference(theirs: str | None, mine: str) -> str:
+    """Return where two confs differ, an empty string if they agree."""
+    try:
+        former, now = json.loads(theirs or "null"), json.loads(mine)
+    except ValueError:
+        return f"{theirs}, now {mine}"
+    if isinstance(former, dict) and FORMAT_KEY not in former and FORMAT_KEY in now:
+        now = _as_noted_by_earlier_versions(former, now)
+    return "; ".join(differences(former, now))
+
+
+def _as_noted_by_earlier_versions(former: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return a conf reduced to what earlier versions noted of it.
+
+    They noted the keys that a user gave, without defaults, the name of weights instead of their
+    digest, and where masks came from.
+    """
+    reduced: dict[str, Any] = {key: value for key, value in former.items() if key == "masks"}
+    for key, value in former.items():
+        mine = now.get(key)
+        if isinstance(value, dict) and isinstance(mine, dict) and key != "masks":
+            reduced[key] = {k: mine.get(k) if k != "weights" else value[k] for k in value}
+        elif key in now:
+            reduced[key] = mine
+    return reduced
 
 
 def _make(
@@ -322,38 +377,92 @@ def _make(
     base: Path | None,
     conf: str,
     libver: str,
-    names: Sequence[str],
-    read: Callable[[str], list[Dataset]],
+    added: Collection[str],
+    dropped: Collection[str],
+    read: Callable[[str], Content],
     journal: Journal,
     num_bytes: int = 0,
 ) -> None:
-    """Write the file from the entries and, if given, from ``base``."""
+    """Write the file from ``base``, if given, less ``dropped``, and from the entries ``added``."""
     # Always under the same name, so that the next run replaces what a killed one left behind.
-    with replaced(path, path.with_name(f".{path.name}.partial")) as partial:
-        num_bytes += journal.num_bytes + _size(base) + _ENTRY_BYTES * len(names)
+    with replaced(path, path.with_name(f".{path.name}.partial")) as partial, ExitStack() as stack:
+        num_bytes += journal.num_bytes + _size(base) + _ENTRY_BYTES * len(added)
         require_space(path, num_bytes)
         try:
-            if base is not None:
+            kept = None if base is None else _entries_of_ours(base)
+            if base is not None and kept is None:
+                # Of another program: whatever else is in it stays.
                 shutil.copyfile(base, partial)
-            with h5py.File(partial, "w" if base is None else "a", libver=libver) as file:
-                if len(file) == 0:
-                    file.attrs[CONF_ATTRIBUTE] = conf
-                for name in tqdm(names, desc=f"Write {path.name}", unit="entry", delay=2):
-                    datasets = read(name)
-                    if base is not None and datasets and name in file:
-                        del file[name]
-                    put(file, name, datasets)
+                names = sorted(added)
+                mode = "a"
+            else:
+                names = sorted((set(kept or ()) - set(dropped)) | set(added))
+                mode = "w"
+            former = stack.enter_context(reading(base)) if base is not None and kept else None
+            file = stack.enter_context(h5py.File(partial, mode, libver=libver))
+            if len(file) == 0:
+                file.attrs[CONF_ATTRIBUTE] = conf
+            for name in dropped if mode == "a" else ():
+                _remove(file, name)
+            for name in tqdm(names, desc=f"Write {path.name}", unit="entry", delay=2):
+                if name in added or former is None:
+                    datasets, made_of = read(name)
+                else:
+                    datasets, made_of = _stored(former, name)
+                if mode == "a" and datasets and name in file:
+                    del file[name]
+                put(file, name, datasets, made_of)
         except (OSError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise DiskHlocError(
                 f"{path} cannot be written ({reason}): all finished work is kept in "
                 f"{journal.path.name}; fix this and run the same command again"
             ) from error
+        stack.close()
         journal.note({"made": _identity(partial)})
 
 
-def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
-    """Write a new entry to an open file."""
+def _from_journal(journal: Journal) -> Callable[[str], Content]:
+    return lambda name: (journal.read(name), journal.made_of[name])
+
+
+def _entries_of_ours(path: Path) -> list[str] | None:
+    """Return the entries of a file in which each has a fingerprint; None for any other file."""
+    with reading(path) as file:
+        if text_attribute(file, CONF_ATTRIBUTE) is None or set(file.attrs) != {CONF_ATTRIBUTE}:
+            return None
+        return fingerprints.names_of(file)
+
+
+def _stored(file: h5py.File, name: str) -> Content:
+    """Return an entry of a file that this module wrote."""
+    item = file[name]
+    made_of = fingerprints.read(item.id) or ""
+    if isinstance(item, h5py.Dataset):
+        return [Dataset(name, item[()], _other_attributes(item))], made_of
+    return [
+        Dataset(f"{name}/{key}", dataset[()], _other_attributes(dataset))
+        for key, dataset in item.items()
+    ], made_of
+
+
+def _other_attributes(item: h5py.Dataset) -> dict[str, Any]:
+    ours = fingerprints.ATTRIBUTE.decode()
+    return {key: value for key, value in item.attrs.items() if key != ours}
+
+
+def _remove(file: h5py.File, name: str) -> None:
+    """Remove an entry, and the folders in its name that are empty then."""
+    while name:
+        if name in file:
+            del file[name]
+        name = name.rpartition("/")[0]
+        if name and len(file[name]):
+            return
+
+
+def put(file: h5py.File, name: str, datasets: Sequence[Dataset], made_of: str = "") -> None:
+    """Write a new entry to an open file, with the text of its fingerprint if it has one."""
     if not datasets:
         file.require_group(name)
     # Sorted by name, as HDF5 lists them, so that a joined file is the same as one of a single run.
@@ -366,6 +475,7 @@ def put(file: h5py.File, name: str, datasets: Sequence[Dataset]) -> None:
         stored.write(h5s.ALL, h5s.ALL, array)
         for key, value in dataset.attributes.items():
             h5py.Dataset(stored).attrs[key] = value
+    fingerprints.write(file, name, made_of)
 
 
 def _identity(path: Path) -> list[int]:

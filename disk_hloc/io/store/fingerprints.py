@@ -1,0 +1,142 @@
+"""Fingerprints: what each entry of a store was made of.
+
+An entry has one attribute, :data:`ATTRIBUTE`, a line of digests. The first is that of the entry's
+own arrays; the others are those of its inputs, as the stage that wrote it defines them: the photo
+and its mask for features, the features of both images for matches. hloc ignores the attribute.
+docs/stores.md explains how a run uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+from h5py import h5a, h5g, h5l, h5o, h5s, h5t
+
+from .journal import Dataset
+
+ATTRIBUTE = b"disk_hloc_made_of"
+# Stands for an input that there is not, such as the mask of a photo without one.
+NOTHING = "-"
+# Bytes of a digest; twice as many hexadecimal digits.
+DIGEST_BYTES = 16
+# The longest line that is read.
+_MAX_BYTES = 512
+_BUFFER_TYPE = h5t.py_create(np.dtype(f"S{_MAX_BYTES}"))
+
+
+class Fingerprint(NamedTuple):
+    """What an entry holds and what it was made of.
+
+    Attributes:
+        content: digest of the entry's own arrays.
+        inputs: digests of what it was made of, separated by spaces.
+    """
+
+    content: str
+    inputs: str
+
+
+def parse(line: str | None) -> Fingerprint | None:
+    """Return the fingerprint of an attribute's text; None where there is none."""
+    if not line:
+        return None
+    content, _, inputs = line.partition(" ")
+    return Fingerprint(content, inputs)
+
+
+def digest_of(*parts: bytes) -> str:
+    """Return the digest of bytes, as hexadecimal digits (BLAKE2b, RFC 7693)."""
+    found = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """Return the digest of a file's bytes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        found = hashlib.blake2b(digest_size=DIGEST_BYTES)
+        while part := file.read(1 << 20):
+            found.update(part)
+    return found.hexdigest()
+
+
+def digest_of_json(value: Any) -> str:
+    """Return the digest of plain data; equal data give equal digests."""
+    return digest_of(json.dumps(value, sort_keys=True, default=str).encode())
+
+
+def digest_of_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
+    """Return the digest of named arrays, in the order of their names."""
+    parts: list[bytes] = []
+    for name, array in sorted(arrays, key=lambda item: item[0]):
+        parts += [f"{name} {array.dtype.str} {array.shape}\n".encode(), array.tobytes()]
+    return digest_of(*parts)
+
+
+def content_of(name: str, datasets: Sequence[Dataset]) -> str:
+    """Return the digest of an entry's arrays, which does not depend on the entry's name."""
+    return digest_of_arrays(
+        (dataset.path.removeprefix(f"{name}/"), np.asarray(dataset.array)) for dataset in datasets
+    )
+
+
+def write(file: h5py.File, name: str, made_of: str) -> None:
+    """Write the fingerprint of an entry, a group or an array, which has none yet."""
+    if not made_of:
+        return
+    value = np.bytes_(made_of)
+    item = h5o.open(file.id, name.encode())
+    h5a.create(item, ATTRIBUTE, h5t.py_create(value.dtype), h5s.create(h5s.SCALAR)).write(
+        np.array(value)
+    )
+
+
+def read(item: h5g.GroupID) -> str | None:
+    """Return the text of an entry's attribute; None if there is none or if it is not ours."""
+    # Numbers or texts of variable length cannot be converted, and raise.
+    try:
+        buffer = np.zeros((), f"S{_MAX_BYTES}")
+        h5a.open(item, ATTRIBUTE).read(buffer, _BUFFER_TYPE)
+        return bytes(buffer[()]).decode("ascii")
+    except (KeyError, OSError, TypeError, ValueError, RuntimeError):
+        return None
+
+
+def read_of(file: h5py.File, name: str) -> Fingerprint | None:
+    """Return the fingerprint of one entry of an open file; None if there is none."""
+    try:
+        item = h5o.open(file.id, name.encode())
+    except (KeyError, OSError, RuntimeError):
+        return None
+    return parse(read(item))
+
+
+def names_of(file: h5py.File) -> list[str] | None:
+    """Return the names of the entries of a file, if each has a fingerprint; None otherwise."""
+    names = list(_names_of(file.id, b""))
+    return None if None in names else [name.decode() for name in names if name is not None]
+
+
+def _names_of(group: h5g.GroupID, prefix: bytes) -> Iterator[bytes | None]:
+    for name in group:
+        if group.links.get_info(name).type != h5l.TYPE_HARD:
+            yield None
+            continue
+        item = h5o.open(group, name)
+        if read(item) is not None:
+            yield prefix + name
+        elif isinstance(item, h5g.GroupID) and len(item):
+            yield from _names_of(item, prefix + name + b"/")
+        else:
+            yield None
