@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 
 from .names import is_relative, require_relative
+from .output_folder import MARK
 from .text import read_lines
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -39,11 +40,16 @@ class ImageReadError(Exception):
     """A file that is not an image, or not a whole one; ``str(error)`` is the reason."""
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, without: Iterable[Path | None] = ()) -> list[str]:
     """List the images below a folder, recognized by their suffix.
 
     Links to files and folders are followed, as hloc does; a folder that contains itself through a
-    link is entered once. A broken link is listed, so that reading it reports the error.
+    link is entered once. A broken link is listed, so that reading it reports the error. Output
+    folders (:mod:`disk_hloc.io.output_folder`) are skipped.
+
+    Args:
+        folder: the image folder.
+        without: folders whose images are not listed, such as those of masks.
 
     Returns:
         Sorted paths relative to the folder, with ``/``.
@@ -55,7 +61,8 @@ def list_images(folder: Path) -> list[str]:
     if not folder.is_dir():
         raise DiskHlocError(f"there is no folder {folder}")
     try:
-        names = sorted(_walk(folder, "", ()))
+        skipped = {_identity(path) for path in without if path is not None and path.is_dir()}
+        names = sorted(_walk(folder, "", (), skipped - {_identity(folder)}))
     except OSError as error:
         raise DiskHlocError(
             f"cannot list {error.filename}: {error.strerror}; fix its permissions, or move it out "
@@ -74,20 +81,34 @@ def list_images(folder: Path) -> list[str]:
     return names
 
 
-def _walk(
-    folder: str | os.PathLike[str], prefix: str, above: tuple[tuple[int, int], ...]
-) -> Iterator[str]:
-    """Yield the images below a folder; ``above`` has the (device, inode) of its parent folders."""
+# Device and inode of a folder.
+_Identity = tuple[int, int]
+
+
+def _identity(folder: str | os.PathLike[str]) -> _Identity:
     status = os.stat(folder)
-    itself = (status.st_dev, status.st_ino)
-    if itself in above:
+    return status.st_dev, status.st_ino
+
+
+def _walk(
+    folder: str | os.PathLike[str],
+    prefix: str,
+    above: tuple[_Identity, ...],
+    skipped: Collection[_Identity],
+) -> Iterator[str]:
+    """Yield the images below a folder, whose parent folders are ``above``."""
+    itself = _identity(folder)
+    if itself in above or itself in skipped:
         return
     with os.scandir(folder) as entries:
-        for entry in entries:
-            if _is_dir(entry):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, itself))
-            elif _has_suffix(entry.name) and _is_file_or_broken(entry):
-                yield prefix + entry.name
+        found = list(entries)
+    if above and any(entry.name == MARK for entry in found):
+        return
+    for entry in found:
+        if _is_dir(entry):
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, itself), skipped)
+        elif _has_suffix(entry.name) and _is_file_or_broken(entry):
+            yield prefix + entry.name
 
 
 def _has_suffix(name: str) -> bool:
@@ -161,8 +182,19 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
         ImageReadError: the file cannot be read, is not an image, is truncated, or has more pixels
             than :func:`max_pixels`.
     """
+    return decode_image(read_encoded(path), grayscale)
+
+
+def decode_image(encoded: np.ndarray, grayscale: bool = False) -> np.ndarray:
+    """Decode the bytes of an image file as :func:`read_image` does.
+
+    Args:
+        encoded: (N,) uint8, of :func:`read_encoded`.
+        grayscale: decode to one channel.
+
+    Returns, Raises: see :func:`read_image`.
+    """
     mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
-    encoded = _read_bytes(path)
     # Decoded from memory: from a file, OpenCV fills the rest of a truncated JPEG with gray.
     try:
         image = cv2.imdecode(encoded, mode | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -179,8 +211,12 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     return image if grayscale else image[:, :, ::-1]
 
 
-def _read_bytes(path: Path) -> np.ndarray:
-    """Return the (N,) uint8 bytes of a file after checking its header."""
+def read_encoded(path: Path) -> np.ndarray:
+    """Return the (N,) uint8 bytes of an image file after checking its header.
+
+    Raises:
+        ImageReadError: see :func:`read_image`.
+    """
     try:
         num_bytes = _require_regular(path)
         with opened(path):

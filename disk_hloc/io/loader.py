@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from .images import ImageReadError, original_coordinates, read_image, resize_image
+from .digests import digest_of
+from .images import (
+    ImageReadError,
+    decode_image,
+    original_coordinates,
+    read_encoded,
+    resize_image,
+)
+from .inputs import Stamp, stamp_of
 from .masks import Mask, Masks, Size
 
 # hloc's defaults (extract_features.ImageDataset).
@@ -37,12 +45,16 @@ class Photo:
         original_size: width and height of the stored image in pixels, before resizing.
         mask: (height, width) bool at the original size, True where keypoints are allowed; None if
             nothing is masked.
+        digest: of the file's bytes (:mod:`disk_hloc.io.digests`).
+        stamp: of the file before it was read (:mod:`disk_hloc.io.inputs`).
     """
 
     name: str
     image: np.ndarray
     original_size: Size
     mask: Mask | None = None
+    digest: str = ""
+    stamp: Stamp = (0, 0, 0)
 
 
 def load_photo(
@@ -61,7 +73,14 @@ def load_photo(
         DiskHlocError: the mask cannot be read or does not fit the photo.
     """
     conf = {**DEFAULT_PREPROCESSING, **preprocessing}
-    stored = read_image(folder / name, conf["grayscale"])
+    try:
+        stamp = stamp_of(folder / name)
+    except OSError:
+        stamp = (0, 0, 0)  # reading says what is wrong
+    encoded = read_encoded(folder / name)
+    digest = digest_of(encoded.tobytes())
+    stored = decode_image(encoded, conf["grayscale"])
+    del encoded
     height, width = stored.shape[:2]
     longest = max(width, height)
     size = (width, height)
@@ -77,7 +96,8 @@ def load_photo(
     mask = None if masks is None else masks(name, (width, height))
     if mask is not None and mask.all():
         mask = None
-    return Photo(name, np.ascontiguousarray(image) / np.float32(255), (width, height), mask)
+    values = np.ascontiguousarray(image) / np.float32(255)
+    return Photo(name, values, (width, height), mask, digest, stamp)
 
 
 def _resized(image: np.ndarray, size: Size, interpolation: str) -> np.ndarray:

@@ -28,7 +28,9 @@ from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.log import logger
 
 from .coco import read_coco
+from .digests import digest_of_arrays
 from .images import SUFFIXES, ImageReadError, opened
+from .store.fingerprints import NOTHING
 
 Mask = NDArray[np.bool_]
 Size = tuple[int, int]  # width, height
@@ -47,6 +49,8 @@ DEFAULT_CONF: dict[str, Any] = {
     "missing": "keep",  # or "error"
 }
 
+# Of the conf: the sources.
+_FILES = ("folder", "file", "coco")
 # Largest relative difference in aspect ratio between a mask and a photo of another size.
 ASPECT_TOLERANCE = 0.01
 # Lossy formats have no exact black.
@@ -104,6 +108,25 @@ class Masks:
         keep: Mask = np.logical_and.reduce(found)
         return grow_ignored(keep, self.conf["dilate"])
 
+    def digest(self, name: str, size: Size) -> str:
+        """Return the digest of one image's mask, :data:`NOTHING` where it keeps all of the image.
+
+        Args, Raises: see :meth:`__call__`.
+        """
+        return digest_of_mask(self(name, size))
+
+    def options(self) -> dict[str, Any]:
+        """Return what masks depend on besides the files that they are read from."""
+        return {key: value for key, value in self.conf.items() if key not in _FILES}
+
+    def files_of(self, name: str) -> list[Path]:
+        """Return the files that the mask of one image is read from."""
+        paths = [Path(self.conf[key]) for key in ("file", "coco") if self.conf[key] is not None]
+        if self.conf["folder"] is not None:
+            found = find_mask(Path(self.conf["folder"]), name)
+            paths += [] if found is None else [found]
+        return paths
+
     def log_missing(self, num_images: int) -> None:
         """Log how many of ``num_images`` images have no mask, if any."""
         log_missing(self.missing, num_images)
@@ -141,6 +164,13 @@ class Masks:
                 return keep
 
             yield from_coco
+
+
+def digest_of_mask(mask: Mask | None) -> str:
+    """Return the digest of a mask, :data:`NOTHING` for one that keeps everything."""
+    if mask is None or mask.all():
+        return NOTHING
+    return digest_of_arrays([("mask", np.packbits(mask)), ("shape", np.array(mask.shape))])
 
 
 def keep_keypoints(mask: Mask, keypoints: np.ndarray) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """HDF5 files that stay whole even if the process that writes them is killed."""
 
+from .fingerprints import Fingerprint
+from .plan import Plan, plan
 from .store import (
     CONF_ATTRIBUTE,
     Store,
@@ -15,10 +17,13 @@ from .store import (
 
 __all__ = [
     "CONF_ATTRIBUTE",
+    "Fingerprint",
+    "Plan",
     "Store",
     "conf_text",
     "join",
     "journal_path",
+    "plan",
     "put",
     "reading",
     "replacing",

@@ -8,23 +8,20 @@ docs/stores.md explains how a run uses it.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 from h5py import h5a, h5g, h5l, h5o, h5s, h5t
+
+from disk_hloc.io.digests import digest_of_arrays
 
 from .journal import Dataset
 
 ATTRIBUTE = b"disk_hloc_made_of"
 # Stands for an input that there is not, such as the mask of a photo without one.
 NOTHING = "-"
-# Bytes of a digest; twice as many hexadecimal digits.
-DIGEST_BYTES = 16
 # The longest line that is read.
 _MAX_BYTES = 512
 _BUFFER_TYPE = h5t.py_create(np.dtype(f"S{_MAX_BYTES}"))
@@ -48,40 +45,6 @@ def parse(line: str | None) -> Fingerprint | None:
         return None
     content, _, inputs = line.partition(" ")
     return Fingerprint(content, inputs)
-
-
-def digest_of(*parts: bytes) -> str:
-    """Return the digest of bytes, as hexadecimal digits (BLAKE2b, RFC 7693)."""
-    found = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        found.update(part)
-    return found.hexdigest()
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the digest of a file's bytes.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with path.open("rb") as file:
-        found = hashlib.blake2b(digest_size=DIGEST_BYTES)
-        while part := file.read(1 << 20):
-            found.update(part)
-    return found.hexdigest()
-
-
-def digest_of_json(value: Any) -> str:
-    """Return the digest of plain data; equal data give equal digests."""
-    return digest_of(json.dumps(value, sort_keys=True, default=str).encode())
-
-
-def digest_of_arrays(arrays: Iterable[tuple[str, np.ndarray]]) -> str:
-    """Return the digest of named arrays, in the order of their names."""
-    parts: list[bytes] = []
-    for name, array in sorted(arrays, key=lambda item: item[0]):
-        parts += [f"{name} {array.dtype.str} {array.shape}\n".encode(), array.tobytes()]
-    return digest_of(*parts)
 
 
 def content_of(name: str, datasets: Sequence[Dataset]) -> str:

@@ -15,14 +15,14 @@ import sys
 import zlib
 from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from disk_hloc.errors import Busy, DiskHlocError
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.locks import open_locked
 from disk_hloc.log import logger
 
 # Before each payload: this magic, the payload's length in bytes, and the checksum of both.
@@ -71,7 +71,7 @@ class Journal:
         self._end = 0
         self._unsynced = False
         try:
-            self._file = _open_locked(path)
+            self._file = open_locked(path, path.with_suffix(""))
         except OSError as error:
             raise DiskHlocError(f"{path} cannot be written: {error.strerror}") from error
         try:
@@ -257,41 +257,3 @@ def _checksum(payload: bytes) -> int:
     Without the length, a frame of zeros would have a valid checksum.
     """
     return zlib.crc32(payload, zlib.crc32(struct.pack("<Q", len(payload))))
-
-
-def _open_locked(path: Path) -> FileIO:
-    """Open a file and lock it against other processes; create it if it does not exist."""
-    while True:
-        file = FileIO(path, "r+", opener=_open_or_create)
-        try:
-            _lock(file.fileno(), path)
-            # The process that held the lock may have removed the file just before we got it.
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        except FileNotFoundError:
-            pass
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _open_or_create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
-
-
-def _lock(file: int, path: Path) -> None:
-    if sys.platform == "win32":  # no flock there, so two processes are not kept apart
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise Busy(
-            f"another process is writing {path.with_suffix('')}: wait for it or use another file"
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-            raise
-        logger.warning("the file system of %s has no locks: run one process at a time", path)

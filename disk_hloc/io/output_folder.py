@@ -1,0 +1,52 @@
+"""Output folders: one run at a time, and nothing in them is an input.
+
+A folder that a pipeline writes to has the file ``.disk_hloc.lock``. Its lock keeps other runs out,
+and the file itself marks the folder: pictures below it are not photos, even where it lies in the
+folder of the photos.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from disk_hloc.errors import DiskHlocError
+
+from .locks import open_locked
+
+MARK = ".disk_hloc.lock"
+
+
+@contextmanager
+def claimed(folder: Path, *inputs: Path | None) -> Iterator[Path]:
+    """Create an output folder if needed, and keep other runs out of it.
+
+    Args:
+        folder: the output folder.
+        inputs: folders that it must not be, such as that of the photos.
+
+    Raises:
+        Busy: another run writes to the folder.
+        DiskHlocError: it is an input, or it cannot be created or written.
+    """
+    for path in inputs:
+        if path is not None and folder.exists() and path.exists() and folder.samefile(path):
+            raise DiskHlocError(
+                f"{folder} is an input and cannot be the output folder too: give another folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open_locked(folder / MARK, folder)
+    except OSError as error:
+        raise DiskHlocError(
+            f"{folder} cannot be used as an output folder: {error.strerror or error}"
+        ) from error
+    with lock:
+        yield folder
+
+
+def mark(folder: Path) -> None:
+    """Create a folder for pictures, and mark it as an output, so that they are not photos."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
