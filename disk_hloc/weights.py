@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
-LOFTR_FILENAME = "loftr_outdoor.ckpt"
+LOFTR_NAME = "loftr_outdoor"
+LOFTR_FILENAME = f"{LOFTR_NAME}.ckpt"
 LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_FILENAME}"
 
 # Package -> the folder of weights in its module. They are not imported: they need torchvision and
@@ -150,6 +151,8 @@ def resolve(weights: str | os.PathLike[str]) -> Path:
             message says where it was looked for and what to do.
     """
     name = os.fspath(weights)
+    if name == LOFTR_NAME:
+        return _find_loftr()
     if name not in CHECKPOINTS:
         path = Path(name).expanduser()
         if not path.is_file():
@@ -160,6 +163,27 @@ def resolve(weights: str | os.PathLike[str]) -> Path:
         return path
     found = locate(name)
     return found[1] if found else _download(name)
+
+
+def identify(weights: str | os.PathLike[str]) -> str:
+    """Return the digest of a checkpoint: the same for its name and for its file, wherever it is.
+
+    Args:
+        weights: the path of a file, or a name of :data:`CHECKPOINTS`, whose digest is known.
+
+    Raises:
+        DiskHlocError: the file does not exist or cannot be read.
+    """
+    name = os.fspath(weights)
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name].digest
+    path = resolve(weights)
+    try:
+        published = [c.digest for c in CHECKPOINTS.values() if _digest_matches(path, c.digest)]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise DiskHlocError(f"the weights {path} cannot be read: {error.strerror}") from error
+    return published[0] if published else f"sha256:{digest}"
 
 
 def load_disk(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -207,16 +231,8 @@ def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         DiskHlocError: the file does not exist, or does not hold a LoFTR network.
     """
     path = Path(os.fspath(weights)).expanduser()
-    if os.fspath(weights) == "loftr_outdoor":
-        for _, folder in _folders():
-            path = folder if folder.is_file() else folder / LOFTR_FILENAME
-            if path.name == LOFTR_FILENAME and path.is_file():
-                break
-        else:
-            raise DiskHlocError(
-                f"LoFTR needs a weights file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
-                "to its folder, or give its path as weights in a conf"
-            )
+    if os.fspath(weights) == LOFTR_NAME:
+        path = _find_loftr()
     if not path.is_file():
         raise DiskHlocError(f"weights file {path} not found: download {LOFTR_URL}")
     content = _load(path)
@@ -224,6 +240,17 @@ def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(parameters, dict):
         raise DiskHlocError(f"{path} is not a LoFTR checkpoint: it has no 'state_dict'")
     return parameters
+
+
+def _find_loftr() -> Path:
+    for _, folder in _folders():
+        path = folder if folder.is_file() else folder / LOFTR_FILENAME
+        if path.name == LOFTR_FILENAME and path.is_file():
+            return path
+    raise DiskHlocError(
+        f"LoFTR needs a weights file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
+        "to its folder, or give its path as weights in a conf"
+    )
 
 
 @contextmanager

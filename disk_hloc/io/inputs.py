@@ -12,10 +12,11 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .digests import digest_of_data, digest_of_file
-from .masks import Masks, Size
+from .images import ImageReadError, image_size
+from .masks import Masks, Size, digest_of_mask
 from .replace import replace_text
 from .store.fingerprints import NOTHING
 
@@ -25,6 +26,29 @@ _RACY_SECONDS = 2.0
 
 # Size in bytes, and times of modification and of change in nanoseconds.
 Stamp = tuple[int, int, int]
+
+
+class Seen(NamedTuple):
+    """What a photo and its mask were when they were read.
+
+    Attributes:
+        stamp: of the photo, before it was read.
+        digest: of the photo's bytes.
+        size: width and height of the photo in pixels.
+        mask_stamps: of the files of its mask, before they were read; None without masks.
+        mask: digest of the mask.
+    """
+
+    stamp: Stamp
+    digest: str
+    size: Size
+    mask_stamps: tuple[Stamp, ...] | None
+    mask: str
+
+    @property
+    def inputs(self) -> str:
+        """The inputs of the features' fingerprint."""
+        return f"{self.digest} {self.mask}"
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -53,7 +77,31 @@ class Inputs:
         self._photos, self._mask_digests = _read(self._path)
         self._changed = False
 
-    def photo(self, name: str) -> str | None:
+    def of(self, name: str) -> str | None:
+        """Return the inputs of a photo's features as they are now (:attr:`Seen.inputs`).
+
+        Returns:
+            None if the photo cannot be read.
+
+        Raises:
+            DiskHlocError: the mask cannot be read or does not fit.
+        """
+        photo = self._photo(name)
+        if photo is None or self._masks is None:
+            return photo and f"{photo} {NOTHING}"
+        try:
+            size = image_size(self._image_dir / name)
+        except ImageReadError:
+            return None
+        return f"{photo} {self._mask(name, size)}"
+
+    def note(self, name: str, seen: Seen) -> None:
+        """Remember what a photo and its mask were when they were read."""
+        self._note_photo(name, seen.stamp, seen.digest)
+        if seen.mask_stamps is not None:
+            self._note_mask(name, seen.mask_stamps, seen.size, seen.mask)
+
+    def _photo(self, name: str) -> str | None:
         """Return the digest of a photo's file; None if it cannot be read."""
         path = self._image_dir / name
         try:
@@ -65,41 +113,37 @@ class Inputs:
         except OSError:
             return None
         if digest is not None:
-            self.note_photo(name, stamp, digest)
+            self._note_photo(name, stamp, digest)
         return digest
 
-    def note_photo(self, name: str, stamp: Stamp, digest: str) -> None:
-        """Remember the digest of a photo that had ``stamp`` before it was read."""
+    def _note_photo(self, name: str, stamp: Stamp, digest: str) -> None:
         self._changed = True
         if _is_racy(stamp):
             self._photos.pop(name, None)
         else:
             self._photos[name] = [*stamp, digest]
 
-    def mask(self, name: str, size: Size) -> str:
-        """Return the digest of a photo's mask, :data:`NOTHING` where it keeps all of the photo.
-
-        Args:
-            name: of the photo.
-            size: its width and height in pixels.
-
-        Raises:
-            DiskHlocError: the mask cannot be read or does not fit.
-        """
-        if self._masks is None:
-            return NOTHING
-        stamps = [stamp_of(path) for path in self._masks.files_of(name)]
-        key = digest_of_data([self._masks.options(), stamps, size])
+    def _mask(self, name: str, size: Size) -> str:
+        """Return the digest of a photo's mask, :data:`NOTHING` where it keeps all of the photo."""
+        assert self._masks is not None
+        stamps = mask_stamps(self._masks, name)
         known = self._mask_digests.get(name)
-        if known is not None and known[0] == key:
+        if known is not None and known[0] == self._mask_key(stamps, size):
             return str(known[1])
-        digest = self._masks.digest(name, size)
+        digest = digest_of_mask(self._masks(name, size))
+        self._note_mask(name, stamps, size, digest)
+        return digest
+
+    def _note_mask(self, name: str, stamps: tuple[Stamp, ...], size: Size, digest: str) -> None:
         self._changed = True
         if any(map(_is_racy, stamps)):
             self._mask_digests.pop(name, None)
         else:
-            self._mask_digests[name] = [key, digest]
-        return digest
+            self._mask_digests[name] = [self._mask_key(stamps, size), digest]
+
+    def _mask_key(self, stamps: tuple[Stamp, ...], size: Size) -> str:
+        options = self._masks.options() if self._masks is not None else None
+        return digest_of_data([options, stamps, size])
 
     def save(self) -> None:
         """Write what has changed."""
@@ -108,6 +152,11 @@ class Inputs:
         content = {"photos": self._photos, "masks": self._mask_digests}
         replace_text(self._path, json.dumps(content, sort_keys=True) + "\n")
         self._changed = False
+
+
+def mask_stamps(masks: Masks, name: str) -> tuple[Stamp, ...]:
+    """Return the stamps of the files that a photo's mask is read from."""
+    return tuple(stamp_of(path) for path in masks.files_of(name))
 
 
 def inputs_path(output: Path) -> Path:

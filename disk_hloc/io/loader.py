@@ -19,8 +19,8 @@ from .images import (
     read_encoded,
     resize_image,
 )
-from .inputs import Stamp, stamp_of
-from .masks import Mask, Masks, Size
+from .inputs import Seen, mask_stamps, stamp_of
+from .masks import Mask, Masks, Size, digest_of_mask
 
 # hloc's defaults (extract_features.ImageDataset).
 DEFAULT_PREPROCESSING: dict[str, Any] = {
@@ -45,16 +45,14 @@ class Photo:
         original_size: width and height of the stored image in pixels, before resizing.
         mask: (height, width) bool at the original size, True where keypoints are allowed; None if
             nothing is masked.
-        digest: of the file's bytes (:mod:`disk_hloc.io.digests`).
-        stamp: of the file before it was read (:mod:`disk_hloc.io.inputs`).
+        seen: what the files were when they were read.
     """
 
     name: str
     image: np.ndarray
     original_size: Size
     mask: Mask | None = None
-    digest: str = ""
-    stamp: Stamp = (0, 0, 0)
+    seen: Seen | None = None
 
 
 def load_photo(
@@ -93,11 +91,13 @@ def load_photo(
         raise ImageReadError(f"not enough memory for {width}x{height} px") from error
     del stored
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
+    stamps = None if masks is None else mask_stamps(masks, name)
     mask = None if masks is None else masks(name, (width, height))
     if mask is not None and mask.all():
         mask = None
+    seen = Seen(stamp, digest, (width, height), stamps, digest_of_mask(mask))
     values = np.ascontiguousarray(image) / np.float32(255)
-    return Photo(name, values, (width, height), mask, digest, stamp)
+    return Photo(name, values, (width, height), mask, seen)
 
 
 def _resized(image: np.ndarray, size: Size, interpolation: str) -> np.ndarray:

@@ -108,13 +108,6 @@ class Masks:
         keep: Mask = np.logical_and.reduce(found)
         return grow_ignored(keep, self.conf["dilate"])
 
-    def digest(self, name: str, size: Size) -> str:
-        """Return the digest of one image's mask, :data:`NOTHING` where it keeps all of the image.
-
-        Args, Raises: see :meth:`__call__`.
-        """
-        return digest_of_mask(self(name, size))
-
     def options(self) -> dict[str, Any]:
         """Return what masks depend on besides the files that they are read from."""
         return {key: value for key, value in self.conf.items() if key not in _FILES}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from disk_hloc.confs import require_known_keys
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.weights import fitting
+from disk_hloc.weights import fitting, identify
 
 
 class Model(nn.Module):
@@ -40,6 +40,21 @@ class Model(nn.Module):
         name = given.pop("name", type(self).__name__)
         require_known_keys(given, self.default_conf, f"model {name}")
         self.conf = {**self.default_conf, **given}
+
+    @classmethod
+    def identity(cls, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all that predictions depend on: a whole conf, with the digest of its weights.
+
+        Args:
+            conf: a conf's ``model``.
+
+        Raises:
+            DiskHlocError: the weights do not exist.
+        """
+        whole = {**cls.default_conf, **conf}
+        if "weights" in whole:
+            whole["weights"] = identify(whole["weights"])
+        return whole
 
     @property
     def device(self) -> torch.device:

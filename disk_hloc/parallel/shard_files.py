@@ -11,8 +11,8 @@ from pathlib import Path
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.replace import replace_text
-from disk_hloc.io.store import conf_text, reading
-from disk_hloc.io.store.hdf5 import names_with
+from disk_hloc.io.store import Fingerprint, conf_text, reading
+from disk_hloc.io.store.hdf5 import entries_with
 from disk_hloc.stages.work import Task, Work
 
 # Small enough that few workers wait for the last shards, and large enough that starting a shard
@@ -83,12 +83,12 @@ def former(work: Work, missing: Sequence[str]) -> tuple[list[Shard], list[Shard]
     uncut = dict.fromkeys(missing)
     for listed in sorted(folder(work).glob("*.txt")):
         shard = Shard(listed, read_list(listed))
-        groups = groups_of(work.task, shard.file) if shard.file.exists() else set()
-        to_do = work.task.missing(shard.entries, groups)
+        stored = entries_of(work.task, shard.file) if shard.file.exists() else {}
+        to_do = work.task.plan(shard.entries, stored, shard.file).todo
         if to_do and all(entry in uncut for entry in to_do):
             unfinished.append(shard)
             taken = shard.entries
-        elif groups:
+        elif stored:
             # If entries are missing, not all of them are asked for now; the rest is cut again.
             finished.append(shard)
             taken = [entry for entry in shard.entries if entry not in set(to_do)]
@@ -119,10 +119,10 @@ def cut(work: Work, entries: Sequence[str], num_workers: int) -> list[Shard]:
     return shards
 
 
-def groups_of(task: Task, path: Path) -> set[str]:
-    """Return the names of the entries that a shard's file has."""
+def entries_of(task: Task, path: Path) -> dict[str, Fingerprint | None]:
+    """Return the entries that a shard's file has, with their fingerprints."""
     with reading(path) as file:
-        return set(names_with(file, *task.arrays))
+        return dict(entries_with(file, *task.arrays))
 
 
 def read_list(path: Path) -> list[str]:

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.store import Store, join, writing
+from disk_hloc.io.store import Fingerprint, Store, join, writing
 from disk_hloc.log import logger
 from disk_hloc.stages import extract as extraction
 from disk_hloc.stages import match as matching
-from disk_hloc.stages.work import HlocWork, Work, log_done
+from disk_hloc.stages.work import HlocWork, Work
 
 from . import shard_files, tasks
 from . import workers as cluster
@@ -129,10 +129,10 @@ def _make(work: Work, dask: str, *, overwrite: bool, device: str) -> list[Any]:
     finished: list[Shard] = []
     results = []
     with _holding(work, from_scratch) as store:
-        missing = task.missing(work.entries, store.done(*task.arrays))
-        log_done(len(work.entries) - len(missing), len(work.entries), task.unit)
-        if missing:
-            finished, unfinished, uncut = shard_files.former(work, missing)
+        plan = task.plan(work.entries, store.entries(*task.arrays), work.path)
+        plan.log()
+        if plan.todo:
+            finished, unfinished, uncut = shard_files.former(work, plan.todo)
             if unfinished or uncut:
                 shard_files.note(work, from_scratch)
                 with _left_if_used(folder), cluster.connected(dask, device) as client:
@@ -150,13 +150,24 @@ def _make(work: Work, dask: str, *, overwrite: bool, device: str) -> list[Any]:
                 _await_visible(shard.file)
     if finished:
         files = [shard.file for shard in finished]
-        join(work.path, files, task.arrays[0], overwrite=from_scratch)
-    elif store.names:
-        # They are in the journal of a run in one process that was stopped at its very end.
-        with writing(work.path, task.made_with):
-            pass
+        join(
+            work.path, files, task.arrays[0],
+            leave_out=_not_asked_for(work, finished), drop=plan.outdated, overwrite=from_scratch,
+        )  # fmt: skip
+    elif store.names or plan.outdated:
+        # The entries are in the journal of a run in one process that was stopped at its very end.
+        with writing(work.path, task.made_with) as store:
+            store.drop(plan.outdated)
     shutil.rmtree(folder, ignore_errors=True)
     return results
+
+
+def _not_asked_for(work: Work, shards: Sequence[Shard]) -> set[str]:
+    """Return the entries of shards that this run is not asked for: an earlier run was."""
+    stored: dict[str, Fingerprint | None] = {}
+    for shard in shards:
+        stored |= shard_files.entries_of(work.task, shard.file)
+    return work.task.plan(work.entries, stored, work.path).gone
 
 
 class _Left(Exception):

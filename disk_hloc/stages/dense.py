@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,13 +19,22 @@ from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.hloc.matches import match_entry, names_to_pair, require_distinct_groups
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
 from disk_hloc.io.images import ImageReadError, resize_image
-from disk_hloc.io.loader import Photo, in_original, load_photo
-from disk_hloc.io.store import Store, reading, writing
+from disk_hloc.io.inputs import Inputs
+from disk_hloc.io.loader import DEFAULT_PREPROCESSING, Photo, in_original, load_photo
+from disk_hloc.io.store import (
+    FORMAT,
+    FORMAT_KEY,
+    Fingerprint,
+    Plan,
+    Store,
+    plan,
+    reading,
+    writing,
+)
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.models.base import DenseMatcher
 
 from . import through_hloc
-from .work import log_done
 
 # Photos that stay in memory.
 PHOTOS_AT_ONCE = 16
@@ -70,13 +80,13 @@ def main(
     require_distinct_groups({name for pair in pairs for name in pair})
     model = models.load("dense", model_name)(conf["model"]).to(devices.resolve(device))
     ends = ends_path(match_path)
-    made_with = {**conf["model"], "max_keypoints": None}
-    ends_conf = {"model": made_with, "preprocessing": conf["preprocessing"]}
-    with writing(ends, ends_conf, overwrite=overwrite) as store:
-        done = store.done("keypoints0")
-        todo = [pair for pair in pairs if names_to_pair(*pair) not in done]
-        log_done(len(pairs) - len(todo), len(pairs), "pair")
-        match_pairs(model, image_dir, todo, conf["preprocessing"], store)
+    with writing(ends, _made_with(conf), overwrite=overwrite) as store:
+        planned, inputs = _plan(pairs, store.entries("keypoints0"), ends, image_dir)
+        planned.log()
+        store.drop(planned.outdated)
+        todo = [pair for pair in pairs if names_to_pair(*pair) in set(planned.todo)]
+        match_pairs(model, image_dir, todo, conf["preprocessing"], store, inputs)
+        inputs.save()
     aggregate(
         ends,
         pairs,
@@ -86,6 +96,33 @@ def main(
         max_keypoints=conf["model"].get("max_keypoints"),
     )
     return feature_path, match_path
+
+
+def _made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
+    model = conf["model"]
+    identity = models.load("dense", model["name"]).identity(model)
+    # Keypoints are made of the ends of matches, which do not depend on how many are kept.
+    return {
+        FORMAT_KEY: FORMAT,
+        "model": {**identity, "max_keypoints": None},
+        "preprocessing": {**DEFAULT_PREPROCESSING, **conf["preprocessing"], "grayscale": True},
+    }
+
+
+def _plan(
+    pairs: Sequence[Pair], found: Mapping[str, Fingerprint | None], ends: Path, image_dir: Path
+) -> tuple[Plan, Inputs]:
+    """Return which pairs have to be matched, and the digests of the photos."""
+    inputs = Inputs(ends, image_dir)
+    pair_of = {names_to_pair(*pair): pair for pair in pairs}
+    photo = lru_cache(maxsize=None)(inputs.of)
+
+    def now(group: str, _: Fingerprint) -> str | None:
+        digests = [photo(name) for name in pair_of[group]]
+        return None if None in digests else " ".join(map(str, digests))
+
+    planned = plan(ends, list(pair_of), found, now, kinds=("pairs",) * 4, unit="pair", verb="match")
+    return planned, inputs
 
 
 def ends_path(match_path: Path) -> Path:
@@ -100,6 +137,7 @@ def match_pairs(
     pairs: Sequence[Pair],
     preprocessing: Mapping[str, Any],
     store: Store,
+    inputs: Inputs,
 ) -> None:
     """Match pairs and write each as it is done, in pixels of the original photos."""
 
@@ -115,7 +153,9 @@ def match_pairs(
         image = photo.image[0]
         if image.shape != (height, width):
             image = resize_image(image, (width, height), "cv2_area")
-        return Photo(name, image[None], photo.original_size)
+        assert photo.seen is not None
+        inputs.note(name, photo.seen)
+        return dataclasses.replace(photo, image=image[None])
 
     ordered = nearby_order(pairs, PHOTOS_AT_ONCE)
     for pair in tqdm(ordered, desc="Match", unit="pair", disable=not ordered):
@@ -131,7 +171,8 @@ def match_pairs(
             ends[f"keypoints{i}"] = in_original(photo, found[f"keypoints{i}"].cpu().numpy())
             ends[f"size{i}"] = np.array(photo.original_size)
         group = names_to_pair(*pair)
-        store.add(group, [Dataset(f"{group}/{key}", array) for key, array in ends.items()])
+        seen = " ".join(photo.seen.inputs for photo in photos if photo.seen is not None)
+        store.add(group, [Dataset(f"{group}/{key}", array) for key, array in ends.items()], seen)
 
 
 def aggregate(

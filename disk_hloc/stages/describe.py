@@ -13,16 +13,16 @@ from tqdm import tqdm
 
 from disk_hloc.confs import require_known_keys
 from disk_hloc.errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
-from disk_hloc.io.hloc.features import descriptors_shape, list_features
+from disk_hloc.io.hloc.features import content_digest, descriptors_shape, list_features
 from disk_hloc.io.hloc.global_features import (
+    KEY,
     codebook_path,
     global_entry,
-    list_globals,
     read_codebook,
     write_codebook,
 )
-from disk_hloc.io.store import reading, writing
-from disk_hloc.io.store.hdf5 import read
+from disk_hloc.io.store import Fingerprint, Plan, plan, reading, writing
+from disk_hloc.io.store.hdf5 import entries_with, read
 from disk_hloc.log import logger
 from disk_hloc.models.vlad import DEFAULT_CONF, describe, learn_codebook
 
@@ -78,27 +78,30 @@ def main(
     shapes = _descriptor_shapes(feature_path)
     if output.exists() and output.samefile(feature_path):
         raise DiskHlocError(f"{output} is the features file: give another file to write to")
-    done = set() if overwrite or not output.is_file() else _described(output)
+    if not overwrite and output.is_file():
+        # A codebook learnt from other features is of no use.
+        former = _plan(feature_path, shapes, _described(output), output)
+        overwrite = former.outdated == set(_described(output)) != set()
     book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite, broken)
     made_with = {"model": model, "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
     with (
         reading(feature_path) as features,
         writing(output, made_with, overwrite=overwrite) as store,
     ):
-        done |= store.names
-        if not done:
+        found = store.entries(KEY)
+        if not found:
             write_codebook(codebook_path(output), book)
-        todo = [name for name in shapes if name not in done]
-        if len(todo) < len(shapes):
-            logger.info(
-                "%d of %d images are described already", len(shapes) - len(todo), len(shapes)
-            )
+        planned = _plan(feature_path, shapes, found, output)
+        planned.log()
+        store.drop(planned.outdated)
+        todo = planned.todo
         for name in tqdm(todo, desc="Describe", unit="image", disable=not todo):
             with broken.noted(name):
                 descriptors = read(features, f"{name}/descriptors", shapes[name])
             # An error of the write is not about this image.
             if name not in broken.reasons:
-                store.add(*global_entry(name, describe(descriptors, book)))
+                digest = content_digest(features, name)
+                store.add(*global_entry(name, describe(descriptors, book)), digest)
     empty = [name for name in todo if shapes[name][1] == 0 and name not in broken.reasons]
     if empty:
         logger.warning(
@@ -144,15 +147,33 @@ def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
     return shapes
 
 
-def _described(output: Path) -> set[str]:
-    """Return the images of a file, if it is one of global descriptors."""
-    done = set(list_globals(output))
+def _described(output: Path) -> dict[str, Fingerprint | None]:
+    """Return what a file of global descriptors holds.
+
+    Raises:
+        DiskHlocError: it holds something else, or has no codebook.
+    """
     with reading(output) as file:
+        done = dict(entries_with(file, KEY))
         foreign = len(file) > 0 and not done
     if foreign or (done and not codebook_path(output).is_file()):
         reason = "holds something else" if foreign else f"has no {codebook_path(output).name}"
         raise DiskHlocError(f"{output} {reason}, so nothing can be added to it: give another file")
     return done
+
+
+def _plan(
+    feature_path: Path,
+    names: Mapping[str, Any],
+    found: Mapping[str, Fingerprint | None],
+    output: Path,
+) -> Plan:
+    """Return which images have to be described."""
+    with reading(feature_path) as features:
+        return plan(
+            output, list(names), found, lambda name, _: content_digest(features, name),
+            kinds=("images",), unit="image", verb="describe",
+        )  # fmt: skip
 
 
 def _choose_codebook(

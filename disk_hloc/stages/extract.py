@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,16 @@ from disk_hloc import models
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.images import ImageReadError, list_images, read_image_list
-from disk_hloc.io.loader import Photo, in_original, of_one_size, read_ahead
-from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, to_json
-from disk_hloc.io.store import Store
+from disk_hloc.io.inputs import Inputs, Seen
+from disk_hloc.io.loader import (
+    DEFAULT_PREPROCESSING,
+    Photo,
+    in_original,
+    of_one_size,
+    read_ahead,
+)
+from disk_hloc.io.masks import Masks, keep_keypoints, log_missing
+from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan
 from disk_hloc.models.base import Extractor
 
 from . import through_hloc
@@ -94,10 +101,10 @@ def work(
         make = partial(through_hloc.extract, conf, image_dir, names, feature_path, masks)
         return HlocWork(feature_path, model_name, make, renumbers=masks is not None)
     task = Task(
-        made_with(conf, masks),
+        made_with(conf),
         arrays=("keypoints", "image_size"),
         unit="image",
-        missing=_missing,
+        plan=partial(_plan, image_dir=image_dir, masks=masks, exact=image_list is None),
         load=partial(_load, conf, masks),
         compute=partial(_extract, preprocessing=conf["preprocessing"], on_error=on_error),
         paths={"image_dir": image_dir},
@@ -106,7 +113,7 @@ def work(
         feature_path,
         names,
         task,
-        partial(_report, names=names, image_dir=image_dir, feature_path=feature_path),
+        partial(_report, names=names, image_dir=image_dir, feature_path=feature_path, masks=masks),
         MAX_IMAGES_PER_SHARD,
         order=lambda names, _: list(names),
     )
@@ -121,10 +128,14 @@ def chosen_images(image_dir: Path, image_list: Path | None = None) -> list[str]:
     return read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
 
 
-def made_with(conf: Mapping[str, Any], masks: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what the features depend on, as their file remembers it."""
-    made_with = {key: conf[key] for key in ("model", "preprocessing")}
-    return made_with if masks is None else made_with | {"masks": to_json(masks)}
+def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the features of all photos depend on, as their file remembers it."""
+    model = conf["model"]
+    return {
+        FORMAT_KEY: FORMAT,
+        "model": models.load("extractors", model["name"]).identity(model),
+        "preprocessing": {**DEFAULT_PREPROCESSING, **conf["preprocessing"]},
+    }
 
 
 @dataclass
@@ -135,15 +146,31 @@ class Extracted:
         count: how many there were to extract.
         unreadable: name -> why it could not be read.
         unmasked: names of those that have no mask.
+        seen: name -> what the photo and its mask were.
     """
 
     count: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     unmasked: set[str] = field(default_factory=set)
+    seen: dict[str, Seen] = field(default_factory=dict)
 
 
-def _missing(names: Sequence[str], groups: Container[str]) -> list[str]:
-    return [name for name in names if name not in groups]
+def _plan(
+    names: Sequence[str],
+    found: Mapping[str, Fingerprint | None],
+    feature_path: Path,
+    *,
+    image_dir: Path,
+    masks: Mapping[str, Any] | None,
+    exact: bool,
+) -> Plan:
+    inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
+    planned = plan(
+        feature_path, names, found, lambda name, _: inputs.of(name),
+        kinds=("photos", "masks"), unit="image", verb="extract", exact=exact,
+    )  # fmt: skip
+    inputs.save()
+    return planned
 
 
 def _load(
@@ -183,7 +210,9 @@ def _extract(
     extracted = devices.within_memory(batches, partial(extract_photos, model), model.device)
     for photo, features in extracted:
         if features is not None:
-            store.add(*feature_entry(photo.name, *features))
+            assert photo.seen is not None
+            store.add(*feature_entry(photo.name, *features), photo.seen.inputs)
+            result.seen[photo.name] = photo.seen
             continue
         height, width = photo.image.shape[1:]
         result.unreadable[photo.name] = (
@@ -201,7 +230,12 @@ def _extract(
 
 
 def _report(
-    parts: Sequence[Extracted], *, names: Sequence[str], image_dir: Path, feature_path: Path
+    parts: Sequence[Extracted],
+    *,
+    names: Sequence[str],
+    image_dir: Path,
+    feature_path: Path,
+    masks: Mapping[str, Any] | None,
 ) -> None:
     """Tell the user about images without masks and those that cannot be read.
 
@@ -209,9 +243,13 @@ def _report(
         UnreadableImages: some images could not be read.
         DiskHlocError: no image could be read.
     """
+    inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
     reasons: dict[str, str] = {}
     for part in parts:
         reasons |= part.unreadable
+        for name, seen in part.seen.items():
+            inputs.note(name, seen)
+    inputs.save()
     log_missing(set().union(*(part.unmasked for part in parts)), sum(p.count for p in parts))
     failures = {name: reasons[name] for name in names if name in reasons}
     if len(failures) == len(names):

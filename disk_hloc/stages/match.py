@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache, partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -19,10 +20,22 @@ from tqdm import tqdm
 from disk_hloc import device as devices
 from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.features import descriptors_shape, read_features, require_features
-from disk_hloc.io.hloc.matches import match_entry, require_distinct_groups, unmatched
+from disk_hloc.io.hloc.features import (
+    content_digest,
+    descriptors_shape,
+    features_digests,
+    read_features,
+    require_features,
+)
+from disk_hloc.io.hloc.matches import (
+    match_entry,
+    match_inputs,
+    names_to_pair,
+    require_distinct_groups,
+    stored_group,
+)
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
-from disk_hloc.io.store import Store, reading
+from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan, reading
 from disk_hloc.models.base import Matcher
 
 from . import through_hloc
@@ -97,7 +110,7 @@ def work(
         made_with(conf),
         arrays=("matches0",),
         unit="pair",
-        missing=_missing,
+        plan=partial(_plan, feature_path=feature_path, reference_path=paths["reference_path"]),
         load=partial(_load, conf),
         compute=_match_entries,
         paths=paths,
@@ -108,7 +121,9 @@ def work(
 
 def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the matches depend on, as their file remembers it."""
-    return {"model": conf["model"]}
+    model = conf["model"]
+    identity = models.load("matchers", model["name"]).identity(model)
+    return {FORMAT_KEY: FORMAT, "model": identity}
 
 
 def in_blocks(lines: Sequence[str], size: int) -> list[str]:
@@ -122,8 +137,34 @@ def _pair(line: str) -> Pair:
     return first, second
 
 
-def _missing(lines: Sequence[str], groups: Container[str]) -> list[str]:
-    return [" ".join(pair) for pair in unmatched(map(_pair, lines), groups)]
+def _plan(
+    lines: Sequence[str],
+    found: Mapping[str, Fingerprint | None],
+    match_path: Path,
+    *,
+    feature_path: Path,
+    reference_path: Path,
+) -> Plan:
+    group_of = {line: stored_group(_pair(line), found) for line in lines}
+    because = f"the pairs of {match_path} name"
+    firsts, seconds = zip(*map(_pair, lines), strict=True) if lines else ((), ())
+    digests = (
+        features_digests(feature_path, firsts, because),
+        features_digests(reference_path, seconds, because),
+    )
+    line_of = {group: line for line, group in group_of.items()}
+
+    def inputs(group: str, _: Fingerprint) -> str:
+        first, second = _pair(line_of[group])
+        return match_inputs(
+            (digests[0][first], digests[1][second]), group != names_to_pair(first, second)
+        )
+
+    planned = plan(
+        match_path, list(line_of), found, inputs,
+        kinds=("pairs", "pairs"), unit="pair", verb="match",
+    )  # fmt: skip
+    return replace(planned, todo=[line_of[group] for group in planned.todo])
 
 
 def _load(conf: Mapping[str, Any], device: str) -> tuple[Matcher, torch.device]:
@@ -182,6 +223,7 @@ def match_pairs(
             _require_one_length(files, pair, data)
             yield pair, data
 
+    digest = lru_cache(maxsize=None)(content_digest)
     together = model.pairs_at_once.get(device.type, 1)
     matched = devices.within_memory(
         of_one_shape(loaded(), together), partial(_match, model), device
@@ -192,7 +234,8 @@ def match_pairs(
                 f"{pair[0]} and {pair[1]} need more memory than {device} has: extract fewer "
                 "keypoints (max_keypoints of the conf), or use --device cpu"
             )
-        store.add(*match_entry(pair, *found))
+        digests = digest(files[0], pair[0]), digest(files[1], pair[1])
+        store.add(*match_entry(pair, *found), match_inputs(digests))
 
 
 def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:

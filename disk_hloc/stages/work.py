@@ -6,13 +6,12 @@ A stage describes its work, which then runs here (:meth:`Work.run`) or by the wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from disk_hloc.io.store import writing
-from disk_hloc.log import logger
+from disk_hloc.io.store import Fingerprint, Plan, writing
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,8 @@ class Task:
         made_with: what the entries depend on, as their file remembers it.
         arrays: arrays that a whole entry has.
         unit: what an entry is, ``image`` or ``pair``.
-        missing: returns those of some entries that are not among the groups of a file.
+        plan: compares entries with those that a file has: takes the entries, what the file has,
+            and the file.
         load: returns a model on a device, given by its name.
         compute: makes entries. Takes what ``load`` returned, the entries, the store to add them to,
             and ``paths`` by their names; what it returns goes to :attr:`Work.report`.
@@ -33,7 +33,7 @@ class Task:
     made_with: Mapping[str, Any]
     arrays: tuple[str, ...]
     unit: str
-    missing: Callable[[Sequence[str], Container[str]], list[str]]
+    plan: Callable[[Sequence[str], Mapping[str, Fingerprint | None], Path], Plan]
     load: Callable[[str], Any]
     compute: Callable[..., Any]
     paths: Mapping[str, Path] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Task:
     def run(
         self, path: Path, entries: Sequence[str], *, overwrite: bool = False, device: str = "auto"
     ) -> Any:
-        """Make the entries that a file is missing.
+        """Make the entries that a file is missing, and those whose inputs have changed.
 
         Args:
             path: the file to make or to add to.
@@ -57,9 +57,11 @@ class Task:
         """
         model = self.load(device)
         with writing(path, self.made_with, overwrite=overwrite) as store:
-            todo = self.missing(entries, store.done(*self.arrays))
-            log_done(len(entries) - len(todo), len(entries), self.unit)
-            return self.compute(model, todo, store, **self.paths)
+            plan = self.plan(entries, store.entries(*self.arrays), path)
+            plan.log()
+            # Those that cannot be made again must not stay.
+            store.drop(plan.outdated)
+            return self.compute(model, plan.todo, store, **self.paths)
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,3 @@ class HlocWork:
     def run(self, *, overwrite: bool = False, device: str = "auto") -> Path:
         """Do the work in this process, on the device that hloc chooses. Returns ``path``."""
         return self.make(overwrite)
-
-
-def log_done(num_done: int, num_entries: int, unit: str) -> None:
-    """Log how many entries a file has already, if any."""
-    if num_done:
-        logger.info("%d of %d %ss are done already", num_done, num_entries, unit)

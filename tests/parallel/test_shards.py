@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from disk_hloc import confs
 from disk_hloc.errors import Busy, DiskHlocError, UnreadableImages
 from disk_hloc.io.hloc.pairs import write_pairs
-from disk_hloc.io.store import journal_path, writing
+from disk_hloc.io.store import Plan, journal_path, plan, writing
 from disk_hloc.io.store.journal import Dataset, Journal
 from disk_hloc.parallel import shard_files, shards, tasks
 from disk_hloc.parallel import workers as cluster
@@ -227,7 +227,7 @@ def test_overwrite_starts_over_also_when_it_is_resumed(
 ) -> None:
     path = tmp_path / "features.h5"
     other = {**CONF, "model": {"name": "disk", "max_keypoints": 10}}
-    with writing(path, extract.made_with(other, None)) as store:
+    with writing(path, extract.made_with(other)) as store:
         store.add("old.jpg", [Dataset("old.jpg/keypoints", np.zeros((1, 2)))])
     with pytest.raises(DiskHlocError, match=r"made with another conf.*--overwrite"):
         shards.extract(CONF, photos, path, dask=workers.scheduler_address)
@@ -277,7 +277,7 @@ def test_a_shard_that_a_lost_worker_still_writes_is_waited_for(
 def test_two_runs_on_one_file_at_once(photos: Path, tmp_path: Path, workers: Any) -> None:
     path = tmp_path / "features.h5"
     with (
-        writing(path, extract.made_with(CONF, None)),
+        writing(path, extract.made_with(CONF)),
         pytest.raises(Busy, match="another process is writing"),
     ):
         shards.extract(CONF, photos, path, dask=workers.scheduler_address)
@@ -286,8 +286,10 @@ def test_two_runs_on_one_file_at_once(photos: Path, tmp_path: Path, workers: Any
 def some_work(path: Path, compute: Callable[..., Any] = print) -> Work:
     """Return the work on a file of images that have keypoints."""
 
-    def missing(names: Sequence[str], groups: Container[str]) -> list[str]:
-        return [name for name in names if name not in groups]
+    def missing(names: Sequence[str], found: Mapping[str, Any], path: Path) -> Plan:
+        return plan(
+            path, names, found, lambda *_: None, kinds=("photos",), unit="image", verb="extract"
+        )
 
     task = Task({"a": 1}, ("keypoints",), "image", missing, str, compute)
     return Work(path, [], task, print, 4, lambda names, _: list(names))

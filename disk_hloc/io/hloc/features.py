@@ -16,8 +16,16 @@ import h5py
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.store import reading
-from disk_hloc.io.store.hdf5 import find, names_with, read, require_array
+from disk_hloc.io.digests import digest_of_arrays
+from disk_hloc.io.store import fingerprints, reading
+from disk_hloc.io.store.hdf5 import (
+    arrays_of,
+    find,
+    names_with,
+    read,
+    read_values,
+    require_array,
+)
 from disk_hloc.io.store.journal import Dataset
 
 # OpenCV reads no image with a longer side.
@@ -145,3 +153,39 @@ def descriptors_shape(file: h5py.File, name: str) -> tuple[int, int]:
     require_array(stored, (None, None))
     length, count = stored.shape
     return int(length), int(count)
+
+
+def features_digests(path: Path, names: Iterable[str], because: str) -> dict[str, str]:
+    """Return the digest of the features of each of some images.
+
+    It is read from their fingerprints; of features that another program wrote it is computed.
+
+    Args:
+        path: the features file.
+        names: the images.
+        because: who asks for them, for the error: ``pairs.txt names``.
+
+    Raises:
+        DiskHlocError: the file has no features of some of them, or is broken.
+    """
+    names = sorted(set(names))
+    require_features(path, names, because)
+    with reading(path) as file:
+        return {name: content_digest(file, name) for name in names}
+
+
+def content_digest(file: h5py.File, name: str) -> str:
+    """Return the digest of the features of one image of an open features file.
+
+    Raises:
+        DiskHlocError: the file is broken.
+    """
+    fingerprint = fingerprints.read_of(file, name)
+    if fingerprint is not None:
+        return fingerprint.content
+    group = find(file, name)
+    if not isinstance(group, h5py.Group):
+        raise DiskHlocError(f"{file.filename} has no features of {name}")
+    return digest_of_arrays(
+        (key, np.asarray(read_values(dataset))) for key, dataset in arrays_of(group)
+    )

@@ -82,13 +82,20 @@ def list_pairs(path: Path) -> set[str]:
         return set(names_with(file, "matches0"))
 
 
-def unmatched(pairs: Iterable[Pair], groups: Container[str]) -> list[Pair]:
-    """Return the pairs that have no group in either order."""
-    return [
-        pair
-        for pair in pairs
-        if names_to_pair(*pair) not in groups and names_to_pair(*pair[::-1]) not in groups
-    ]
+def stored_group(pair: Pair, groups: Container[str]) -> str:
+    """Return the group of a pair among those of a file: either way around if it is there."""
+    group, other = names_to_pair(*pair), names_to_pair(*pair[::-1])
+    return other if group not in groups and other in groups else group
+
+
+def match_inputs(digests: tuple[str, str], is_reversed: bool = False) -> str:
+    """Return the inputs of a pair's fingerprint.
+
+    Args:
+        digests: of the features of both images (:func:`.features.content_digest`).
+        is_reversed: the pair is stored the other way around.
+    """
+    return " ".join(digests[::-1] if is_reversed else digests)
 
 
 def read_matches(

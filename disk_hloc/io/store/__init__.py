@@ -4,6 +4,8 @@ from .fingerprints import Fingerprint
 from .plan import Plan, plan
 from .store import (
     CONF_ATTRIBUTE,
+    FORMAT,
+    FORMAT_KEY,
     Store,
     conf_text,
     join,
@@ -17,6 +19,8 @@ from .store import (
 
 __all__ = [
     "CONF_ATTRIBUTE",
+    "FORMAT",
+    "FORMAT_KEY",
     "Fingerprint",
     "Plan",
     "Store",

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-from h5py import h5a, h5g, h5l, h5o, h5s, h5t
+from h5py import h5a, h5d, h5g, h5l, h5o, h5s, h5t
 
 from disk_hloc.io.digests import digest_of_arrays
 
@@ -98,7 +98,9 @@ def _names_of(group: h5g.GroupID, prefix: bytes) -> Iterator[bytes | None]:
             continue
         item = h5o.open(group, name)
         if read(item) is not None:
-            yield prefix + name
+            # An attribute that something else added must not be lost.
+            is_ours = isinstance(item, h5d.DatasetID) or h5a.get_num_attrs(item) == 1
+            yield prefix + name if is_ours else None
         elif isinstance(item, h5g.GroupID) and len(item):
             yield from _names_of(item, prefix + name + b"/")
         else:

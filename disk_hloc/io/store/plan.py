@@ -21,12 +21,34 @@ class Plan:
         gone: the entries that are in the store and were not asked for.
         changed: the entries of ``todo`` that the store has, made of other inputs.
         unknown: how many entries have no fingerprint and are used as they are.
+        summary: what has changed, for the log; empty for a new store.
+        path: the store's file.
+        unit: what an entry is.
     """
 
     todo: list[str]
     gone: set[str]
     changed: set[str]
     unknown: int
+    summary: str
+    path: Path
+    unit: str
+
+    @property
+    def outdated(self) -> set[str]:
+        """The entries of the store that must not stay as they are."""
+        return self.gone | self.changed
+
+    def log(self) -> None:
+        """Tell the user what has to be done and why."""
+        if self.unknown:
+            logger.warning(
+                "%d of the %ss in %s have no record of what they were made of (another program or "
+                "an earlier version wrote them): used as they are",
+                self.unknown, self.unit, self.path,
+            )  # fmt: skip
+        if self.summary:
+            logger.info("%s", self.summary)
 
 
 def plan(
@@ -40,7 +62,7 @@ def plan(
     verb: str,
     exact: bool = True,
 ) -> Plan:
-    """Compare a store with its inputs as they are now, and log what has to be done.
+    """Compare a store with its inputs as they are now.
 
     Args:
         path: the store's file, for messages.
@@ -71,15 +93,11 @@ def plan(
             changed.add(name)
             reasons[_reason(fingerprint.inputs, now, kinds)] += 1
     gone = set(entries).difference(names) if exact else set()
-    if unknown:
-        logger.warning(
-            "%d of the %ss in %s have no record of what they were made of (another program or an "
-            "earlier version wrote them): used as they are",
-            unknown, unit, path,
-        )  # fmt: skip
+    summary = ""
     if entries:
-        _log(reasons, len(todo) - len(changed), len(gone), len(todo), len(names), unit, verb)
-    return Plan(todo, gone, changed, unknown)
+        new = len(todo) - len(changed)
+        summary = _summary(reasons, new, len(gone), len(todo), len(names), unit, verb)
+    return Plan(todo, gone, changed, unknown, summary, path, unit)
 
 
 def _reason(former: str, now: str | None, kinds: Sequence[str]) -> str:
@@ -91,16 +109,15 @@ def _reason(former: str, now: str | None, kinds: Sequence[str]) -> str:
     return kinds[0]
 
 
-def _log(
+def _summary(
     reasons: Mapping[str, int], new: int, gone: int, todo: int, total: int, unit: str, verb: str
-) -> None:
+) -> str:
     parts = [f"{count} {_counted(kind, count)} changed" for kind, count in reasons.items()]
     parts += [f"{new} {'is' if new == 1 else 'are'} new"] if new else []
     parts += [f"{gone} {'is' if gone == 1 else 'are'} gone"] if gone else []
     if not parts:
-        logger.info("All %d %ss are up to date", total, unit)
-    else:
-        logger.info("%s: %d of %d to %s", ", ".join(parts), todo, total, verb)
+        return f"All {total} {unit}s are up to date"
+    return f"{', '.join(parts)}: {todo} of {total} to {verb}"
 
 
 def _counted(plural: str, count: int) -> str:

@@ -42,6 +42,7 @@ from .journal import Dataset, Journal
 CONF_ATTRIBUTE = "disk_hloc_conf"
 # Of a conf that says all that entries depend on; earlier versions noted less.
 FORMAT_KEY = "format"
+FORMAT = 2
 # A power failure loses the entries of at most this time.
 SYNC_SECONDS = 2.0
 # This many entries may wait to be written.
@@ -260,6 +261,7 @@ def join(
     parts: Sequence[Path],
     key: str,
     *,
+    leave_out: Collection[str] = (),
     drop: Iterable[str] = (),
     overwrite: bool = False,
 ) -> Path:
@@ -269,6 +271,7 @@ def join(
         path: the file to write.
         parts: at least one file, all made with the same conf.
         key: a dataset that each entry has (:func:`disk_hloc.io.store.hdf5.names_with`).
+        leave_out: entries of the parts that do not go into the file.
         drop: entries of the existing file that leave it.
         overwrite: replace the existing file.
 
@@ -284,7 +287,8 @@ def join(
     for part in parts:
         with reading(part) as file:
             confs.add(text_attribute(file, CONF_ATTRIBUTE))
-            part_of.update((name, part) for name in names_with(file, key))
+            names = (name for name in names_with(file, key) if name not in leave_out)
+            part_of.update(dict.fromkeys(names, part))
     conf = confs.pop() if len(confs) == 1 else None
     if conf is None:
         raise DiskHlocError(f"the parts of {path} were not all made with the same conf: {confs}")

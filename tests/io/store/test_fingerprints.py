@@ -156,6 +156,7 @@ def test_only_what_changed_is_planned_and_said(caplog):
         Path("f.h5"), names, entries, lambda name, _: now.get(name),
         kinds=("photos", "masks"), unit="image", verb="extract",
     )  # fmt: skip
+    found.log()
     assert found.todo == ["new", "photo", "photo2", "mask", "broken"]
     assert found.gone == {"gone"}
     assert found.changed == {"photo", "photo2", "mask", "broken"}
