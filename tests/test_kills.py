@@ -17,6 +17,7 @@ import pytest
 
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.hloc.matches import list_pairs
+from disk_hloc.io.inputs import inputs_path
 from disk_hloc.io.store import journal_path
 from disk_hloc.stages import pairs
 from support.stage_runs import run, run_until
@@ -74,7 +75,9 @@ def check(path: Path, whole: Path) -> None:
     if path.exists():
         assert path.read_bytes() in [state.read_bytes() for state in states if state.exists()]
     left = {other.name for other in path.parent.iterdir()} - {"features.h5", "pairs.txt"}
-    assert left <= {path.name, journal_path(path).name, f".{path.name}.partial"}
+    inputs = inputs_path(path).name
+    known = {path.name, journal_path(path).name, inputs, f".{inputs}.partial"}
+    assert left <= {*known, f".{path.name}.partial"}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -145,4 +148,4 @@ def test_kills_while_the_file_is_made(
     process.join(60)
     assert process.exitcode == 0
     check(path, whole[stage])
-    assert {other.suffix for other in path.parent.iterdir()} <= {".h5", ".txt"}
+    assert {other.suffix for other in path.parent.iterdir()} <= {".h5", ".txt", ".inputs"}

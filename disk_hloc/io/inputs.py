@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from .digests import digest_of_data, digest_of_file
 from .images import ImageReadError, image_size
 from .masks import Masks, Size, digest_of_mask
-from .replace import replace_text
+from .replace import replaced
 from .store.fingerprints import NOTHING
 
 # A file that changed so shortly before it was read may change again within the resolution of its
@@ -150,7 +150,9 @@ class Inputs:
         if not self._changed:
             return
         content = {"photos": self._photos, "masks": self._mask_digests}
-        replace_text(self._path, json.dumps(content, sort_keys=True) + "\n")
+        # Of one name, so that the next run replaces what a killed one left behind.
+        with replaced(self._path, self._path.with_name(f"{self._path.name}.partial")) as partial:
+            partial.write_text(json.dumps(content, sort_keys=True) + "\n", encoding="utf-8")
         self._changed = False
 
 

@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from disk_hloc import confs
 from disk_hloc.errors import Busy, DiskHlocError, UnreadableImages
 from disk_hloc.io.hloc.pairs import write_pairs
+from disk_hloc.io.inputs import inputs_path
 from disk_hloc.io.store import Plan, journal_path, plan, writing
 from disk_hloc.io.store.journal import Dataset, Journal
 from disk_hloc.parallel import shard_files, shards, tasks
@@ -91,7 +92,7 @@ def test_features_are_those_of_one_process(
         CONF, photos, tmp_path / "new" / "features.h5", dask=workers.scheduler_address
     )
     assert filecmp.cmp(path, features, shallow=False)
-    assert list(path.parent.iterdir()) == [path]
+    assert set(path.parent.iterdir()) == {path, inputs_path(path)}
     before = path.stat()
     # Everything is done, so no worker is needed.
     shards.extract(CONF, photos, path, dask="tcp://127.0.0.1:1")
@@ -436,7 +437,7 @@ def test_what_is_not_finished_is_cut_and_nothing_twice(
         asked = data.draw(wanted)
         done, unfinished, uncut = shard_files.former(work, asked)
         todo = unfinished + shard_files.cut(work, uncut, data.draw(st.integers(1, 2)))
-        kept = {name for shard in done for name in shard_files.groups_of(work.task, shard.file)}
+        kept = {name for shard in done for name in shard_files.entries_of(work.task, shard.file)}
         assert made & set(asked) <= kept | {name for shard in todo for name in shard.entries}
         lines = [name for shard in todo for name in shard.entries]
         assert len(lines) == len(set(lines))
