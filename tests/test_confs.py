@@ -20,7 +20,7 @@ WHOLE = {
 
 def test_extractors_have_hlocs_form():
     found = confs.extractors()
-    assert list(found) == ["disk", "disk-2k", "disk-epipolar", "aliked", "sift"]
+    assert list(found) == ["disk", "disk-2k", "disk-epipolar", "aliked", "xfeat", "sift"]
     for conf in found.values():
         assert set(conf) == {"output", "model", "preprocessing"}
         assert models.has("extractors", conf["model"]["name"])
@@ -38,7 +38,14 @@ def test_disk_is_hlocs_own_conf_with_keypoints_between_pixels():
 
 def test_matchers_have_hlocs_form():
     found = confs.matchers()
-    assert list(found) == ["disk", "disk-ratio", "disk+lightglue", "aliked+lightglue", "sift-ratio"]
+    assert list(found) == [
+        "disk",
+        "disk-ratio",
+        "disk+lightglue",
+        "aliked+lightglue",
+        "xfeat+lighterglue",
+        "sift-ratio",
+    ]
     for conf in found.values():
         assert set(conf) == {"output", "model"}
         assert models.has("matchers", conf["model"]["name"])

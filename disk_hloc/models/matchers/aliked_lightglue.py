@@ -8,7 +8,7 @@ from ..lightglue import THRESHOLDS, LightGlue
 
 
 class AlikedLightGlue(LightGlue):
-    """Matches ALIKED's features with LightGlue; see there for the conf."""
+    """Matches ALIKED's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
 
     default_conf: ClassVar[dict[str, Any]] = {"weights": "aliked_lightglue", **THRESHOLDS}
     features: ClassVar[str] = "ALIKED"

@@ -8,7 +8,7 @@ from ..lightglue import THRESHOLDS, LightGlue
 
 
 class DiskLightGlue(LightGlue):
-    """Matches DISK's features with LightGlue; see there for the conf."""
+    """Matches DISK's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
 
     default_conf: ClassVar[dict[str, Any]] = {"weights": "disk_lightglue", **THRESHOLDS}
     features: ClassVar[str] = "DISK"
