@@ -161,7 +161,7 @@ def test_what_is_missing_is_named(
     log = json.loads((tmp_path / "out.txt_logs.json").read_text())["queries"]
     assert "none of its retrieved images" in log[other]["reason"]
     assert "features.h5" in log["query/lost.jpg"]["reason"]
-    assert "no image was retrieved" in log["query/lonely.jpg"]["reason"]
+    assert "retrieved.txt has no images for it" in log["query/lonely.jpg"]["reason"]
     for name in (other, "query/lost.jpg", "query/lonely.jpg", "query/bare.jpg", "db/unknown.jpg"):
         assert name in caplog.text
     # As in hloc, a query that fails gets the pose of its first retrieved image.

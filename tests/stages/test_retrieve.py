@@ -183,7 +183,8 @@ def test_zero_descriptors_and_lonely_queries_are_named(
         )
     assert lines(path) == [("a", "b")]
     assert [record.getMessage() for record in caplog.records] == [
-        "2 images have no features and so a descriptor of zeros; they are in no pair: black, dark",
+        "2 images have no features, so their descriptor is zero and they are in no pair: "
+        "black, dark",
         "1 queries have no image with a cosine of 0.5 or more: c",
     ]
 
