@@ -52,6 +52,7 @@ class Exit(IntEnum):
     BUSY = 4
     BUG = 70  # EX_SOFTWARE of sysexits.h
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 DESCRIPTIONS = {
@@ -62,6 +63,7 @@ DESCRIPTIONS = {
     Exit.BUSY: "another process is writing this output",
     Exit.BUG: "a bug in disk_hloc; a traceback is printed",
     Exit.INTERRUPTED: "interrupted by Ctrl-C; finished work is kept",
+    Exit.TERMINATED: "terminated by SIGTERM or SIGHUP; finished work is kept",
 }
 
 

@@ -11,9 +11,9 @@ import typer
 
 from disk_hloc import __version__
 from disk_hloc.errors import DESCRIPTIONS, DiskHlocError, Exit, of_the_machine
-from disk_hloc.log import logger, show_logs
+from disk_hloc.log import show_logs
 
-from . import dataset, evaluation, files, localization, pairs, photos, release, training
+from . import dataset, evaluation, files, localization, pairs, photos, release, stopping, training
 
 # All commands import what they run in their bodies, so that --help does not wait for torch.
 
@@ -83,12 +83,12 @@ def main() -> None:
     """Run the command. An error that the user can fix becomes one line and an exit code."""
     show_logs()
     try:
-        app()
+        with stopping.on_signals():
+            app()
     except DiskHlocError as error:
         _end(str(error), error.exit_code)
     except SystemExit as end:
-        if end.code == Exit.INTERRUPTED:  # Typer's for Ctrl-C
-            logger.warning("Interrupted. Finished work is kept: run the same command to resume.")
+        stopping.say(end.code)
         raise
     except Exception as error:  # noqa: BLE001 - what is not of the machine is a bug
         reason = of_the_machine(error)

@@ -109,7 +109,7 @@ def call(
     if kind == "error":
         error, text = value
         raise error from _ChildTraceback(text)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 class _ChildTraceback(Exception):

@@ -1,0 +1,156 @@
+"""How the command stops: at Ctrl-C, SIGTERM and SIGHUP, within two seconds.
+
+The first signal raises KeyboardInterrupt, which unwinds the command; later ones are ignored. Where
+that takes too long, because a library does not return or catches the exception, the process ends
+without it: whatever is on disk survives a kill.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib.machinery import ModuleSpec
+from types import FrameType, ModuleType
+
+from disk_hloc.errors import Exit
+from disk_hloc.log import logger
+
+UNWIND_SECONDS = 1.5
+
+_CODES = {"SIGINT": Exit.INTERRUPTED, "SIGTERM": Exit.TERMINATED, "SIGHUP": Exit.TERMINATED}
+_WORDS = {Exit.INTERRUPTED: "Interrupted", Exit.TERMINATED: "Terminated"}
+
+
+@contextmanager
+def on_signals() -> Iterator[None]:
+    """Stop the block at a signal, and raise SystemExit with the exit code for it.
+
+    What the block raises after a signal is due to it, whatever it is: libraries turn a
+    KeyboardInterrupt into other errors. Signals that are ignored, as under nohup, stay so. In
+    another thread than the main one, where Python handles no signals, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stop = _Stop()
+    try:
+        yield
+    finally:
+        if stop.code is None:
+            stop.restore()
+        else:
+            # The deadline holds for the interpreter's own end, too: it waits for threads.
+            raise SystemExit(stop.code) from None
+
+
+def say(code: int | str | None) -> None:
+    """Say once that the command was stopped, if that is what an exit code means."""
+    if isinstance(code, Exit | int) and code in _WORDS and not _said.is_set():
+        _said.set()
+        word = _WORDS[Exit(code)]
+        logger.warning("%s. Finished work is kept: run the same command to resume.", word)
+
+
+_said = threading.Event()
+
+
+class _Stop:
+    """The handlers of the signals while a command runs.
+
+    Attributes:
+        code: the exit code, once a signal has come.
+    """
+
+    def __init__(self) -> None:
+        self.code: Exit | None = None
+        _said.clear()
+        self.pid = os.getpid()
+        self.before = {}
+        for name in _CODES:
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                self.before[number] = signal.getsignal(number)
+        # Python's handlers run between two steps of the main thread, which may be far away. The
+        # byte of a signal is sent at once.
+        self.receiver, self.sender = socket.socketpair()
+        self.sender.setblocking(False)
+        self.wakeup_before = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._wait, daemon=True).start()
+        self.install()
+        self.finder = _AfterPycolmap(self.install)
+        sys.meta_path.insert(0, self.finder)
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self.restore)
+
+    def install(self) -> None:
+        """Install the handlers, again where a library has installed its own."""
+        with suppress(ValueError):  # in another thread
+            for number in self.before:
+                signal.signal(number, self._raise)
+
+    def restore(self) -> None:
+        """Leave the signals as they were, also in a forked child: it shares the socket."""
+        if self.receiver.fileno() < 0:
+            return
+        signal.set_wakeup_fd(self.wakeup_before)
+        for number, handler in self.before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        with suppress(ValueError):
+            sys.meta_path.remove(self.finder)
+        self.sender.close()
+        if os.getpid() == self.pid:
+            self.receiver.shutdown(socket.SHUT_RDWR)
+        self.receiver.close()
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        if self.code is None:
+            self.code = _CODES[signal.Signals(number).name]
+            raise KeyboardInterrupt
+
+    def _wait(self) -> None:
+        """End the process some time after a signal."""
+        with suppress(OSError):
+            while received := self.receiver.recv(1):
+                if received[0] in self.before:
+                    time.sleep(UNWIND_SECONDS)
+                    code = _CODES[signal.Signals(received[0]).name]
+                    # In another thread: a full pipe or a lock of the log may block.
+                    saying = threading.Thread(target=say, args=(code,), daemon=True)
+                    saying.start()
+                    saying.join(UNWIND_SECONDS / 10)
+                    os._exit(code)
+
+
+class _AfterPycolmap(importlib.abc.MetaPathFinder):
+    """Call a function after pycolmap's import, which installs a handler of SIGTERM.
+
+    That handler prints a stack trace of C++, and allocates memory: it can hang.
+    """
+
+    def __init__(self, install: Callable[[], None]) -> None:
+        self.install = install
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "pycolmap":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module: ModuleType) -> None:
+                execute(module)
+                self.install()
+
+            spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
