@@ -106,7 +106,13 @@ class UnreadableImages(SkippedImages):
 
 
 class NoModel(DiskHlocError):
-    """The matches agree too little to build a model; the database is complete."""
+    """The matches agree too little to build a model; the database is complete.
+
+    Attributes:
+        database_path: The database, if it is still there.
+    """
+
+    database_path: Path | None = None
 
 
 def require_on_error(choice: str) -> None:

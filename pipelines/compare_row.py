@@ -11,6 +11,7 @@ from disk_hloc.errors import NoModel
 from disk_hloc.eval import comparison
 from disk_hloc.eval.reference import Reference
 from disk_hloc.eval.rows import Row, RowFiles
+from disk_hloc.io.colmap import DATABASE
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.stages import dense, extract, match, reconstruct
 from disk_hloc.stages.timing import record_path, recorded, timed
@@ -50,6 +51,7 @@ def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
     reference = shared.reference
     result: dict[str, Any] = {}
     model = None
+    database = sfm_dir / DATABASE
     with timed(seconds, "reconstruct"):
         try:
             model = reconstruct.main(
@@ -58,8 +60,9 @@ def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
             )  # fmt: skip
         except NoModel as error:
             result["note"] = str(error)
+            database = error.database_path or database
     chosen = read_pairs(shared.pairs_path)
-    figures = comparison.of_matches(features, matches, chosen, sfm_dir / "database.db")
+    figures = comparison.of_matches(features, matches, chosen, database)
     figures |= comparison.of_model(model, len(reference.names))
     if reference.poses:
         figures |= comparison.of_poses(

@@ -22,9 +22,9 @@ def replaced(path: Path, partial: Path | None = None) -> Iterator[Path]:
     try:
         yield partial
         # Without this a power failure could leave the new name, but not the content.
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -35,7 +35,7 @@ def replace_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if os.name == "nt":  # a folder cannot be opened there
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pycolmap
 
+from disk_hloc.io.colmap import num_threads
 from disk_hloc.log import logger
 
 # Triggs, McLauchlan, Hartley, Fitzgibbon, "Bundle adjustment - a modern synthesis", 1999; Zhang,
@@ -48,6 +49,7 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = _MAX_ITERATIONS
+    solver.solver_options.num_threads = num_threads(model.num_reg_images())
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)

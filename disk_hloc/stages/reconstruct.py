@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from disk_hloc import plugin
 from disk_hloc.choices import MAPPERS
 from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.io import colmap
+from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.log import logger
@@ -57,7 +57,9 @@ def main(
     """Build a model of the images that the pairs name.
 
     Writes to ``sfm_dir`` what hloc writes there: the largest model, ``database.db``, all models in
-    ``models/`` and COLMAP's log. An existing model is replaced.
+    ``models/`` and COLMAP's log. An existing model is replaced once the new one is complete.
+    COLMAP runs in a process of its own. The native engine returns the same model each time
+    (:mod:`disk_hloc.io.colmap.determinism`).
 
     Args:
         sfm_dir: the folder to build in.
@@ -100,33 +102,10 @@ def main(
         logger.warning(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
         )
-    sfm_dir.mkdir(parents=True, exist_ok=True)
-    for filename in colmap.MODEL_FILES:
-        (sfm_dir / filename).unlink(missing_ok=True)
-    with colmap.log_to(sfm_dir, verbose):
-        if engine == "hloc":
-            hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
-            model = hloc.main(
-                sfm_dir,
-                image_dir,
-                pairs_path,
-                feature_path,
-                match_path,
-                camera_mode=colmap.camera_mode(camera_mode),
-                verbose=verbose,
-                image_list=names,
-                image_options=colmap.image_reader_options(camera),
-                mapper_options=_refinement_options(fix_intrinsics),
-            )
-        else:
-            database_path = sfm_dir / "database.db"
-            ids = colmap.create_database(
-                database_path, image_dir, names, camera_mode, camera, cameras
-            )
-            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
-            colmap.verify_matches(database_path, pairs, sfm_dir)
-            model = _map(sfm_dir, database_path, image_dir, len(ids), fix_intrinsics, mapper)
-        return _finished(model, sfm_dir, len(pairs), fix_intrinsics, robust)
+    job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
+    _run(job, verbose, _build, pairs_path, feature_path, match_path,
+         engine, camera_mode, camera, cameras, verbose)  # fmt: skip
+    return colmap.read_model(sfm_dir)
 
 
 def from_database(
@@ -157,22 +136,21 @@ def from_database(
             could be built.
     """
     check_options("native", "auto", None, mapper)
-    names, pairs = colmap.read_images_and_pairs(database_path)
+    names, _ = colmap.read_images_and_pairs(database_path)
     missing = [name for name in names if not (image_dir / name).is_file()]
     if missing:
         raise DiskHlocError(
             f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
     require_plain_names(names)
-    sfm_dir.mkdir(parents=True, exist_ok=True)
-    for filename in colmap.MODEL_FILES:
-        (sfm_dir / filename).unlink(missing_ok=True)
-    copy = sfm_dir / "database.db"
-    with colmap.log_to(sfm_dir, verbose):
-        colmap.copy_database(database_path, copy)
-        colmap.verify_matches(copy, pairs, sfm_dir)
-        model = _map(sfm_dir, copy, image_dir, len(names), fix_intrinsics, mapper)
-        return _finished(model, sfm_dir, len(pairs), fix_intrinsics, robust)
+    copy = sfm_dir / colmap.DATABASE
+    if copy.exists() and copy.samefile(database_path):
+        raise DiskHlocError(
+            f"{database_path} would be replaced by its own copy: use another folder"
+        )
+    job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
+    _run(job, verbose, _build_from_database, database_path)
+    return colmap.read_model(sfm_dir)
 
 
 def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str) -> str:
@@ -207,41 +185,104 @@ def _refinement_options(fix_intrinsics: bool) -> dict[str, Any]:
     return dict.fromkeys(names, False)
 
 
-def _map(
-    sfm_dir: Path,
-    database_path: Path,
-    image_dir: Path,
-    num_images: int,
-    fix_intrinsics: bool,
-    mapper: str,
-) -> pycolmap.Reconstruction | None:
-    """Run a mapper, move the files of the largest model to ``sfm_dir`` and return the model."""
-    models_dir = sfm_dir / "models"
-    shutil.rmtree(models_dir, ignore_errors=True)
+@dataclass(frozen=True)
+class _Job:
+    """What a model is built of and how, in the process of its own that does it."""
+
+    sfm_dir: Path
+    image_dir: Path
+    fix_intrinsics: bool
+    mapper: str
+    robust: bool
+
+
+def _run(job: _Job, verbose: bool, build: Callable[..., None], *args: Any) -> None:
+    """Build a model in a process of its own, and put it in its place."""
+    with colmap.building(job.sfm_dir) as folder:
+        isolated.call(
+            build,
+            job,
+            folder,
+            *args,
+            task=f"building the model in {job.sfm_dir}",
+            log_dir=job.sfm_dir,
+            verbose=verbose,
+        )
+
+
+def _build(
+    job: _Job,
+    folder: Path,
+    pairs_path: Path,
+    feature_path: Path,
+    match_path: Path,
+    engine: str,
+    camera_mode: str,
+    camera: str | None,
+    cameras: Mapping[str, str] | None,
+    verbose: bool,
+) -> None:
+    pairs = read_pairs(pairs_path)
+    names = sorted({name for pair in pairs for name in pair})
+    if engine == "hloc":
+        hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
+        model = hloc.main(
+            folder,
+            job.image_dir,
+            pairs_path,
+            feature_path,
+            match_path,
+            camera_mode=colmap.camera_mode(camera_mode),
+            verbose=verbose,
+            image_list=names,
+            image_options=colmap.image_reader_options(camera),
+            mapper_options=_refinement_options(job.fix_intrinsics),
+        )
+    else:
+        database_path = folder / colmap.DATABASE
+        ids = colmap.create_database(
+            database_path, job.image_dir, names, camera_mode, camera, cameras
+        )
+        colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+        colmap.verify_matches(database_path, pairs, folder)
+        model = _map(job, folder, len(ids))
+    _finish(job, folder, model, len(pairs))
+
+
+def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
+    names, pairs = colmap.read_images_and_pairs(database_path)
+    copy = folder / colmap.DATABASE
+    colmap.copy_database(database_path, copy)
+    colmap.verify_matches(copy, pairs, folder)
+    _finish(job, folder, _map(job, folder, len(names)), len(pairs))
+
+
+def _map(job: _Job, folder: Path, num_images: int) -> pycolmap.Reconstruction | None:
+    """Run a mapper, move the files of the largest model to ``folder`` and return the model."""
+    database_path = folder / colmap.DATABASE
+    models_dir = folder / "models"
     models_dir.mkdir()
-    num_threads = min(os.cpu_count() or 1, 16)
-    if mapper == "global":
-        refinement: dict[str, Any] = {
-            name.removeprefix("ba_"): value
-            for name, value in _refinement_options(fix_intrinsics).items()
-        }
+    refinement = _refinement_options(job.fix_intrinsics)
+    options: dict[str, Any] = {
+        "num_threads": colmap.num_threads(num_images),
+        "random_seed": colmap.SEED,
+    }
+    if job.mapper == "global":
+        refinement = {name.removeprefix("ba_"): value for name, value in refinement.items()}
         logger.info("Global mapping of %d images ...", num_images)
         models = pycolmap.global_mapping(
             database_path,
-            image_dir,
+            job.image_dir,
             models_dir,
-            options={
-                "num_threads": num_threads,
-                "mapper": {"bundle_adjustment": refinement},
-            },
+            options={**options, "mapper": {"bundle_adjustment": refinement}},
         )
     else:
         models = _incremental(
             database_path,
-            image_dir,
+            job.image_dir,
             models_dir,
             num_images,
-            {"num_threads": num_threads, **GROWTH_OPTIONS, **_refinement_options(fix_intrinsics)},
+            {**options, **GROWTH_OPTIONS, **refinement},
         )
     if not models:
         return None
@@ -252,12 +293,12 @@ def _map(
             "the others are in %s",
             len(models),
             models[largest].num_reg_images(),
-            sfm_dir,
-            models_dir,
+            job.sfm_dir,
+            job.sfm_dir / "models",
         )
     for path in (models_dir / str(largest)).iterdir():
         if path.name in colmap.MODEL_FILES:
-            path.replace(sfm_dir / path.name)
+            path.replace(folder / path.name)
     return models[largest]
 
 
@@ -285,23 +326,18 @@ def _incremental(
     return models
 
 
-def _finished(
-    model: pycolmap.Reconstruction | None,
-    sfm_dir: Path,
-    num_pairs: int,
-    fix_intrinsics: bool,
-    robust: bool,
-) -> pycolmap.Reconstruction:
-    """Return the mapped model, adjusted if ``robust``; without one, raise the reason."""
-    if model is None:
+def _finish(job: _Job, folder: Path, model: pycolmap.Reconstruction | None, num_pairs: int) -> None:
+    """Write the mapped model, adjusted if it is to be; without one, raise the reason."""
+    if model is None or model.num_points3D() == 0:
+        points = " and not one point could be triangulated" if model is not None else ""
+        verified = _verified_pairs(folder / colmap.DATABASE)
         raise NoModel(
-            f"no model could be built: {_verified_pairs(sfm_dir / 'database.db')} of {num_pairs} "
-            "pairs agree geometrically; the photos need more overlap, or other pairs or features"
+            f"no model could be built: {verified} of {num_pairs} pairs agree geometrically{points};"
+            " the photos need more overlap, or other pairs or features"
         )
-    if robust:
-        adjust.main(model, fix_intrinsics=fix_intrinsics)
-        model.write(sfm_dir)
-    return model
+    if job.robust:
+        adjust.main(model, fix_intrinsics=job.fix_intrinsics)
+    colmap.write_model(model, folder)
 
 
 def _verified_pairs(database_path: Path) -> int:

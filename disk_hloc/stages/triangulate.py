@@ -18,6 +18,7 @@ from disk_hloc.choices import VERIFY
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_pose
 from disk_hloc.io import colmap
+from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import read_keypoints, require_features
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair, read_pairs
@@ -45,7 +46,8 @@ def main(
 ) -> pycolmap.Reconstruction:
     """Triangulate features in a model whose cameras and poses stay fixed.
 
-    Writes the model and ``database.db`` to ``sfm_dir``; existing ones are replaced.
+    Writes the model and ``database.db`` to ``sfm_dir``; existing ones are replaced once the new
+    ones are complete, so ``sfm_dir`` may be the reference. COLMAP runs in a process of its own.
 
     Args:
         sfm_dir: the folder to build in.
@@ -80,25 +82,21 @@ def main(
         )
     require_features(feature_path, known, because=f"the model {reference_path} has")
     engine = engines.choose(engine, "triangulate")
-    sfm_dir.mkdir(parents=True, exist_ok=True)
-    for filename in colmap.MODEL_FILES:
-        (sfm_dir / filename).unlink(missing_ok=True)
-    database_path = sfm_dir / "database.db"
-    paths = (database_path, pairs_path, feature_path, match_path)
-    try:
-        with colmap.log_to(sfm_dir, verbose):
-            if engine == "hloc":
-                folders = (sfm_dir, reference_path, image_dir)
-                model = _with_hloc(folders, reference, paths, verify, verbose)
-            else:
-                model = _natively(sfm_dir, image_dir, reference, pairs, paths, verify)
-    except (ValueError, RuntimeError) as error:
-        # COLMAP raises these for a database without a verified pair.
-        if _count(database_path, "two_view_geometries"):
-            raise
-        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path)) from error
-    if model.num_points3D() == 0:
-        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path))
+    with colmap.building(sfm_dir) as folder:
+        isolated.call(
+            _build,
+            folder,
+            reference_path,
+            image_dir,
+            (folder / colmap.DATABASE, pairs_path, feature_path, match_path),
+            engine,
+            verify,
+            verbose,
+            task=f"triangulating the points of {sfm_dir}",
+            log_dir=sfm_dir,
+            verbose=verbose,
+        )
+    model = colmap.read_model(sfm_dir)
     logger.info(
         "%d points, %.2f observations each, %.3f px mean reprojection error",
         model.num_points3D(),
@@ -108,8 +106,36 @@ def main(
     return model
 
 
+def _build(
+    folder: Path,
+    reference_path: Path,
+    image_dir: Path,
+    paths: tuple[Path, Path, Path, Path],
+    engine: str,
+    verify: str,
+    verbose: bool,
+) -> None:
+    reference = colmap.read_model(reference_path)
+    database_path, pairs_path, _, match_path = paths
+    try:
+        if engine == "hloc":
+            folders = (folder, reference_path, image_dir)
+            model = _with_hloc(folders, reference, paths, verify, verbose)
+        else:
+            pairs = read_pairs(pairs_path)
+            model = _natively(folder, image_dir, reference, pairs, paths, verify)
+    except (ValueError, RuntimeError) as error:
+        # COLMAP raises these for a database without a verified pair.
+        if _count(database_path, "two_view_geometries"):
+            raise
+        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path)) from error
+    if model.num_points3D() == 0:
+        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path))
+    colmap.write_model(model, folder)
+
+
 def _natively(
-    sfm_dir: Path,
+    folder: Path,
     image_dir: Path,
     reference: pycolmap.Reconstruction,
     pairs: list[Pair],
@@ -120,10 +146,14 @@ def _natively(
     ids = colmap.create_database_of(database_path, reference)
     colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
     if verify == "estimate":
-        colmap.verify_matches(database_path, pairs, sfm_dir)
+        colmap.verify_matches(database_path, pairs, folder)
     else:
         _write_verified(paths, reference, ids, pairs, all_of_them=verify == "none")
-    return pycolmap.triangulate_points(reference, database_path, image_dir, sfm_dir)
+    options = {
+        "num_threads": colmap.num_threads(reference.num_reg_images()),
+        "random_seed": colmap.SEED,
+    }
+    return pycolmap.triangulate_points(reference, database_path, image_dir, folder, options=options)
 
 
 def _write_verified(

@@ -30,7 +30,8 @@ cli.main()
 BODIES = {
     "a loop in Python": "ready()\nwhile True: pass",
     "a loop that allocates memory, after pycolmap's import": (
-        "import pycolmap\nready()\nwhile True: [bytearray(random.randrange(20000)) for _ in range(99)]"
+        "import pycolmap\nready()\n"
+        "while True: [bytearray(random.randrange(20000)) for _ in range(99)]"
     ),
     "a call that does not return": "ready()\nhashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)",
     "an exception that is caught": (

@@ -96,8 +96,9 @@ def test_every_image_has_the_camera_given_for_it(scene: Path, inputs, tmp_path) 
     for image in model.images.values():
         camera = model.cameras[image.camera_id]
         assert (camera.width, camera.height) == (512, 384)
-        assert camera.has_prior_focal_length
         assert list(camera.params) == [fx, fy, cx + int(image.name[:4]) / 100, cy]
+    with pycolmap.Database.open(tmp_path / "sfm" / "database.db") as database:
+        assert all(camera.has_prior_focal_length for camera in database.read_all_cameras())
 
 
 def test_a_second_run_replaces_the_first(inputs, tmp_path: Path) -> None:

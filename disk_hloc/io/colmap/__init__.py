@@ -4,6 +4,7 @@ COLMAP has (0, 0) at the top-left corner of the top-left pixel, hloc's files at 
 a pixel is added to keypoints when they are written.
 """
 
+from .building import DATABASE, building, write_model
 from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options
 from .database import (
     VERIFICATION,
@@ -16,6 +17,7 @@ from .database import (
     read_verified,
     verify_matches,
 )
+from .determinism import SEED, num_threads
 from .log import log_to
 from .model import (
     MODEL_FILES,
@@ -29,8 +31,11 @@ from .model import (
 
 __all__ = [
     "CAMERA_MODES",
+    "DATABASE",
     "MODEL_FILES",
+    "SEED",
     "VERIFICATION",
+    "building",
     "cam_from_world",
     "camera_mode",
     "camera_object",
@@ -42,6 +47,7 @@ __all__ = [
     "image_reader_options",
     "import_features_and_matches",
     "log_to",
+    "num_threads",
     "poses_of",
     "read_cameras",
     "read_images_and_pairs",
@@ -50,4 +56,5 @@ __all__ = [
     "registered_images",
     "to_pose",
     "verify_matches",
+    "write_model",
 ]

@@ -20,6 +20,7 @@ from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
 from .cameras import camera_mode, camera_object, image_reader_options
+from .determinism import SEED
 
 # hloc's options for geometric verification.
 VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
@@ -176,13 +177,14 @@ def verify_matches(
         folder: where COLMAP's lists of pairs are written; they are removed again.
         pairs_at_once: how many pairs are verified between updates of the progress bar.
     """
+    options = {**VERIFICATION, "ransac": {**VERIFICATION["ransac"], "random_seed": SEED}}
     part = folder / ".pairs_to_verify.txt"
     with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
         for start in range(0, len(pairs), pairs_at_once):
             batch = pairs[start : start + pairs_at_once]
             part.write_text("".join(f"{a} {b}\n" for a, b in batch), encoding="utf-8")
             try:
-                pycolmap.verify_matches(database_path, part, options=VERIFICATION)
+                pycolmap.verify_matches(database_path, part, options=options)
             finally:
                 part.unlink(missing_ok=True)
             progress.update(len(batch))

@@ -25,10 +25,13 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
 from disk_hloc.errors import DiskHlocError, is_out_of_memory
 from disk_hloc.log import logger
+
+from .log import log_to
 
 T = TypeVar("T")
 
@@ -42,7 +45,12 @@ _PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def call(
-    function: Callable[..., T], *args: Any, task: str, show_output: bool = False, **kwargs: Any
+    function: Callable[..., T],
+    *args: Any,
+    task: str,
+    log_dir: Path,
+    verbose: bool = False,
+    **kwargs: Any,
 ) -> T:
     """Call a function in a child process, and wait for it.
 
@@ -54,7 +62,8 @@ def call(
         function: one that the child can import.
         args, kwargs: its arguments; they and its result are pickled.
         task: what is being done, for error messages: ``"mapping the images of sfm"``.
-        show_output: let COLMAP write to stderr.
+        log_dir: where COLMAP's log is written.
+        verbose: show COLMAP's log on stderr, too.
 
     Returns:
         What the function returns.
@@ -69,7 +78,8 @@ def call(
             [sys.executable, "-c", start],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if show_output else subprocess.PIPE,
+            stderr=None if verbose else subprocess.PIPE,
+            env={**os.environ, **_terminal_size()},
         )
     assert child.stdin is not None
     assert child.stdout is not None
@@ -79,7 +89,8 @@ def call(
     try:
         reader.start()
         outcome = None
-        settings = (os.getpid(), logger.getEffectiveLevel())
+        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+        settings = (os.getpid(), logger.getEffectiveLevel(), log_dir, verbose, encoding)
         with suppress(BrokenPipeError):  # it has died; the reason is told below
             child.stdin.write(pickle.dumps((settings, function, args, kwargs)))
             child.stdin.flush()
@@ -104,7 +115,8 @@ def call(
                 with suppress(BrokenPipeError):  # of what a dead child has not read
                     pipe.close()
     if outcome is None:
-        _raise_crash(task, child.returncode, [line.decode(errors="replace") for line in output])
+        lines = [line.decode(errors="replace") for line in output]
+        _raise_crash(f"{task} failed", child.returncode, lines, f"COLMAP's log is in {log_dir}")
     kind, value = outcome
     if kind == "error":
         error, text = value
@@ -137,6 +149,15 @@ def _signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _terminal_size() -> dict[str, str]:
+    """Return the variables that tell progress bars in the child how wide the terminal is."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # closed, replaced, or not a terminal
+        return {}
+    return {"COLUMNS": str(size.columns), "LINES": str(size.lines)}
+
+
 def _messages(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
     while True:
         try:
@@ -153,20 +174,21 @@ def _write(stream: str, text: str) -> None:
         target.flush()
 
 
-def _raise_crash(task: str, returncode: int, output: list[str]) -> NoReturn:
+def _raise_crash(failed: str, returncode: int, output: list[str], hint: str) -> NoReturn:
     """Raise the error for a child that ended without a result."""
     said = " ".join(" ".join(output).split())
     if is_out_of_memory(Exception(said)):
-        raise DiskHlocError(f"{task} failed: there is not enough memory for this")
+        raise DiskHlocError(f"{failed}: there is not enough memory for this; {hint}")
     if returncode == -9:
         raise DiskHlocError(
-            f"{task} failed: its process was killed (SIGKILL), as Linux does when memory runs out"
+            f"{failed}: its process was killed (SIGKILL), as Linux does when memory runs out; "
+            f"{hint}"
         )
     if returncode < 0:
         name = signal.Signals(-returncode).name
         reason = _reason(output)
-        raise DiskHlocError(f"{task} failed: COLMAP crashed ({name}{reason and f': {reason}'})")
-    raise RuntimeError(f"{task} failed: its process ended with code {returncode}: {said}")
+        raise DiskHlocError(f"{failed}: COLMAP crashed ({name}{reason and f': {reason}'}); {hint}")
+    raise RuntimeError(f"{failed}: its process ended with code {returncode}: {said}")
 
 
 def _reason(output: list[str]) -> str:
@@ -190,19 +212,22 @@ def serve() -> None:
             channel.write(message)
             channel.flush()
 
-    (parent, level), function, args, kwargs = pickle.load(sys.stdin.buffer)
+    settings, function, args, kwargs = pickle.load(sys.stdin.buffer)
+    parent, level, log_dir, verbose, encoding = settings
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in _CRASHES:
         # pycolmap's handlers print a stack trace of C++; the parent reports the crash.
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    sys.stdout, sys.stderr = _Forwarded("stdout", send), _Forwarded("stderr", send)
+    sys.stdout = _Forwarded("stdout", encoding, send)
+    sys.stderr = _Forwarded("stderr", encoding, send)
     logger.handlers = [_LogSender(send)]
     logger.propagate = False
     logger.setLevel(level)
     try:
-        result = function(*args, **kwargs)
+        with log_to(log_dir, verbose):
+            result = function(*args, **kwargs)
     except BaseException as error:  # noqa: BLE001 - the parent raises it again
         send("error", (_picklable(error), traceback.format_exc()))
     else:
@@ -228,8 +253,14 @@ def _end_with(parent: int) -> None:
 class _Forwarded(io.TextIOBase):
     """A text stream whose text the parent writes."""
 
-    def __init__(self, stream: str, send: Callable[[str, Any], None]) -> None:
+    def __init__(self, stream: str, encoding: str, send: Callable[[str, Any], None]) -> None:
         self.stream, self.send = stream, send
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """The encoding of the parent's stream: tqdm asks which characters it may use."""
+        return self._encoding
 
     def writable(self) -> bool:
         return True

@@ -11,6 +11,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 
+# Where a model is that is complete but not in its place yet (disk_hloc.io.colmap.building).
+COMPLETE = Path("models", ".complete")
 MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 
 
@@ -21,6 +23,11 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         DiskHlocError: there is no model, it cannot be read, or it has no image with a pose.
     """
     if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
+        if (folder / COMPLETE).exists():
+            raise DiskHlocError(
+                f"the model in {folder} is not in its place yet: the command that built it was "
+                "killed; run it again"
+            )
         raise DiskHlocError(f"{folder} has no COLMAP model: no images.bin and no images.txt")
     try:
         model = pycolmap.Reconstruction(folder)

@@ -67,7 +67,7 @@ def test_a_call_has_its_arguments_and_this_process_s_surroundings(
     # A file that would be imported in place of the standard library's.
     Path("pickle.py").write_text("raise SystemExit('wrong module')")
     monkeypatch.setenv("DISK_HLOC_MAX_PIXELS", "77")
-    pid, total, folder, pixels = isolated.call(add, 2, b=3, task="adding")
+    pid, total, folder, pixels = isolated.call(add, 2, b=3, task="adding", log_dir=Path())
     assert pid != os.getpid()
     assert (total, folder, pixels) == (5, str(tmp_path), "77")
 
@@ -76,10 +76,10 @@ def test_logs_and_text_appear_here(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with caplog.at_level(logging.INFO, logger="disk_hloc"):
-        isolated.call(talk, task="talking")
+        isolated.call(talk, task="talking", log_dir=Path())
     assert caplog.messages == ["3 pairs"]
     assert capfd.readouterr() == ("on stdout\n", "on stderr\r")
-    isolated.call(talk, task="talking", show_output=True)
+    isolated.call(talk, task="talking", log_dir=Path(), verbose=True)
     assert "from C++" in capfd.readouterr().err
 
 
@@ -88,14 +88,14 @@ def test_logs_and_text_appear_here(
 )
 def test_an_error_is_raised_as_it_is(error: Exception) -> None:
     with pytest.raises(type(error), match=str(error).replace("[", r"\[")) as raised:
-        isolated.call(fail, error, task="failing")
+        isolated.call(fail, error, task="failing", log_dir=Path())
     assert type(raised.value) is type(error)
     assert "in fail" in str(raised.value.__cause__)
 
 
 def test_an_error_that_cannot_be_sent_keeps_its_text() -> None:
     with pytest.raises(RuntimeError, match="Odd: this and that"):
-        isolated.call(fail_oddly, task="failing")
+        isolated.call(fail_oddly, task="failing", log_dir=Path())
 
 
 def fail_oddly() -> None:
@@ -112,14 +112,14 @@ def fail_oddly() -> None:
 )
 def test_a_crash_is_an_error_of_one_line(function, arguments, message, capfd) -> None:
     with pytest.raises(DiskHlocError, match=f"mapping failed.*{message}") as raised:
-        isolated.call(function, *arguments, task="mapping")
+        isolated.call(function, *arguments, task="mapping", log_dir=Path())
     assert "\n" not in str(raised.value)
     assert capfd.readouterr().err == ""
 
 
 def test_a_child_that_just_leaves_is_a_bug() -> None:
     with pytest.raises(RuntimeError, match="code 7"):
-        isolated.call(leave, task="leaving")
+        isolated.call(leave, task="leaving", log_dir=Path())
 
 
 SCRIPT = """
@@ -132,7 +132,7 @@ sys.path.insert(0, {folder!r})
 import test_isolated
 print("started", flush=True)
 try:
-    isolated.call(test_isolated.sleep_in_c, Path(sys.argv[1]), task="sleeping")
+    isolated.call(test_isolated.sleep_in_c, Path(sys.argv[1]), task="sleeping", log_dir=Path())
 except KeyboardInterrupt:
     sys.exit(130)
 """
