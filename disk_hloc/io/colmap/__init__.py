@@ -4,7 +4,6 @@ COLMAP has (0, 0) at the top-left corner of the top-left pixel, hloc's files at 
 a pixel is added to keypoints when they are written.
 """
 
-from .building import DATABASE, building, write_model
 from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options
 from .database import (
     VERIFICATION,
@@ -28,6 +27,7 @@ from .model import (
     registered_images,
     to_pose,
 )
+from .model_folder import DATABASE, building, write_model
 
 __all__ = [
     "CAMERA_MODES",

@@ -11,7 +11,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 
-# Where a model is that is complete but not in its place yet (disk_hloc.io.colmap.building).
+# Where a model is that is complete but not in its place yet (disk_hloc.io.colmap.model_folder).
 COMPLETE = Path("models", ".complete")
 MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
 
