@@ -11,6 +11,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 
+from .check_model import require_sound_files
+
 # Where a model is that is complete but not in its place yet (disk_hloc.io.colmap.model_folder).
 COMPLETE = Path("models", ".complete")
 MODEL_FILES = ("cameras.bin", "images.bin", "points3D.bin", "frames.bin", "rigs.bin")
@@ -20,7 +22,7 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     """Read the model of a folder.
 
     Raises:
-        DiskHlocError: there is no model, it cannot be read, or it has no image with a pose.
+        DiskHlocError: there is no model, it is broken, or it has no image with a pose.
     """
     if not any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
         if (folder / COMPLETE).exists():
@@ -29,6 +31,7 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
                 "killed; run it again"
             )
         raise DiskHlocError(f"{folder} has no COLMAP model: no images.bin and no images.txt")
+    require_sound_files(folder)
     try:
         model = pycolmap.Reconstruction(folder)
         names = [image.name for image in model.images.values()]
@@ -38,6 +41,12 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
         ) from error
     for name in names:
         require_relative(name, folder)
+    for camera_id, camera in model.cameras.items():
+        if camera.width < 1 or camera.height < 1 or not np.isfinite(camera.params).all():
+            raise DiskHlocError(
+                f"the COLMAP model {folder} is broken: camera {camera_id} has {camera.width} x "
+                f"{camera.height} pixels and the parameters {camera.params_to_string()}"
+            )
     if model.num_reg_images() == 0:
         raise DiskHlocError(f"the COLMAP model {folder} has no image with a pose")
     return model
