@@ -86,7 +86,10 @@ def test_reconstruct_prints_the_figures_of_its_summary(scene: Path, tmp_path: Pa
         (("extract", "images", "f.h5", "--conf", "sisk"), "known extractors: disk, disk-2k"),
         (("extract", "images", "f.h5", "--device", "abacus"), "device 'abacus'"),
         (("extract", "images", "text/a.txt"), "cannot be opened as an HDF5 file"),
-        (("match", "f.h5", "space.txt", "m.h5"), "space.txt, line 1: 'my photo.jpg b.jpg'"),
+        (
+            ("match", "f.h5", "space.txt", "m.h5"),
+            "space.txt, line 1: expected two names, found 'my photo.jpg b.jpg'",
+        ),
         (("match", "absent.h5", "p.txt", "m.h5"), "there is no file absent.h5"),
         (("match", "f.h5", "p.txt", "m.h5", "--conf", "glue"), "known matchers: disk, disk-ratio"),
         (("reconstruct", "empty", "out"), "no image in empty"),
