@@ -1,4 +1,4 @@
-"""Which device a network runs on, and what its memory holds at once."""
+"""The device that a network runs on, and batches that fit its memory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Result = TypeVar("Result")
 
 
 def resolve(device: str = "auto") -> torch.device:
-    """``auto`` (CUDA where there is any, else the CPU), or a device by torch's name.
+    """Return a device by name.
+
+    Args:
+        device: ``auto`` (CUDA if available, else the CPU), or torch's name of a device.
 
     Raises:
-        DiskHlocError: torch knows no such device, or this machine has none.
+        DiskHlocError: the device is unknown to torch, or not available on this machine.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -36,35 +39,37 @@ def within_memory(
     compute: Callable[[list[Item]], list[Result]],
     device: torch.device,
 ) -> Iterator[tuple[Item, Result | None]]:
-    """What is computed of each item, those of a batch together as far as memory goes.
+    """Compute a result for each item, in batches that are halved when memory runs out.
 
     Args:
         batches: of items.
-        compute: results of items, in their order. Where that takes more memory than there is, half
-            as many go together, and no more in later batches.
+        compute: returns the results of items, in their order. Once a batch was halved, later
+            batches are not larger.
         device: that of the computation.
 
     Yields:
-        An item and its result; None for one that does not go into memory even alone.
+        An item and its result; None for one that does not fit into memory even alone.
     """
-    most: int | None = None
+    max_items: int | None = None
     for batch in batches:
         waiting = batch
         while waiting:
-            part = waiting[:most]
+            part = waiting[:max_items]
             results: list[Result | None] | None = None
             try:
                 results = [*compute(part)]
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Here the error is gone, and with it all that was computed before.
+            # Only here is the error freed, and with it the memory of the failed attempt.
             if results is None:
                 if device.type == "cuda":
                     torch.cuda.empty_cache()
                 if len(part) > 1:
-                    most = len(part) // 2
-                    logger.warning("%s has no memory for %d at once: %d", device, len(part), most)
+                    max_items = len(part) // 2
+                    logger.warning(
+                        "%s has no memory for %d at once: %d", device, len(part), max_items
+                    )
                     continue
                 results = [None]
             yield from zip(part, results, strict=True)

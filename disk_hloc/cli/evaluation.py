@@ -51,8 +51,9 @@ def compare(
     OUT gets results.md, results.json and matches.png. Run again to resume, or to add rows. Known
     cameras (--camera, or those of --poses) are kept fixed.
 
-    Rows in configs/compare.yaml: disk, disk-ratio, disk+lightglue, aliked+lightglue, sift, loftr
-    and others, some of which need hloc, such as superpoint+superglue.
+    Rows in configs/compare.yaml: disk, disk-ratio, disk+lightglue, aliked+lightglue, xfeat,
+    xfeat+lighterglue, sift, loftr and others, some of which need hloc, such as
+    superpoint+superglue.
     """
     from disk_hloc.eval import comparison
     from disk_hloc.pipelines import compare as pipeline

@@ -14,9 +14,9 @@ from disk_hloc.log import show_logs
 from . import hloc_module, register
 
 USAGE = """\
-usage: python -m disk_hloc.plugin MODULE [its options, -h among them]
+usage: python -m disk_hloc.plugin MODULE [options of the module, such as -h]
 
-Runs `python -m hloc.MODULE` with DISK registered and its confs among the choices, for instance
+Runs `python -m hloc.MODULE` with our models and confs among its choices, for example
   python -m disk_hloc.plugin extract_features --conf disk --image_dir IMAGES --export_dir OUT
   python -m disk_hloc.plugin match_features --conf disk --features feats-disk --pairs PAIRS.txt \\
       --export_dir OUT
@@ -24,7 +24,7 @@ Runs `python -m hloc.MODULE` with DISK registered and its confs among the choice
 
 
 def commands(hloc: ModuleType) -> list[str]:
-    """The modules of hloc that have a command line."""
+    """Return the names of hloc's modules that have a command line."""
     return [
         module.name
         for module in pkgutil.iter_modules(hloc.__path__)
@@ -36,10 +36,14 @@ def run(name: str, arguments: list[str]) -> None:
     """Run what a module of hloc does as ``python -m hloc.NAME ARGUMENTS``.
 
     Its ``if __name__ == "__main__":`` block is run with the names of the module as imported,
-    where our confs are; ``python -m`` would load the module once more, without them.
+    where our confs are; ``python -m`` would load the module again, without them.
+
+    Args:
+        name: of the module.
+        arguments: of its command line.
 
     Raises:
-        DiskHlocError: no such module, or none with a command line.
+        DiskHlocError: the module does not exist or has no command line.
     """
     module = hloc_module(name, needed_for=f"the command {name}")
     path = Path(module.__file__ or "")
@@ -54,7 +58,7 @@ def run(name: str, arguments: list[str]) -> None:
 
 
 def _main_block(path: Path) -> list[ast.stmt]:
-    """The body of ``if __name__ == "__main__":``, empty if there is none."""
+    """Return the body of ``if __name__ == "__main__":``, or an empty list."""
     if not path.is_file():
         return []
     guard = "__name__ == '__main__'"

@@ -23,7 +23,7 @@ class Verdict:
 
 
 def hloc_verdict(stage: str) -> Verdict:
-    """Whether hloc is importable and known to work with the pycolmap installed, for a stage."""
+    """Tell whether hloc can be imported and is known to work with the installed pycolmap."""
     provider = find_provider()
     if provider is None:
         return Verdict(False, "hloc is not installed")
@@ -44,16 +44,16 @@ def hloc_verdict(stage: str) -> Verdict:
 
 
 def native_verdict() -> Verdict:
-    """Whether pycolmap is new enough for the native engine."""
+    """Tell whether pycolmap is new enough for the native engine."""
     works = _pycolmap_version() >= Version("3.13")
     return Verdict(works, f"the native engine needs pycolmap 3.13 or newer, not {_installed()}")
 
 
 def choose(requested: str, stage: str) -> str:
-    """``hloc`` or ``native`` for a stage; what ``auto`` takes is logged with the reason.
+    """Return the engine for a stage, ``hloc`` or ``native``. The choice of ``auto`` is logged.
 
     Raises:
-        DiskHlocError: no engine of that name, or the one asked for does not work here.
+        DiskHlocError: the engine is unknown, or does not work here.
     """
     if requested not in ENGINES:
         raise DiskHlocError(f"no engine is called {requested!r}; known: {', '.join(ENGINES)}")

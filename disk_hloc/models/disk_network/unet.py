@@ -7,7 +7,7 @@ it. Here the same function is computed in another order:
 * A block's deviation goes into its weights, since ``prelu(a x) = a prelu(x)`` for a > 0. A bias
   that is followed by a norm cancels and is left out.
 * An upsampled map is never stored. Its mean is that of the smaller map, its deviation follows from
-  that map in closed form, and its rows are made as they are needed, in bands that stay in cache.
+  that map in closed form, and its rows are computed on demand, in bands that stay in cache.
 * The last convolution's heatmap channel is one matrix product of 25 taps a pixel, shifted and
   added; its 128 descriptor channels are computed at keypoints only.
 * On a CPU in float32 the convolutions are Winograd's (:mod:`.winograd`).
@@ -45,16 +45,16 @@ _LAYERS = (
 _DOWN = 5
 # The U-Net halves its input four times.
 STRIDE = 16
-# Of a band of rows, in float32 4 MB: it and what is made of it stay in a cache of the last level.
+# Of a band of rows, 4 MB in float32: it and what is computed from it stay in the last-level cache.
 BAND_ELEMENTS = 1 << 20
-# Of what statistics are gathered over at a time.
+# Of the values that statistics are accumulated over at a time.
 _CHUNK_ELEMENTS = 1 << 18
 _EPSILON = 1e-5  # torch's InstanceNorm2d
 _DESCRIBED_AT_ONCE = 512
-# A Winograd tile needs this many channels to earn its transforms.
+# With fewer channels, a Winograd tile's transforms take longer than they save.
 _WINOGRAD_CHANNELS = 32
-# Row x of a doubled map is these shares of the four rows of the smaller map around it, for an even
-# and an odd x at the centre of five (bilinear, align_corners=False).
+# The five rows of a doubled map around an even and an odd row, as weighted sums of the four rows of
+# the smaller map around it (bilinear, align_corners=False).
 _SHARES = (
     (
         (0.25, 0.75, 0, 0),
@@ -109,7 +109,7 @@ class UNet(nn.Module):
         self.register_buffer(name, values.float(), persistent=False)
 
     def forward(self, image: Tensor, dtype: torch.dtype) -> Gated:
-        """What the last convolution convolves. It is valid until the next call.
+        """Compute the input of the last convolution. It is valid until the next call.
 
         Args:
             image: (B, 3, H, W) float32, H and W multiples of 16.
@@ -127,7 +127,7 @@ class UNet(nn.Module):
         return Gated.of(self.get_buffer(f"slope{self.last}"), maps.pop(), bottom)
 
     def _convolve(self, i: int, rows: winograd.Rows, like: Tensor) -> Tensor:
-        """Layer ``i`` of a map of the size of ``like``, as :func:`.winograd.convolve` takes it."""
+        """Apply layer ``i`` to the ``rows`` of a map with the size of ``like``."""
         weight = self.get_buffer(f"weight{i}")
         out_channels, channels = weight.shape[:2]
         batch, height, width, _ = like.shape
@@ -151,7 +151,7 @@ class UNet(nn.Module):
         return result
 
     def _halve(self, i: int, full: Tensor) -> Tensor:
-        """Means of 2 x 2 pixels, the input of layer ``i``."""
+        """Average 2 x 2 pixels, for layer ``i``."""
         batch, height, width, channels = full.shape
         result = self.workspace.take(
             f"halved {i}", batch, height // 2, width // 2, channels,
@@ -163,10 +163,10 @@ class UNet(nn.Module):
         return result
 
     def heatmap(self, gated: Gated) -> Tensor:
-        """(B, H, W) float32 logits."""
+        """Compute the (B, H, W) float32 logits of the last convolution's heatmap channel."""
         height, width = gated.size
         weight = self.get_buffer(f"weight{self.last}")[DESCRIPTOR_DIM]
-        # A pixel's value goes to the 25 outputs around it, so the taps are the kernel turned round.
+        # A pixel contributes to the 25 outputs around it, so the taps are the kernel reversed.
         taps = weight.flatten(1).flip(1).T.contiguous()
         heatmap = taps.new_zeros(len(gated), height + 2 * BORDER, width + 2 * BORDER)
         for start, stop in bands(gated.plain, weight.shape[0]):
@@ -178,7 +178,7 @@ class UNet(nn.Module):
         return inner + self.bias[DESCRIPTOR_DIM]
 
     def describe(self, gated: Gated, xy: Tensor) -> Tensor:
-        """Descriptors of one image.
+        """Compute descriptors of one image.
 
         Args:
             gated: of one image.
@@ -189,8 +189,8 @@ class UNet(nn.Module):
         """
         weight = self.get_buffer(f"weight{self.last}")[:DESCRIPTOR_DIM]
         weight = weight.permute(0, 2, 3, 1).flatten(1)
-        # In blocks of one size: a matrix product may sum in another order for another size, and a
-        # keypoint's descriptor is not to depend, in its last bit, on how many others there are.
+        # In blocks of one size: the order of summation in a matrix product depends on its size, and
+        # the last bit of a descriptor must not depend on the number of keypoints.
         count = len(xy)
         blocks = F.pad(xy, (0, 0, 0, -count % _DESCRIBED_AT_ONCE)).split(_DESCRIBED_AT_ONCE)
         bias = self.bias[:DESCRIPTOR_DIM, None]
@@ -204,13 +204,13 @@ class UNet(nn.Module):
 
 @dataclass(frozen=True)
 class Gated:
-    """A convolution's input, made as it is asked for: maps, normalised and gated.
+    """A convolution's input, normalised and gated maps, computed on demand.
 
     Attributes:
-        plain: (B, H, W, C0) a map.
-        smaller: (B, H/2, W/2, C1) a map that is doubled by bilinear interpolation; its channels
-            come before those of ``plain``. Or None.
-        scale, shift: (B, C) float32, of C0 + C1 channels, that normalise.
+        plain: (B, H, W, C0), a map.
+        smaller: (B, H/2, W/2, C1), a map that is doubled by bilinear interpolation, or None; its
+            channels come before those of ``plain``.
+        scale, shift: (B, C) float32, the normalisation of the C0 + C1 channels.
         slope: (C,) float32 of the gate.
     """
 
@@ -222,7 +222,7 @@ class Gated:
 
     @classmethod
     def of(cls, slope: Tensor, plain: Tensor, smaller: Tensor | None = None) -> Gated:
-        """Gather the statistics of the maps."""
+        """Compute the normalisation from the statistics of the maps."""
         mean, variance = _moments(plain)
         if smaller is not None:
             doubled_mean, doubled_variance = _doubled_moments(smaller)
@@ -232,7 +232,7 @@ class Gated:
         return cls(plain, smaller, scale, -mean * scale, slope)
 
     def __len__(self) -> int:
-        """The number of images."""
+        """Return the number of images."""
         return len(self.plain)
 
     @property
@@ -241,15 +241,15 @@ class Gated:
         return self.plain.shape[1], self.plain.shape[2]
 
     def __getitem__(self, index: int) -> Gated:
-        """One image, as a batch of one."""
+        """Return one image, as a batch of one."""
         one = slice(index, index + 1)
         smaller = None if self.smaller is None else self.smaller[one]
         return Gated(self.plain[one], smaller, self.scale[one], self.shift[one], self.slope)
 
     def rows(self, start: int, stop: int) -> Tensor:
-        """(B, stop - start, W, C) rows; float32 on a CPU, else the maps' own type.
+        """Return (B, stop - start, W, C) rows; float32 on a CPU, else of the maps' dtype.
 
-        ``start`` and ``stop`` are even where a map is doubled.
+        ``start`` and ``stop`` must be even if a map is doubled.
         """
         plain = self.plain[:, start:stop]
         dtype = torch.float32 if plain.device.type == "cpu" else plain.dtype
@@ -275,7 +275,7 @@ class Gated:
         return F.prelu(result.permute(0, 3, 1, 2), self.slope.to(dtype)).permute(0, 2, 3, 1)
 
     def patches(self, xy: Tensor) -> Tensor:
-        """(N, 5, 5, C) float32 around the pixels ``xy`` (N, 2) of one image; zero outside it."""
+        """Return (N, 5, 5, C) float32 around pixels ``xy`` (N, 2) of one image, zero outside it."""
         height, width = self.size
         around = torch.arange(-BORDER, BORDER + 1, device=xy.device)
         x, y = xy[:, :1] + around, xy[:, 1:] + around
@@ -300,7 +300,7 @@ class Gated:
 
 
 def bands(like: Tensor, channels: int) -> list[tuple[int, int]]:
-    """First and last (exclusive) rows of bands of a map, an even number each, that fit a cache."""
+    """Return the first and last (exclusive) rows of bands that fit a cache, even numbers."""
     height, width = like.shape[1:3]
     rows = height
     if like.device.type == "cpu":
@@ -309,7 +309,7 @@ def bands(like: Tensor, channels: int) -> list[tuple[int, int]]:
 
 
 def _double(smaller: Tensor, result: Tensor) -> None:
-    """Bilinear interpolation (align_corners=False) to twice the size.
+    """Interpolate bilinearly (align_corners=False) to twice the size.
 
     Args:
         smaller: (B, h + 2, w, C), with one more row above and one below.
@@ -326,7 +326,7 @@ def _double(smaller: Tensor, result: Tensor) -> None:
 
 
 def _moments(full: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, (B, C) float32."""
+    """Return the mean and variance of each channel, (B, C) float32."""
     if full.device.type != "cpu":
         variance, mean = torch.var_mean(full.float(), dim=(1, 2), correction=0)
         return mean, variance
@@ -335,7 +335,7 @@ def _moments(full: Tensor) -> tuple[Tensor, Tensor]:
     for image in full.flatten(2):
         # Rows are summed first: long sums of few channels are several times as slow.
         chunks = image.split(_chunk_rows(full))
-        # About where the values lie, so that their squares keep their digits.
+        # An approximate mean: squares of the differences keep their precision.
         shift = _over_row(chunks[0].float().mean(dim=0), channels) / width
         sums, squares = shift.new_zeros(2, width * channels)
         buffer = shift.new_empty(chunks[0].shape)
@@ -350,11 +350,11 @@ def _moments(full: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _doubled_moments(smaller: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel, (B, C), of the map doubled by bilinear interpolation.
+    """Return the mean and variance of each channel, (B, C), of the map doubled bilinearly.
 
-    The mean is the map's own. Along one axis the doubled map's squares sum to <u, G u>, where G u
-    is 5/4 u and 3/8 of each neighbour, an end being its own. Along both that is <G_y u, G_x u>, G
-    being symmetric.
+    The mean is the map's own. Along one axis the squares of the doubled map sum to <u, G u>, where
+    G u is 5/4 u plus 3/8 of each neighbour; an end is its own neighbour. Along both axes that is
+    <G_y u, G_x u>, since G is symmetric.
     """
     height, width, channels = smaller.shape[1:]
     rows = _chunk_rows(smaller)
@@ -365,7 +365,7 @@ def _doubled_moments(smaller: Tensor) -> tuple[Tensor, Tensor]:
             sums += chunk.sum(dim=0, dtype=torch.float32)
         mean = _over_row(sums, channels) / (height * width)
         squares = torch.zeros_like(sums)
-        # Memory that is new in every chunk would take longer to come by than the sums take.
+        # Allocating memory for every chunk would take longer than the sums.
         framed = mean.new_empty(rows + 2, width, channels)
         buffers = mean.new_empty(3, rows, width, channels)
         for start in range(0, height, rows):
@@ -382,7 +382,7 @@ def _doubled_moments(smaller: Tensor) -> tuple[Tensor, Tensor]:
             torch.lerp(u[1:-1], neighbours, 3 / 13, out=along_y)  # 8/13 of G_y u
             u = u[1:-1]
             torch.add(u[:, :-2], u[:, 2:], out=neighbours[:, 1:-1])
-            # In a map of one column that is the column itself, too.
+            # In a map of one column both neighbours are the column itself.
             for end, inner in ((0, min(1, width - 1)), (-1, max(-2, -width))):
                 torch.add(u[:, end], u[:, inner], out=neighbours[:, end])
             torch.lerp(u, neighbours, 3 / 13, out=along_x)
@@ -400,5 +400,5 @@ def _chunk_rows(full: Tensor) -> int:
 
 
 def _over_row(sums: Tensor, channels: int) -> Tensor:
-    """(W * C,) to (C,)."""
+    """Sum (W * C,) to (C,)."""
     return sums.unflatten(0, (-1, channels)).sum(dim=0)

@@ -23,7 +23,7 @@ KERNEL = 5
 TILE = 4
 # Points 0, 1, -1, 2, -2, 1/2, -1/2 and infinity: inputs of a tile, and products along one axis.
 POINTS = KERNEL + TILE - 1
-# Tile rows that are made ready together; the input rows that two such blocks share are made twice.
+# Tile rows that are prepared together; input rows that two such blocks share are computed twice.
 TILE_ROWS = 16
 
 # fmt: off
@@ -57,18 +57,18 @@ _OUTPUT = (
 
 
 def transform_weight(weight: Tensor) -> Tensor:
-    """A convolution's (K, C, 5, 5) weight as (64, C, K) float32 for :func:`convolve`."""
+    """Transform a convolution's (K, C, 5, 5) weight to (64, C, K) float32 for :func:`convolve`."""
     transform = torch.tensor(_KERNEL, dtype=torch.float64)
     points = torch.einsum("ai,kcij,bj->abck", transform, weight.double(), transform)
     return points.reshape(POINTS**2, *points.shape[2:]).float().contiguous()
 
 
 def convolve(rows: Rows, points: Tensor, result: Tensor, workspace: Workspace) -> None:
-    """Convolve a map that is made as it is needed, with a border of zeros.
+    """Convolve a map that is computed on demand, with a border of zeros.
 
     Args:
-        rows: ``rows(start, stop)`` are rows of the map, (stop - start, W, C) float32.
-        points: (64, C, K) as :func:`transform_weight` makes it.
+        rows: ``rows(start, stop)`` returns rows of the map, (stop - start, W, C) float32.
+        points: (64, C, K), the output of :func:`transform_weight`.
         result: (H, W, K) float32 to write to.
         workspace: for intermediate results.
     """

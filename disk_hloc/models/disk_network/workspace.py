@@ -1,7 +1,7 @@
-"""Memory that is used again for the next image.
+"""Memory that is reused for the next image.
 
-A large tensor's memory is asked of the system anew each time, which on a CPU costs as much as
-filling it several times over.
+The memory of a large tensor is requested from the system each time, which on a CPU takes as long as
+filling it several times.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Workspace(threading.local):
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> Tensor:
-        """A tensor of a shape, in the memory of the last one taken by that name. Not cleared."""
+        """Return a tensor in the memory of the last one taken by that name. It is not cleared."""
         device = device or torch.device("cpu")
         size = torch.Size(shape).numel()
         buffer = self._buffers.get((name, dtype, device))
