@@ -1,5 +1,5 @@
 """``python -m disk_hloc`` runs the command ``disk-hloc``."""
 
-from disk_hloc.cli.main import main
+from disk_hloc.cli import main
 
 main()

@@ -18,6 +18,8 @@ from disk_hloc.eval import localization
 from disk_hloc.io.benchmarks.aachen import read_conf, require_dataset, sift_model
 from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.io.hloc.poses import read_poses
+from disk_hloc.io.output_folder import one_run
+from disk_hloc.io.replace import replace_text
 from disk_hloc.log import logger
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, localize, match, pairs, triangulate
@@ -25,6 +27,7 @@ from disk_hloc.stages import extract, localize, match, pairs, triangulate
 from .retrieval import find_retrieval, retrieve_pairs
 
 
+@one_run("outputs", "dataset")
 def main(
     dataset: Path,
     outputs: Path,
@@ -131,7 +134,7 @@ def main(
     }
     if truth:
         summary["errors"] = localization.evaluate(poses, truth)
-    results.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n")
+    replace_text(results.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
     return summary
 
 

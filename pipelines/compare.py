@@ -13,6 +13,7 @@ from disk_hloc.eval.rows import find_row, named_rows
 from disk_hloc.io.hloc.matches import require_distinct_groups
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.io.images import ImageReadError, list_images, read_image
+from disk_hloc.io.output_folder import one_run
 from disk_hloc.log import logger
 from disk_hloc.report.pair_picture import same_pair
 from disk_hloc.stages import pairs, reconstruct
@@ -21,6 +22,7 @@ from . import compare_row
 from .compare_row import Shared
 
 
+@one_run("output", "image_dir")
 def main(
     image_dir: Path,
     output: Path,

@@ -13,13 +13,14 @@ from typing import Any
 from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_cameras
-from disk_hloc.io.images import list_images
+from disk_hloc.io.output_folder import one_run
 from disk_hloc.report import tables
 from disk_hloc.stages import reconstruct
 
 from . import matching
 
 
+@one_run("output", "folder")
 def main(
     folder: Path,
     output: Path,
@@ -63,8 +64,7 @@ def main(
         output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
         cameras=cameras, verbose=verbose,
     )  # fmt: skip
-    num_images = len(list_images(image_dir))
-    results = {"figures": summarize(model, num_images)}
+    results = {"figures": summarize(model, len(matched.images))}
     lines = known_poses.table(results["figures"])
     tables.write(output, "ETH local feature benchmark", results, lines, known_poses.NOTE)
     return results

@@ -15,6 +15,7 @@ from disk_hloc.eval.rows import RowFiles
 from disk_hloc.io import run_settings
 from disk_hloc.io.colmap import poses_of, read_model
 from disk_hloc.io.images import list_images
+from disk_hloc.io.output_folder import one_run
 from disk_hloc.log import logger
 from disk_hloc.plugin import find_conf
 from disk_hloc.report import tables
@@ -24,6 +25,7 @@ from disk_hloc.train import fine_tuning
 from . import sfm
 
 
+@one_run("output", "image_dir")
 def main(
     image_dir: Path,
     output: Path,

@@ -14,12 +14,14 @@ from disk_hloc.eval.planes import THRESHOLDS_PX
 from disk_hloc.io.benchmarks.hpatches import KINDS, read_scenes
 from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.io.hloc.pairs import write_pairs
+from disk_hloc.io.output_folder import one_run
 from disk_hloc.plugin import find_conf
 from disk_hloc.report import tables
 from disk_hloc.report.plots import Curve, plot
 from disk_hloc.stages import extract, match
 
 
+@one_run("output", "folder")
 def main(
     folder: Path | None,
     output: Path,

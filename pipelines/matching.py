@@ -10,7 +10,6 @@ from typing import Any
 from disk_hloc import parallel
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.io.hloc.pairs import require_plain_names
-from disk_hloc.io.images import list_images
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match, pairs
 from disk_hloc.stages.timing import timed
@@ -26,6 +25,7 @@ class Matched:
         matches: the matches file.
         seconds: stage -> its duration.
         unreadable: images that are left out -> why they cannot be read.
+        images: the names of all images.
     """
 
     features: Path
@@ -33,6 +33,7 @@ class Matched:
     matches: Path
     seconds: dict[str, float]
     unreadable: dict[str, str]
+    images: list[str]
 
 
 def main(
@@ -60,10 +61,10 @@ def main(
     """
     extractor_conf = find_conf("extractors", extractor)
     matcher_conf = find_conf("matchers", matcher)
-    names = list_images(image_dir)
+    names = extract.chosen_images(image_dir, masks=masks)
     require_plain_names(names)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
-    made = Matched(*files, seconds={}, unreadable={})
+    made = Matched(*files, seconds={}, unreadable={}, images=names)
     with timed(made.seconds, "extract"):
         extraction = extract.work(
             extractor_conf, image_dir, made.features, masks=masks, on_error=on_error

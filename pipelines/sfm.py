@@ -11,13 +11,16 @@ import pycolmap
 
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_images_and_pairs
-from disk_hloc.io.images import list_images
+from disk_hloc.io.output_folder import one_run
+from disk_hloc.io.replace import replace_text
 from disk_hloc.stages import reconstruct
+from disk_hloc.stages.extract import chosen_images
 from disk_hloc.stages.timing import timed
 
 from . import matching
 
 
+@one_run("output", "image_dir")
 def main(
     image_dir: Path,
     output: Path,
@@ -66,6 +69,7 @@ def main(
     Raises:
         DiskHlocError: as the stages.
     """
+    chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
     engine = reconstruct.check_options(engine, camera_mode, camera, mapper)
     matched = matching.main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
@@ -77,10 +81,12 @@ def main(
             engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
             mapper=mapper, robust=robust, verbose=verbose,
         )  # fmt: skip
-    num_images = len(list_images(image_dir))
-    return _write_summary(output, model, num_images, engine, matched.seconds, matched.unreadable)
+    return _write_summary(
+        output, model, len(matched.images), engine, matched.seconds, matched.unreadable
+    )
 
 
+@one_run("output", "image_dir")
 def from_database(
     database_path: Path,
     image_dir: Path,
@@ -130,5 +136,5 @@ def _write_summary(
         "seconds": seconds,
         "unreadable": unreadable,
     }
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    replace_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
     return summary

@@ -229,6 +229,12 @@ def fit(mask: Mask, size: Size, path: Path, name: str) -> Mask:
     )
 
 
+def mask_folder(conf: Mapping[str, Any] | None) -> Path | None:
+    """Return the folder of masks that a conf names, if it names one."""
+    folder = (conf or {}).get("folder")
+    return None if folder is None else Path(folder)
+
+
 def find_mask(folder: Path, name: str) -> Path | None:
     """Find the mask of ``a/b.jpg``: ``a/b.jpg.png``, ``a/b.png``, or one with another suffix."""
     image = folder / name

@@ -7,15 +7,21 @@ folder of the photos.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from disk_hloc.errors import DiskHlocError
 
 from .locks import open_locked
 
 MARK = ".disk_hloc.lock"
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 @contextmanager
@@ -44,6 +50,28 @@ def claimed(folder: Path, *inputs: Path | None) -> Iterator[Path]:
         ) from error
     with lock:
         yield folder
+
+
+def one_run(output: str, *inputs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a pipeline, which then keeps other runs out of its output folder.
+
+    Args:
+        output: name of the argument that is the output folder.
+        inputs: names of arguments that it must not be; see :func:`claimed`.
+    """
+
+    def decorate(pipeline: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(pipeline)
+
+        @functools.wraps(pipeline)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments
+            with claimed(given[output], *(given.get(name) for name in inputs)):
+                return pipeline(*args, **kwargs)
+
+        return run
+
+    return decorate
 
 
 def mark(folder: Path) -> None:

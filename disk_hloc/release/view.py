@@ -13,7 +13,14 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
-from disk_hloc.report.drawing import draw_dots, draw_lines, read_photo, side_by_side, to_image
+from disk_hloc.report.drawing import (
+    draw_dots,
+    draw_lines,
+    read_photo,
+    save_picture,
+    side_by_side,
+    to_image,
+)
 
 MARK_COLOR = (255, 255, 255)
 EDGE_COLOR = (0, 0, 0)
@@ -56,7 +63,7 @@ def main(
         folder = save.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{len(written) + 1}.png"
-        picture.save(path)
+        save_picture(picture, path)
         logger.info("%s: %s", path, title)
         written.append(path)
     return written

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import ImageReadError, read_image
+from disk_hloc.io.replace import replaced
 
 Color = tuple[int, int, int]
 
@@ -103,3 +104,9 @@ def _each(colors: Color | Iterable[Color], count: int) -> Iterable[Color]:
     if isinstance(colors, tuple):
         return [colors] * count
     return colors
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture, in the format of the path's suffix; the file is whole or unchanged."""
+    with replaced(path) as partial:
+        picture.save(partial, format=Image.registered_extensions()[path.suffix.lower()])

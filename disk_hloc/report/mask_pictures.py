@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
 from disk_hloc.io.masks import Masks, keep_keypoints
+from disk_hloc.io.output_folder import mark
 from disk_hloc.io.store import reading
 
-from .drawing import BAD_COLOR, GOOD_COLOR, Color, draw_dots, read_photo, to_image
+from .drawing import BAD_COLOR, GOOD_COLOR, Color, draw_dots, read_photo, save_picture, to_image
 
 TINT: Color = (230, 40, 160)
 
@@ -33,7 +35,13 @@ def mask_previews(
 
     Returns:
         ``folder``.
+
+    Raises:
+        DiskHlocError: the folder is that of the photos, or a photo cannot be read.
     """
+    if folder.exists() and folder.samefile(image_dir):
+        raise DiskHlocError(f"{folder} holds the photos: give another folder for the pictures")
+    mark(folder)
     masks = Masks(conf) if conf is not None else None
     with reading(feature_path) as features:
         for name in tqdm(list_keypoints(feature_path), desc="Preview", unit="image"):
@@ -43,7 +51,7 @@ def mask_previews(
             picture = photo_with_mask(photo, keep, read_keypoints(features, name))
             path = folder / f"{name}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture.save(path)
+            save_picture(picture, path)
     return folder
 
 

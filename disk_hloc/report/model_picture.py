@@ -18,6 +18,7 @@ from .drawing import (
     dimmed,
     draw_dots,
     read_photo,
+    save_picture,
     shrunk,
     side_by_side,
     to_image,
@@ -43,7 +44,7 @@ def model_overview(model: pycolmap.Reconstruction, image_dir: Path, output: Path
     right = points_and_cameras(model, width=left.width)
     picture, _ = side_by_side([left, right])
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(output)
+    save_picture(picture, output)
     return output
 
 

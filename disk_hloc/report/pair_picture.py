@@ -24,6 +24,7 @@ from .drawing import (
     draw_dots,
     draw_lines,
     read_photo,
+    save_picture,
     shrunk,
     side_by_side,
     to_image,
@@ -88,7 +89,7 @@ def same_pair(
     picture = Image.new("RGB", size, BACKGROUND)
     for i, panel in enumerate(panels):
         picture.paste(panel, (i % columns * width, i // columns * height))
-    picture.save(output)
+    save_picture(picture, output)
     return output
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from disk_hloc.io.replace import replaced
 from disk_hloc.log import logger
 
 # A curve: x, y, and whether it was measured here.
@@ -55,5 +56,6 @@ def plot(
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "results.png", folder / "results.svg"]
     for path in paths:
-        figure.savefig(path, dpi=120)
+        with replaced(path) as partial:
+            figure.savefig(partial, dpi=120, format=path.suffix[1:])
     return paths

@@ -25,7 +25,7 @@ from disk_hloc.io.loader import (
     of_one_size,
     read_ahead,
 )
-from disk_hloc.io.masks import Masks, keep_keypoints, log_missing
+from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, mask_folder
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan
 from disk_hloc.models.base import Extractor
 
@@ -95,7 +95,7 @@ def work(
 ) -> Work | HlocWork:
     """Return the work that :func:`main` does. See there for arguments and errors."""
     require_on_error(on_error)
-    names = chosen_images(image_dir, image_list)
+    names = chosen_images(image_dir, image_list, masks)
     model_name = conf["model"]["name"]
     if not models.has("extractors", model_name):
         make = partial(through_hloc.extract, conf, image_dir, names, feature_path, masks)
@@ -119,13 +119,22 @@ def work(
     )
 
 
-def chosen_images(image_dir: Path, image_list: Path | None = None) -> list[str]:
+def chosen_images(
+    image_dir: Path, image_list: Path | None = None, masks: Mapping[str, Any] | None = None
+) -> list[str]:
     """Return the images of a folder, or those that a list names.
+
+    Args:
+        image_dir: the folder.
+        image_list: the list.
+        masks: where keypoints may be: images in the folder of masks are not photos.
 
     Raises:
         DiskHlocError: there are no images, or the list names images that do not exist.
     """
-    return read_image_list(image_list, image_dir) if image_list else list_images(image_dir)
+    if image_list is not None:
+        return read_image_list(image_list, image_dir)
+    return list_images(image_dir, without=[mask_folder(masks)])
 
 
 def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:

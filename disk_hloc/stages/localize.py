@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
-from disk_hloc.io.hloc.matches import find_pair, read_matches
+from disk_hloc.io.hloc.matches import find_pair, read_matches, require_made_of
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
+# Keypoints of a model and of its features are the same numbers, but for float32.
+SAME_KEYPOINT_PX = 1e-3
 # The figures of a cluster, and its pose if there is one.
 Localized = tuple[dict[str, int], pycolmap.Rigid3d | None]
 
@@ -88,6 +90,12 @@ def main(
             listing(unknown),
         )
     with_features = set(list_keypoints(feature_path))
+    _require_same_features(model, reference_path, feature_path, retrieved, with_features)
+    require_made_of(
+        match_path,
+        (feature_path, feature_path),
+        [(query, name) for query in queries for name in retrieved.get(query, [])],
+    )
     log: dict[str, dict[str, Any]] = {}
     written: dict[str, pycolmap.Rigid3d] = {}
     with reading(match_path) as matches:
@@ -134,6 +142,34 @@ def main(
     log_path = results.with_name(f"{results.name}_logs.json")
     replace_text(log_path, json.dumps({**about, "queries": log}, indent=2) + "\n")
     return {name: to_pose(written[name]) for name, entry in log.items() if entry["localized"]}
+
+
+def _require_same_features(
+    model: pycolmap.Reconstruction,
+    reference_path: Path,
+    feature_path: Path,
+    retrieved: Mapping[str, Sequence[str]],
+    with_features: Collection[str],
+) -> None:
+    """Check that a model was made of the features that its images have.
+
+    Raises:
+        DiskHlocError: a retrieved image has other keypoints in the model.
+    """
+    asked = {name for names in retrieved.values() for name in names}
+    with reading(feature_path) as features:
+        for image in model.images.values():
+            if image.name not in asked or image.name not in with_features:
+                continue
+            keypoints = read_keypoints(features, image.name) + np.float32(0.5)
+            points = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
+            if len(points) != len(keypoints) or not np.allclose(
+                points, keypoints, rtol=0, atol=SAME_KEYPOINT_PX
+            ):
+                raise DiskHlocError(
+                    f"the model {reference_path} was made from other features of {image.name} than "
+                    f"{feature_path} has: triangulate these features first"
+                )
 
 
 def covisible_clusters(model: pycolmap.Reconstruction, image_ids: Sequence[int]) -> list[list[int]]:

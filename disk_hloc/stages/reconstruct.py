@@ -18,6 +18,7 @@ from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features
+from disk_hloc.io.hloc.matches import require_made_of
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
@@ -88,6 +89,7 @@ def main(
     pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
     require_features(feature_path, names, because=f"{pairs_path} names")
+    require_made_of(match_path, (feature_path, feature_path), pairs)
     if cameras is not None:
         if engine == "hloc":
             raise DiskHlocError("hloc takes one camera for all images: use --engine native")

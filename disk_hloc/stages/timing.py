@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from disk_hloc.io.replace import replace_text
+
 
 @contextmanager
 def timed(seconds: MutableMapping[str, Any], stage: str) -> Iterator[None]:
@@ -64,7 +66,7 @@ def recorded(target: Path, conf: Mapping[str, Any]) -> Iterator[Record]:
         if record.seconds is not None:
             record.seconds = round(record.seconds + time.perf_counter() - start, 2)
         text = json.dumps({"conf": conf, "done": ended, "seconds": record.seconds})
-        path.write_text(text + "\n", encoding="utf-8")
+        replace_text(path, text + "\n")
 
 
 def record_path(target: Path) -> Path:

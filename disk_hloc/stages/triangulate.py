@@ -20,7 +20,7 @@ from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_po
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import read_keypoints, require_features
-from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.matches import read_matches, require_made_of
 from disk_hloc.io.hloc.pairs import Pair, read_pairs
 from disk_hloc.io.store import reading
 from disk_hloc.io.store.hdf5 import find, number_attribute
@@ -81,6 +81,7 @@ def main(
             f"{listing(unknown)}"
         )
     require_features(feature_path, known, because=f"the model {reference_path} has")
+    require_made_of(match_path, (feature_path, feature_path), pairs)
     engine = engines.choose(engine, "triangulate")
     with colmap.building(sfm_dir) as folder:
         isolated.call(

@@ -10,6 +10,7 @@ import numpy as np
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.accuracy import mean_accuracy
+from disk_hloc.io.replace import replaced
 
 # TensorBoard's tags: those of the release, and the number of pairs in a validation.
 ROTATION, TRANSLATION = "test/pose/Δ_θ", "test/pose/Δ_T"
@@ -138,7 +139,8 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
     if len(curves) > 1:
         auc.legend(fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    with replaced(path) as partial:
+        figure.savefig(partial, dpi=100, format=path.suffix[1:])
     return path
 
 

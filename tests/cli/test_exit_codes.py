@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from disk_hloc.cli import main as cli
+import disk_hloc.cli as cli
 from disk_hloc.errors import DESCRIPTIONS, Busy, DiskHlocError, Exit
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.release import names_of
 from disk_hloc.log import logger
-from disk_hloc.stages import extract, match
+from disk_hloc.parallel import shards
+from disk_hloc.stages import extract
 from support.hloc_files import unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,7 +173,7 @@ def test_what_is_raised_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(match, "main", fail)
+    monkeypatch.setattr(shards, "match", fail)
     found, shown = command("match", "f.h5", "p.txt", "m.h5")
     assert found == code
     assert part in shown
@@ -184,7 +185,7 @@ def test_a_bug_is_a_traceback(command: Command, monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object, **__: object) -> None:
         raise KeyError("oops")
 
-    monkeypatch.setattr(match, "main", fail)
+    monkeypatch.setattr(shards, "match", fail)
     code, shown = command("match", "f.h5", "p.txt", "m.h5")
     assert code == 70
     assert "Traceback" in shown

@@ -137,7 +137,7 @@ def test_bad_input_is_one_line(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...], part: str,
 ) -> None:  # fmt: skip
-    from disk_hloc.cli import main as cli
+    import disk_hloc.cli as cli
 
     monkeypatch.chdir(work)
     monkeypatch.setattr(sys, "argv", ["disk-hloc", *arguments])

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such sig
 
 SCRIPT = """
 import hashlib, os, random, signal, sys, time
-import disk_hloc.cli.main as cli
+import disk_hloc.cli as cli
 
 def ready():
     print("ready", flush=True)

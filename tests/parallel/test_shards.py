@@ -392,7 +392,7 @@ def test_a_scheduler_without_workers(
 def test_without_dask_the_error_names_the_extra(photos: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['distributed'] = None;"
-        "from disk_hloc.cli.main import main;"
+        "from disk_hloc.cli import main;"
         f"sys.argv[1:] = ['extract', {str(photos)!r}, 'f.h5', '--dask', 'local:2']; main()"
     )
     done = subprocess.run(

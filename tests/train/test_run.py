@@ -15,7 +15,7 @@ import torch
 from kornia.feature import DISK
 from typer.testing import CliRunner
 
-from disk_hloc.cli.main import app
+from disk_hloc.cli import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.models.disk_network.keypoints import sample_keypoints

@@ -7,13 +7,15 @@ A group holds ``matches0`` (N0,), the integer index of each keypoint's match in 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.store import reading
+from disk_hloc.io.store import fingerprints, reading
 from disk_hloc.io.store.hdf5 import find, names_with, read
 from disk_hloc.io.store.journal import Dataset
 
@@ -96,6 +98,41 @@ def match_inputs(digests: tuple[str, str], is_reversed: bool = False) -> str:
         is_reversed: the pair is stored the other way around.
     """
     return " ".join(digests[::-1] if is_reversed else digests)
+
+
+def require_made_of(
+    match_path: Path, feature_paths: tuple[Path, Path], pairs: Iterable[Pair]
+) -> None:
+    """Check that matches were made of the features as they are now, where both say so.
+
+    Args:
+        match_path: the matches file.
+        feature_paths: the features of the pairs' first images, and of their second images.
+        pairs: the pairs.
+
+    Raises:
+        DiskHlocError: some were made of other features.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(reading(match_path))
+        features = {path: stack.enter_context(reading(path)) for path in set(feature_paths)}
+
+        @cache
+        def digest(path: Path, name: str) -> str | None:
+            fingerprint = fingerprints.read_of(features[path], name)
+            return None if fingerprint is None else fingerprint.content
+
+        for pair in pairs:
+            found = find_pair(file, *pair)
+            made_of = fingerprints.read_of(file, found[0]) if found else None
+            first, second = map(digest, feature_paths, pair)
+            if found is None or made_of is None or first is None or second is None:
+                continue
+            if made_of.inputs != match_inputs((first, second), found[1]):
+                raise DiskHlocError(
+                    f"{match_path} was made from other features of {pair[0]} and {pair[1]} than "
+                    f"{feature_paths[0]} has now: match again"
+                )
 
 
 def read_matches(

@@ -15,6 +15,7 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
+from disk_hloc.io.replace import replace_text
 from disk_hloc.io.text import read_lines
 
 from .pairs import require_plain_names
@@ -56,7 +57,7 @@ def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
     for name, pose in poses.items():
         values = np.concatenate([pose.quaternion, pose.translation])
         lines.append(" ".join([name, *(f"{value:.12g}" for value in values)]))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    replace_text(path, "\n".join(lines) + "\n")
 
 
 def read_camera(path: Path) -> tuple[str, int, int, list[float]]:

@@ -1,19 +1,16 @@
-"""The command ``disk-hloc``: its commands, how errors are shown, and exit codes."""
+"""The commands of ``disk-hloc``, in panels of its help."""
 
 from __future__ import annotations
 
 import inspect
-import sys
-import traceback
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from disk_hloc import __version__
-from disk_hloc.errors import DESCRIPTIONS, DiskHlocError, Exit, of_the_machine
-from disk_hloc.log import show_logs
+from disk_hloc.errors import DESCRIPTIONS
 
-from . import dataset, evaluation, files, localization, pairs, photos, release, stopping, training
+from . import dataset, evaluation, files, localization, pairs, photos, release, training
 
 # All commands import what they run in their bodies, so that --help does not wait for torch.
 
@@ -77,29 +74,3 @@ def _version(
     if version:
         typer.echo(__version__)
         raise typer.Exit
-
-
-def main() -> None:
-    """Run the command. An error that the user can fix becomes one line and an exit code."""
-    show_logs()
-    try:
-        with stopping.on_signals():
-            app()
-    except DiskHlocError as error:
-        _end(str(error), error.exit_code)
-    except SystemExit as end:
-        stopping.say(end.code)
-        raise
-    except Exception as error:  # noqa: BLE001 - what is not of the machine is a bug
-        reason = of_the_machine(error)
-        if reason is not None:
-            _end(reason, Exit.ERROR)
-        traceback.print_exc()
-        _end(f"a bug in disk_hloc {__version__}: please report it with the lines above", Exit.BUG)
-
-
-def _end(message: str, code: Exit) -> NoReturn:
-    """End with one line; unprintable characters, such as line breaks in a name, are escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    typer.echo(f"Error: {shown}", err=True)
-    sys.exit(code)

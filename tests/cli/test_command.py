@@ -147,7 +147,7 @@ def test_interrupted_extraction_resumes(scene: Path, tmp_path: Path) -> None:
     assert not features.exists()
     done = call(tmp_path, *arguments)
     assert done.returncode == 0, done.stderr
-    kept = re.search(r"(\d+) of 16 images are extracted already", done.stderr)
+    kept = re.search(r"(\d+) of 16 to extract", done.stderr)
     assert kept is not None
     assert 0 < int(kept[1]) < 16
     assert len(list_features(features)) == 16
