@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
-from disk_hloc.errors import DiskHlocError, is_out_of_memory
+from disk_hloc.errors import DiskHlocError, of_the_machine
 from disk_hloc.log import logger
 
 from .log import log_to
@@ -176,9 +176,10 @@ def _write(stream: str, text: str) -> None:
 
 def _raise_crash(failed: str, returncode: int, output: list[str], hint: str) -> NoReturn:
     """Raise the error for a child that ended without a result."""
-    said = " ".join(" ".join(output).split())
-    if is_out_of_memory(Exception(said)):
-        raise DiskHlocError(f"{failed}: there is not enough memory for this; {hint}")
+    reason = _reason(output)
+    of_machine = of_the_machine(RuntimeError(reason))
+    if of_machine is not None:
+        raise DiskHlocError(f"{failed}: {of_machine}")
     if returncode == -9:
         raise DiskHlocError(
             f"{failed}: its process was killed (SIGKILL), as Linux does when memory runs out; "
@@ -186,15 +187,15 @@ def _raise_crash(failed: str, returncode: int, output: list[str], hint: str) -> 
         )
     if returncode < 0:
         name = signal.Signals(-returncode).name
-        reason = _reason(output)
         raise DiskHlocError(f"{failed}: COLMAP crashed ({name}{reason and f': {reason}'}); {hint}")
-    raise RuntimeError(f"{failed}: its process ended with code {returncode}: {said}")
+    said = "".join(output)
+    raise RuntimeError(f"{failed}: its process ended with code {returncode}:\n{said}")
 
 
 def _reason(output: list[str]) -> str:
     """What COLMAP or the C++ library said before it gave up, or an empty string."""
-    for line in output:
-        for mark in ("Check failed:", "what():"):
+    for mark in ("Check failed:", "what():", "terminate called"):
+        for line in output:
             if mark in line:
                 return " ".join(line[line.index(mark) :].split())[:200]
     return ""
