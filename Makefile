@@ -20,6 +20,7 @@ lint: env .lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd .lint && PYTHONPATH=. ../$(BIN)/lint-imports --config ../pyproject.toml
 
 # The package as it is installed: configs/ and pipelines/ lie in it.
 .lint:
