@@ -140,7 +140,6 @@ def test_pages_are_in_plain_english(page: Path) -> None:
     assert not stilted(page)
 
 
-@pytest.mark.skip(reason="the code still has such words")
 def test_code_is_in_plain_english() -> None:
     assert not [line for path in CODE for line in stilted(path)]
 

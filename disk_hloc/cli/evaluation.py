@@ -45,6 +45,7 @@ def compare(
     verbose: options.Verbose = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
+    dask: options.Dask = None,
 ) -> None:
     """Compare features and matchers on the same photos, pairs, cameras and mapper.
 
@@ -62,6 +63,7 @@ def compare(
         images, out, rows=[row.strip() for row in rows.split(",") if row.strip()],
         pairs_from=pairs, max_keypoints=max_keypoints, poses=poses, camera=camera,
         camera_mode=camera_mode, engine=engine, mapper=mapper, overwrite=overwrite, device=device,
+        dask=dask,
         verbose=verbose,
     )  # fmt: skip
     typer.echo(comparison.table(results["rows"]))
@@ -83,6 +85,7 @@ def hpatches(
         typer.Option(help="Published results, in the format of D2-Net's cache files. Repeatable."),
     ] = None,
     device: options.Device = "auto",
+    dask: options.Dask = None,
 ) -> None:
     """Matching accuracy, homographies and repeatability on HPatches, by D2-Net's protocol.
 
@@ -95,7 +98,7 @@ def hpatches(
 
     results = pipeline.main(
         folder, out, extractor=extractor, matcher=matcher, features=features, matches=matches,
-        caches=cache or [], device=device,
+        caches=cache or [], device=device, dask=dask,
     )  # fmt: skip
     typer.echo(tables.aligned(pipeline.table(results["methods"])))
 
@@ -196,6 +199,7 @@ def eth(
     extractor: options.Extractor = "disk",
     matcher: options.Matcher = "disk",
     device: options.Device = "auto",
+    dask: options.Dask = None,
     verbose: options.Verbose = False,
 ) -> None:
     """The ETH local feature benchmark on one of its scenes. Run again to resume.
@@ -207,6 +211,12 @@ def eth(
     from disk_hloc.report import tables
 
     results = pipeline.main(
-        folder, out, extractor=extractor, matcher=matcher, device=device, verbose=verbose
+        folder,
+        out,
+        extractor=extractor,
+        matcher=matcher,
+        device=device,
+        verbose=verbose,
+        dask=dask,
     )
     typer.echo(tables.aligned(known_poses.table(results["figures"])))

@@ -224,6 +224,7 @@ def finetune(
     seed: options.Seed = 0,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
+    dask: options.Dask = None,
 ) -> None:
     """Train DISK on a folder of photos, and compare it before and after.
 
@@ -241,7 +242,7 @@ def finetune(
     results = pipeline.main(
         images, out, extractor=extractor, matcher=matcher, poses=poses, camera=camera, dense=dense,
         held_out=held_out, within=within, tuple_size=tuple_size, steps=steps, image_size=size,
-        learning_rate=learning_rate, seed=seed, overwrite=overwrite, device=device,
+        learning_rate=learning_rate, seed=seed, overwrite=overwrite, device=device, dask=dask,
     )  # fmt: skip
     typer.echo(tables.aligned(comparison.table(results)))
     typer.echo(tables.aligned(comparison.model_table(results)))
