@@ -21,6 +21,7 @@ from disk_hloc.io.store import fingerprints, reading
 from disk_hloc.io.store.hdf5 import (
     arrays_of,
     find,
+    has,
     names_with,
     read,
     read_values,
@@ -85,9 +86,7 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
     # Listing all images of the file instead would take a second for 3,000 images.
     with reading(path) as file:
         missing = sorted(
-            name
-            for name in set(names)
-            if f"{name}/keypoints" not in file or f"{name}/image_size" not in file
+            name for name in set(names) if not has(file, name, "keypoints", "image_size")
         )
     if missing:
         raise DiskHlocError(

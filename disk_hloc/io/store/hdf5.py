@@ -87,6 +87,28 @@ def find(group: h5py.Group, path: str) -> h5py.Group | h5py.Dataset | None:
         return group[b"/".join(parts)] if parts else group
 
 
+def has(group: h5py.Group, path: str, *keys: str) -> bool:
+    """Return whether there is a group at a path, and in it all ``keys``.
+
+    Raises:
+        DiskHlocError: the file is broken, or a link on the way leads elsewhere.
+    """
+    filename = _filename(group)
+    with clear_errors(group):
+        here = group.id
+        names = [name for name in path.split("/") if name not in ("", ".")]
+        for i, name in enumerate([*names, *keys]):
+            part = name.encode("utf-8", "surrogateescape")
+            if not here.links.exists(part):
+                return False
+            _require_plain(here, part, "/".join(names[: i + 1]).encode(), filename)
+            if i < len(names):
+                if h5py.h5o.get_info(here, part).type != h5py.h5o.TYPE_GROUP:
+                    return False
+                here = h5py.h5g.open(here, part)
+    return True
+
+
 def names_with(group: h5py.Group, key: str, *others: str) -> Iterator[str]:
     """Yield the names of the images, whose groups have an array ``key``; a name may have folders.
 

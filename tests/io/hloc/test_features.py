@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -9,8 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.features import list_features, read_keypoints, require_features
+from disk_hloc.io.hloc.features import (
+    list_features,
+    read_features,
+    read_keypoints,
+    require_features,
+)
 from disk_hloc.io.store import reading
+from support.errors import one_line_error
 from support.hloc_files import write_features
 
 
@@ -116,3 +124,46 @@ def test_required_features_that_are_missing(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(DiskHlocError, match="no file"):
         list_features(tmp_path / "absent.h5")
+
+
+@pytest.mark.parametrize("key", ["b.jpg", "b.jpg/keypoints", "b.jpg/image_size"])
+def test_a_link_is_not_followed_when_features_are_asked_for(tmp_path, key):
+    path, pipe = tmp_path / "features.h5", tmp_path / "pipe"
+    for name in ("a.jpg", "b.jpg"):
+        write_features(path, name, make_features(), 1.0)
+    os.mkfifo(pipe)  # opened, it would be waited for without end
+    with h5py.File(path, "a") as file:
+        del file[key]
+        file[key] = h5py.ExternalLink(pipe, "x")
+    with pytest.raises(DiskHlocError) as error:
+        require_features(path, ["a.jpg", "b.jpg"], because="somebody names")
+    assert one_line_error(error, path, "b.jpg", "link")
+
+
+def read_all(path):
+    """The error of reading all of a features file, or None."""
+    try:
+        require_features(path, list_features(path), because="all")
+        with reading(path) as file:
+            for name in ("db/a.jpg", "db/b.jpg"):
+                read_features(file, name)
+    except DiskHlocError as error:
+        return str(error)
+    return None
+
+
+def test_a_bad_checksum_is_one_line(tmp_path):
+    path = tmp_path / "features.h5"
+    for name in ("db/a.jpg", "db/b.jpg"):
+        write_features(path, name, make_features(), 1.0)
+    assert read_all(path) is None
+    sound = path.read_bytes()
+    headers = [i for i in range(len(sound)) if sound[i : i + 4] in (b"OHDR", b"FRHP", b"FSHD")]
+    said = []
+    for start in headers:
+        changed = bytearray(sound)
+        changed[start + 6] ^= 1
+        path.write_bytes(changed)
+        said.append(read_all(path))
+    assert sum(message is not None for message in said) > 5
+    assert not any("\n" in message for message in said if message)
