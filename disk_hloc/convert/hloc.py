@@ -87,6 +87,11 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
             arrays["keypoints"] = (keypoints - (pixel_size - 1) / 2).astype(dtype)
         return Features(stem, arrays, attributes)
 
+    def count(name: str) -> int:
+        keypoints = find(feature_file, f"{name}/keypoints")
+        require_array(keypoints, (None, 2))
+        return len(keypoints)
+
     def matches() -> Iterator[Matches]:
         for first, group in members(match_file) if match_file is not None else ():
             if not isinstance(group, h5py.Group):
@@ -98,7 +103,7 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
                 absent = [name for name in (first, second) if name not in stems]
                 if absent:
                     raise DiskHlocError(f"{where}: {feature_path} has no keypoints of {absent[0]}")
-                counts = [len(feature_file[name]["keypoints"]) for name in (first, second)]
+                counts = [count(name) for name in (first, second)]
                 matches0 = read(entry, "matches0", (None,), "iu")
                 if len(matches0) != counts[0]:
                     raise DiskHlocError(f"{where}: these matches were made from other features")

@@ -27,6 +27,7 @@ from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.images import ImageReadError
 from disk_hloc.io.loader import Photo, load_photo
 from disk_hloc.io.store import reading, writing
+from disk_hloc.io.store.hdf5 import read
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.models.base import Extractor
 
@@ -112,10 +113,13 @@ def evaluate(path: Path, homographies: Mapping[Pair, np.ndarray]) -> dict[str, f
     values = []
     with reading(path) as file:
         for pair in homographies:
-            first, second = file[pair[0]], file[pair[1]]
-            indices = second["indices"][()]
-            descriptors0 = first["descriptors"][()].astype(np.float32)[:, indices]
-            descriptors1 = second["descriptors"][()].astype(np.float32)
+            indices = read(file, f"{pair[1]}/indices", (None,), "iu")
+            descriptors0 = read(file, f"{pair[0]}/descriptors", (None, None))
+            if indices.max(initial=-1) >= descriptors0.shape[1] or indices.min(initial=0) < 0:
+                raise DiskHlocError(f"{path}: the indices of {pair[1]} are not of {pair[0]}")
+            descriptors0 = descriptors0.astype(np.float32)[:, indices]
+            descriptors1 = read(file, f"{pair[1]}/descriptors", (None, len(indices)))
+            descriptors1 = descriptors1.astype(np.float32)
             values.append(share_correct(descriptors0, descriptors1, read_keypoints(file, pair[1])))
     kinds = by_kind([kind_of(pair) for pair in homographies])
     return {kind: mean_of_known(np.array(values)[which]) for kind, which in kinds.items()}

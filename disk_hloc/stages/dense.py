@@ -31,6 +31,7 @@ from disk_hloc.io.store import (
     reading,
     writing,
 )
+from disk_hloc.io.store.hdf5 import read
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.models.base import DenseMatcher
 
@@ -211,13 +212,14 @@ def aggregate(
         writing(match_path, conf, overwrite=True) as matches_store,
     ):
         for name, places in tqdm(sides.items(), desc="Aggregate", unit="image"):
-            groups = [file[names_to_pair(*pair)] for pair, _ in places]
+            groups = [names_to_pair(*pair) for pair, _ in places]
             ends = [
-                group[f"keypoints{i}"][()] for group, (_, i) in zip(groups, places, strict=True)
+                read(file, f"{group}/keypoints{i}", (None, 2))
+                for group, (_, i) in zip(groups, places, strict=True)
             ]
             keypoints, scores, of_end = merge(
                 np.concatenate(ends),
-                np.concatenate([group["scores"][()] for group in groups]),
+                np.concatenate([read(file, f"{group}/scores", (None,)) for group in groups]),
                 cell_size,
                 max_keypoints,
             )
@@ -225,14 +227,14 @@ def aggregate(
                 "keypoints": keypoints,
                 "keypoint_scores": scores,
                 "scores": scores,
-                "image_size": groups[0][f"size{places[0][1]}"][()],
+                "image_size": read(file, f"{groups[0]}/size{places[0][1]}", (2,)),
             }
             features_store.add(*feature_entry(name, features, cell_size))
             counts[name] = len(keypoints)
             splits = np.cumsum([len(part) for part in ends])[:-1]
             ids.update(zip(places, np.split(of_end, splits), strict=True))
         for pair in tqdm(pairs, desc="Write matches", unit="pair"):
-            scores = file[names_to_pair(*pair)]["scores"][()]
+            scores = read(file, f"{names_to_pair(*pair)}/scores", (None,))
             matches0, scores0 = unique_matches(ids[pair, 0], ids[pair, 1], scores, counts[pair[0]])
             matches_store.add(*match_entry(pair, matches0, scores0))
 

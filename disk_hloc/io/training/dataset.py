@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import h5py
 import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.benchmarks.calibration import read_calibration
 from disk_hloc.io.images import ImageReadError, read_image, resize_image
 from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import find, read_values, require_array
 
 from .files import Scene, read_dataset, tuple_size
 
@@ -146,11 +148,13 @@ def fitted_size(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int
 def _read_depth(path: Path) -> np.ndarray:
     """Read a depth map, (H, W) float32, NaN where it is unknown."""
     with reading(path) as file:
-        try:
-            depth = np.asarray(file["depth"][()], np.float32)
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise DiskHlocError(f"{path} has no numeric array 'depth': {error}") from error
-    if depth.ndim != 2 or not depth.size:
+        stored = find(file, "depth")
+        if not isinstance(stored, h5py.Dataset):
+            raise DiskHlocError(f"{path} has no array 'depth'")
+        require_array(stored, (None, None))
+        # Not by `read`: unknown depth may be stored as NaN.
+        depth = np.asarray(read_values(stored), np.float32)
+    if not depth.size:
         raise DiskHlocError(f"{path}: depth must have shape (H, W), found {depth.shape}")
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(np.nan))
 
