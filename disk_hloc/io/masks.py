@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -294,10 +294,22 @@ def _labels(image: Image.Image) -> np.ndarray:
 
 def log_missing(missing: Collection[str], num_images: int) -> None:
     """Log how many of ``num_images`` images have no mask, if any."""
-    if missing:
+    if not missing:
+        return
+    if len(missing) < num_images:
         logger.info(
             "%d of %d images have no mask: all their keypoints were kept", len(missing), num_images
         )
+        return
+    name = min(missing)
+    logger.warning(
+        "None of the %d images has a mask, so nothing was masked: a mask of %s is called %s.png or "
+        "%s, in the same folders as the images",
+        num_images,
+        name,
+        name,
+        PurePosixPath(name).with_suffix(".png"),
+    )
 
 
 def to_json(conf: Mapping[str, Any]) -> dict[str, Any]:

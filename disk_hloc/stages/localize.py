@@ -16,7 +16,7 @@ from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
-from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
+from disk_hloc.io.hloc.features import list_keypoints, read_keypoints, require_image_sizes
 from disk_hloc.io.hloc.matches import find_pair, read_matches, require_made_of
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.replace import replace_text
@@ -71,6 +71,8 @@ def main(
         DiskHlocError: a file is broken, or the model has no points.
     """
     queries = read_queries(queries_path)
+    sizes = {name: (camera.width, camera.height) for name, camera in queries.items()}
+    require_image_sizes(feature_path, sizes, queries_path)
     retrieved = read_retrieval(retrieval_path)
     model = read_model(reference_path)
     if model.num_points3D() == 0:

@@ -20,6 +20,7 @@ from disk_hloc.io.masks import (
     fit,
     grow_ignored,
     keep_keypoints,
+    log_missing,
     read_mask,
     to_json,
 )
@@ -325,3 +326,12 @@ def test_invalid_confs(
 def test_a_stored_conf_has_the_non_default_values() -> None:
     conf = {"folder": Path("masks"), "dilate": 0, "invert": True, "missing": "keep"}
     assert to_json(conf) == {"folder": "masks", "invert": True}
+
+
+@pytest.mark.parametrize(("count", "level"), [(2, "WARNING"), (3, "INFO")])
+def test_masks_of_which_none_fits_are_a_warning(count: int, level: str, caplog) -> None:
+    with caplog.at_level("INFO"):
+        log_missing({"a/b.jpg", "c.jpg"}, count)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert level == "INFO" or "a/b.jpg.png or a/b.png" in record.getMessage()

@@ -95,6 +95,34 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
         )
 
 
+def require_image_sizes(path: Path, sizes: Mapping[str, tuple[int, int]], source: object) -> None:
+    """Check that the images of a features file have the sizes that cameras have.
+
+    Images that the file does not have, or has without ``image_size``, are not checked.
+
+    Args:
+        path: the features file.
+        sizes: image name -> width and height of its camera, in pixels.
+        source: where the cameras are from, for the error.
+
+    Raises:
+        DiskHlocError: they differ.
+    """
+    differing = []
+    with reading(path) as file:
+        for name, size in sizes.items():
+            if has(file, name, "image_size"):
+                found = read_image_size(file, name)
+                if found != tuple(size):
+                    differing.append(f"{name} ({size[0]} x {size[1]}, not {found[0]} x {found[1]})")
+    if differing:
+        raise DiskHlocError(
+            f"{len(differing)} cameras of {source} have another size than the images that {path} "
+            f"was extracted from: {listing(differing)}; give cameras and features of the same "
+            "images"
+        )
+
+
 def read_keypoints(file: h5py.File, name: str) -> np.ndarray:
     """Read the (N, 2) float32 keypoints of one image from an open features file.
 

@@ -167,3 +167,16 @@ def test_a_bad_checksum_is_one_line(tmp_path):
         said.append(read_all(path))
     assert sum(message is not None for message in said) > 5
     assert not any("\n" in message for message in said if message)
+
+
+def test_cameras_of_another_size_than_the_images(tmp_path):
+    path = tmp_path / "features.h5"
+    for name in ("q/a.jpg", "q/b.jpg", "q/c.jpg"):
+        write_features(path, name, make_features(), 1.0)
+    with h5py.File(path, "a") as file:
+        del file["q/c.jpg/image_size"]
+    sizes = {"q/a.jpg": (6000, 4000), "q/c.jpg": (1, 1), "q/not there.jpg": (1, 1)}
+    require_image_sizes(path, sizes, "queries.txt")
+    with pytest.raises(DiskHlocError) as error:
+        require_image_sizes(path, {**sizes, "q/b.jpg": (4000, 6000)}, "queries.txt")
+    assert one_line_error(error, path, "queries.txt", "q/b.jpg (4000 x 6000, not 6000 x 4000)")
