@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shutil
 import threading
-import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import PIL.Image
 import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.io.colmap import cam_from_world, log_to, read_model
+from disk_hloc.io.colmap import MODEL_FILES, cam_from_world, log_to, read_model
+from disk_hloc.io.images import ImageReadError, image_size
+from disk_hloc.io.outputs import claim_files
 from disk_hloc.io.training.depth_maps import read_depth_map
 from disk_hloc.io.training.files import (
     Scene,
+    calibration_path,
+    depth_path,
     require_distinct_stems,
     write_calibration,
     write_dataset,
@@ -87,6 +89,7 @@ def main(
     require_distinct_stems(names)
     _require_photos(image_dir, images, model, model_dir)
     depth_dir = _depth_dir(model_dir, image_dir, depth) if with_depth else None
+    _require_other_inputs(output, (model_dir, image_dir, depth_dir))
     distorted = sorted({c.model.name for c in _cameras(model, images) if _has_distortion(c)})
     if distorted and depth_dir is not None:
         raise DiskHlocError(
@@ -111,10 +114,8 @@ def main(
     )
     used = sorted({i for one in tuples for i in one})
     chosen = [images[i].name for i in used]
-    output.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    for folder in ("calibration", "depth", "undistorted"):
-        shutil.rmtree(output / folder, ignore_errors=True)
+    files = _files(chosen, with_depth=depth_dir is not None, undistorted=bool(distorted))
+    claim_files(output, files, whole=target.name)
     photos = str(image_dir.absolute())
     if distorted:
         logger.info("Undistorting the photos (camera model %s)", " and ".join(distorted))
@@ -146,6 +147,32 @@ def main(
     return target
 
 
+def _files(names: Sequence[str], *, with_depth: bool, undistorted: bool) -> list[str]:
+    """The files that are written beside ``dataset.json``."""
+    paths = [calibration_path(Path("calibration"), name) for name in names]
+    if with_depth:
+        paths += [depth_path(Path("depth"), name) for name in names]
+    if undistorted:
+        paths += [Path("undistorted", name) for name in _undistorted_files(names)]
+    return [path.as_posix() for path in paths]
+
+
+def _undistorted_files(names: Sequence[str]) -> list[str]:
+    return [*(f"images/{name}" for name in names), *(f"sparse/{name}" for name in MODEL_FILES)]
+
+
+def _require_other_inputs(output: Path, inputs: Sequence[Path | None]) -> None:
+    """Check that nothing is read from the folders that an earlier data set is removed from."""
+    for path in inputs:
+        for name in ("calibration", "depth", "undistorted"):
+            folder = (output / name).resolve()
+            if path is not None and folder in (path.resolve(), *path.resolve().parents):
+                raise DiskHlocError(
+                    f"{path} is in {output}, and would be replaced by what is made of it: give "
+                    "another folder"
+                )
+
+
 def _images(model: pycolmap.Reconstruction) -> list[Any]:
     images = [model.images[image_id] for image_id in model.reg_image_ids()]
     return sorted(images, key=lambda image: image.name)
@@ -174,10 +201,8 @@ def _require_photos(
     for image in tqdm(images, desc="Check", unit="image"):
         path, camera = image_dir / image.name, model.cameras[image.camera_id]
         try:
-            with warnings.catch_warnings(), PIL.Image.open(path) as photo:
-                warnings.simplefilter("ignore")
-                size = photo.size
-        except (OSError, PIL.Image.DecompressionBombError) as error:
+            size = image_size(path)
+        except ImageReadError as error:
             raise DiskHlocError(f"{path} cannot be read as an image: {error}") from error
         if size != (camera.width, camera.height):
             raise DiskHlocError(
@@ -274,8 +299,9 @@ def _undistorted(
         raise DiskHlocError(f"COLMAP could not undistort the photos of {image_dir}: {reason}")
     model = read_model(partial / "sparse")
     # The other files are only for COLMAP's stereo.
-    for path in partial.iterdir():
-        if path.name not in ("images", "sparse"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    partial.replace(folder)
+    for kept in _undistorted_files(names):
+        if (partial / kept).exists():  # not all versions of COLMAP write all files of a model
+            (folder / kept).parent.mkdir(parents=True, exist_ok=True)
+            (partial / kept).replace(folder / kept)
+    shutil.rmtree(partial)
     return model

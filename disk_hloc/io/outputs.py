@@ -69,7 +69,7 @@ def require_output_folder(path: Path, inputs: Mapping[str, Path | None]) -> None
         raise DiskHlocError(f"the output {path} is not a folder: give another name")
 
 
-def claim_files(folder: Path, names: Collection[str]) -> None:
+def claim_files(folder: Path, names: Collection[str], whole: str | None = None) -> None:
     """Take the names of files in a folder for files that are then written.
 
     The names are noted in the folder first, and what an earlier call noted is removed, so that a
@@ -78,14 +78,14 @@ def claim_files(folder: Path, names: Collection[str]) -> None:
     Args:
         folder: is created.
         names: paths below it, with ``/``.
+        whole: the name of a file that is written last, since it says that all others are there;
+            it is removed first. It is replaced even if no earlier call noted it.
 
     Raises:
         DiskHlocError: one of the names is that of a file that no earlier call noted.
     """
     manifest = folder / MANIFEST
-    former = set(read_lines(manifest, "the list of files")) if manifest.is_file() else set()
-    for name in former:
-        require_relative(name, manifest)
+    former = _noted(folder)
     for name in sorted(set(names) - former):
         if os.path.lexists(folder / name):
             raise DiskHlocError(
@@ -93,9 +93,32 @@ def claim_files(folder: Path, names: Collection[str]) -> None:
                 "folder"
             )
     # Until the former files are gone, both are noted: a kill leaves none that nobody knows.
+    folder.mkdir(parents=True, exist_ok=True)
+    if whole is not None:
+        (folder / whole).unlink(missing_ok=True)
     _note(manifest, former | set(names))
     remove_files(folder, former)
     _note(manifest, names)
+
+
+def note_files(folder: Path) -> None:
+    """Note all files of a folder as ours, one that we made alone."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    _note(folder / MANIFEST, set(names) - {MANIFEST})
+
+
+def require_noted(folder: Path) -> None:
+    """Check that all files of a folder were noted as ours.
+
+    Raises:
+        DiskHlocError: one was not.
+    """
+    noted = {*_noted(folder), MANIFEST}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(folder).as_posix() not in noted:
+            raise DiskHlocError(
+                f"{path} was not written here: remove it, or give another folder than {folder}"
+            )
 
 
 def remove_files(folder: Path, names: Collection[str]) -> None:
@@ -112,6 +135,16 @@ def remove_files(folder: Path, names: Collection[str]) -> None:
         path = folder / parent
         if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
             path.rmdir()
+
+
+def _noted(folder: Path) -> set[str]:
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return set()
+    names = set(read_lines(manifest, "the list of files"))
+    for name in names:
+        require_relative(name, manifest)
+    return names
 
 
 def _note(manifest: Path, names: Collection[str]) -> None:

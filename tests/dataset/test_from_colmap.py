@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from disk_hloc.cli import app
 from disk_hloc.dataset import from_colmap
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.outputs import MANIFEST
 from disk_hloc.io.training.depth_maps import read_depth_map
 from support.errors import one_line_error
 from support.training_data import SIZE, read_views, write_depth_map, write_model
@@ -114,6 +116,7 @@ def test_distorted_photos_are_undistorted_with_their_camera(
     scene = json.loads(target.read_text())["out"]
     assert scene["image_path"] == "undistorted/images"
     assert sorted(path.name for path in target.parent.iterdir()) == [
+        MANIFEST,
         "calibration",
         "dataset.json",
         "undistorted",
@@ -183,6 +186,50 @@ def test_errors_name_what_does_not_fit_and_the_option_to_use(
     with pytest.raises(DiskHlocError) as error:
         from_colmap.main(sparse, photos, out, within=ALL)
     assert one_line_error(error, "0001.jpg.geometric.bin", "144 x 144", "192 x 144")
+
+
+def test_files_of_the_user_stay(photos: Path, workspace: Path, tmp_path: Path) -> None:
+    mine = [tmp_path / "out" / name for name in ("depth/lidar.txt", "calibration/rig.yaml")]
+    for path in mine:
+        path.parent.mkdir(parents=True)
+        path.write_text("mine")
+    for with_depth in (True, False):
+        from_colmap.main(
+            workspace / "sparse", photos, tmp_path / "out", within=ALL, with_depth=with_depth,
+            overwrite=True,
+        )  # fmt: skip
+        assert [path.read_text() for path in mine] == ["mine", "mine"]
+        assert len(list((tmp_path / "out" / "calibration").glob("*.h5"))) == 6
+        assert len(list((tmp_path / "out" / "depth").glob("*.h5"))) == (6 if with_depth else 0)
+
+
+def test_a_file_of_the_user_is_not_replaced(photos: Path, workspace: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "out" / "depth" / "0003.h5"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    (tmp_path / "out" / "dataset.json").write_text("mine")
+    with pytest.raises(DiskHlocError) as error:
+        from_colmap.main(workspace / "sparse", photos, mine.parents[1], within=ALL, overwrite=True)
+    assert one_line_error(error, mine, "remove it, or give another folder")
+    assert mine.read_text() == (tmp_path / "out" / "dataset.json").read_text() == "mine"
+    assert not (tmp_path / "out" / "calibration").exists()
+
+
+def test_a_data_set_is_not_made_of_itself(photos: Path, workspace: Path, tmp_path: Path) -> None:
+    undistorted = shutil.copytree(photos, tmp_path / "out" / "undistorted" / "images")
+    with pytest.raises(DiskHlocError) as error:
+        from_colmap.main(
+            workspace / "sparse", undistorted, tmp_path / "out", within=ALL, with_depth=False
+        )
+    assert one_line_error(error, undistorted, "give another folder")
+    assert len(list(undistorted.iterdir())) == 6
+
+
+def test_a_photo_beyond_pillows_own_limit(
+    photos: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 100)
+    from_colmap.main(workspace / "sparse", photos, tmp_path / "out", within=ALL)
 
 
 def test_a_photo_without_depth_is_left_out(
