@@ -7,7 +7,6 @@ masks of the board, and without.
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +48,7 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
         DiskHlocError: scikit-image is missing, or as the stages.
     """
     scene = output / "scene"
-    if overwrite:
-        shutil.rmtree(scene, ignore_errors=True)
-    if not (scene / "poses.txt").exists():
+    if overwrite or not (scene / "poses.txt").exists():
         logger.info("Drawing the scene in %s", scene)
         write_scene(scene, moving=billboard, masks_of=("billboard",))
     masks = {"folder": scene / "masks"}

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError, listing
+from disk_hloc.io.names import require_relative
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.training.files import FOLDERS, read_dataset
 from disk_hloc.log import logger
@@ -79,10 +80,10 @@ def main(
     url = url.rstrip("/")
     splits = tuple(PARTS) if split == "both" else (split,)
     listed = _listed(read_text(f"{url}/md5sum.txt"), f"{url}/md5sum.txt")
-    if overwrite:
-        _forget(output, splits)
-    done = _done(output)
     names = [name for one in splits for name in _names_of(listed, PARTS[one])]
+    done = _done(output)
+    if overwrite:
+        done = _forget(output, names, done)
     todo = [name for name in names if not _is_done(output, done.get(name), listed.get(name))]
     if len(todo) < len(names):
         logger.info("%d of %d files are already done", len(names) - len(todo), len(names))
@@ -189,15 +190,25 @@ def _is_done(output: Path, record: Any, md5: str | None) -> bool:
     )
 
 
-def _forget(output: Path, splits: Sequence[str]) -> None:
-    done = _done(output)
-    for one in splits:
-        shutil.rmtree(output / PARTS[one], ignore_errors=True)
-        done = {name: made for name, made in done.items() if not name.startswith(PARTS[one] + "/")}
-    if done:
-        replace_text(output / _RECORD, json.dumps(done, indent=1) + "\n")
+def _forget(output: Path, names: Sequence[str], done: Mapping[str, Any]) -> dict[str, Any]:
+    """Remove what earlier calls made of files, and nothing else; return what is still done."""
+    for name in names:
+        part_of(output / name).unlink(missing_ok=True)
+        record = done.get(name)
+        if not isinstance(record, dict):
+            continue
+        for made in (name, *record.get("made", [])):
+            path = output / require_relative(made, output / _RECORD)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    left = {name: record for name, record in done.items() if name not in names}
+    if left:
+        replace_text(output / _RECORD, json.dumps(left, indent=1) + "\n")
     else:
         (output / _RECORD).unlink(missing_ok=True)
+    return left
 
 
 def _require_space(output: Path, items: Sequence[_Item], keep_archives: bool) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.poses import read_camera, read_poses
+from disk_hloc.io.outputs import note_files, require_noted
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.training.files import Scene, write_calibration, write_dataset, write_depth
 from disk_hloc.log import logger
@@ -77,7 +78,7 @@ def main(
         _require_same(output, counts, conf)
     for which, (split, count) in enumerate(counts.items()):
         if overwrite:
-            shutil.rmtree(output / split, ignore_errors=True)
+            _remove(output / split)
         if not count:
             continue
         made: dict[str, Scene] = {}
@@ -140,7 +141,11 @@ def _scene(
 ) -> Scene:
     """Render a scene unless it exists, and return its entry for ``dataset.json``."""
     whole = folder / name
-    if not whole.is_dir():
+    if whole.exists() and not (whole / _RECORD).is_file():
+        raise DiskHlocError(
+            f"{whole} exists, and was not drawn here: remove it, or give another folder"
+        )
+    if not whole.exists():
         partial = folder / f".{name}"
         shutil.rmtree(partial, ignore_errors=True)
         _draw(partial, seeds, conf)
@@ -186,6 +191,18 @@ def _draw(folder: Path, seeds: list[int], conf: dict[str, Any]) -> None:
     ratio = covisibility.shared_surface(depths, [matrix] * len(depths), list(poses))
     np.save(folder / "covisible.npy", ratio)
     replace_text(folder / _RECORD, json.dumps(conf) + "\n")
+    note_files(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the scenes that were drawn into a folder, and no file of anyone else's."""
+    scenes = [record.parent for record in folder.glob(f"*/{_RECORD}")]
+    for scene in scenes:
+        require_noted(scene)
+    if scenes:
+        (folder / "dataset.json").unlink(missing_ok=True)
+    for scene in scenes:
+        shutil.rmtree(scene)
 
 
 def _require_same(output: Path, counts: dict[str, int], conf: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.hloc.poses import write_poses
+from disk_hloc.io.outputs import claim_files
 
 from .camera import Camera, quaternion
 from .render import Rendering, render
@@ -73,8 +74,8 @@ def write_scene(
 
     Raises:
         ValueError: the scene has no object of a name, or the size or the poses are invalid.
-        DiskHlocError: a file cannot be written, or the default scene is used and scikit-image is
-            missing.
+        DiskHlocError: a file cannot be written or is not one of an earlier call, or the default
+            scene is used and scikit-image is missing.
     """
     width, height = size
     if width < 1 or height < 1:
@@ -93,7 +94,8 @@ def write_scene(
     camera = Camera.from_size(width, height)
     folder = Path(folder)
     try:
-        _clear(folder)
+        # With fewer views than before, old photographs would stay behind.
+        claim_files(folder, _files(len(poses), depth, bool(masks_of)), whole="poses.txt")
         (folder / "images").mkdir(parents=True, exist_ok=True)
         for name, wanted in (("depth", depth), ("masks", bool(masks_of))):
             if wanted:
@@ -130,16 +132,14 @@ def _seed_of_view(seed: int, view: int) -> int:
     return int(np.random.SeedSequence([seed, view]).generate_state(1)[0])
 
 
-def _clear(folder: Path) -> None:
-    """Remove the files of an earlier call, which may have had more views."""
-    for name, suffix in (("images", ".jpg"), ("depth", ".npy"), ("masks", ".jpg.png")):
-        for path in (folder / name).glob(f"*{suffix}"):
-            if path.name.removesuffix(suffix).isdigit():
-                path.unlink()
-        if (folder / name).is_dir() and not any((folder / name).iterdir()):
-            (folder / name).rmdir()
-    for name in ("camera.txt", "poses.txt"):
-        (folder / name).unlink(missing_ok=True)
+def _files(num_views: int, depth: bool, masks: bool) -> list[str]:
+    """Return the names of a scene's files."""
+    names = ["camera.txt", "poses.txt"]
+    for i in range(num_views):
+        names.append(f"images/{i:04d}.jpg")
+        names += [f"depth/{i:04d}.npy"] if depth else []
+        names += [f"masks/{i:04d}.jpg.png"] if masks else []
+    return names
 
 
 def _write_image(path: Path, image: NDArray[np.uint8], options: list[int]) -> None:

@@ -183,8 +183,11 @@ def test_all_is_downloaded_checked_and_unpacked_once(
     assert is_whole(out, site)
     assert [path for path, _ in server.asked][1:] == ["/md5sum.txt", "/megadepth/scenes/0001.tar"]
     server.asked.clear()
+    mine = out / "megadepth" / "mine.txt"
+    mine.write_text("mine")
     download.main(out, url=server.url, overwrite=True)
     assert len(server.asked) == 6
+    assert mine.read_text() == "mine"
 
 
 def test_one_part_alone_and_archives_that_are_kept(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -171,3 +172,33 @@ def test_an_interrupted_scene_is_rendered_again(
         synthetic.main(tmp_path, scenes=1, photos=4, image_size=SIZE)
     assert not (tmp_path / "train" / "train_0000").exists()
     assert not (tmp_path / "train" / "dataset.json").exists()
+
+
+def test_only_what_was_drawn_is_replaced(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"scenes": 1, "validation_scenes": 0, "photos": 4}
+    options |= {"image_size": (64, 48), "within": (0.01, 1.0), "size": 2}
+    synthetic.main(tmp_path, **options)
+    scene = tmp_path / "train" / "train_0000"
+    other, within = tmp_path / "train" / "mine" / "a.txt", scene / "images" / "b.txt"
+    other.parent.mkdir()
+    for path in (other, within):
+        path.write_text("mine")
+    with pytest.raises(DiskHlocError) as error:
+        synthetic.main(tmp_path, **options, overwrite=True)
+    assert one_line_error(error, within, "was not written here")
+    assert (tmp_path / "train" / "dataset.json").exists()
+    within.unlink()
+    synthetic.main(tmp_path, **{**options, "photos": 3}, overwrite=True)
+    assert other.read_text() == "mine"
+    assert len(list((scene / "images").iterdir())) == 3
+
+
+def test_a_folder_of_the_user_is_not_taken_for_a_scene(tmp_path: Path) -> None:
+    mine = tmp_path / "train" / "train_0000" / "images" / "0000.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(DiskHlocError) as error:
+            synthetic.main(tmp_path, scenes=1, photos=4, image_size=(64, 48), overwrite=overwrite)
+        assert one_line_error(error, mine.parents[1], "was not drawn here")
+    assert mine.read_text() == "mine"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.outputs import MANIFEST
 from disk_hloc.synthetic_room import Camera, Scene, box, look_at, object_mask, render, write_scene
 
 SIZE = (160, 120)
@@ -70,6 +71,7 @@ def test_files_match_what_was_rendered(tmp_path, scene, poses):
     names = ["0000", "0001", "0002"]
     assert files(folder) == sorted(
         [
+            MANIFEST,
             "camera.txt",
             "poses.txt",
             *(f"images/{n}.jpg" for n in names),
@@ -119,8 +121,24 @@ def test_writing_again_leaves_nothing_stale(tmp_path, scene, poses):
     write_scene(tmp_path, cam_from_world=poses, depth=True, masks_of=["ball"], **options)
     (tmp_path / "images" / "holiday.jpg").write_bytes(b"mine")
     write_scene(tmp_path, cam_from_world=poses[:1], **options)
-    assert files(tmp_path) == ["camera.txt", "images/0000.jpg", "images/holiday.jpg", "poses.txt"]
+    assert files(tmp_path) == [
+        MANIFEST,
+        "camera.txt",
+        "images/0000.jpg",
+        "images/holiday.jpg",
+        "poses.txt",
+    ]
     assert (tmp_path / "images" / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_a_photo_of_the_user_is_not_replaced(tmp_path, scene, poses):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0000.jpg").write_bytes(b"mine")
+    (tmp_path / "poses.txt").write_text("mine")
+    with pytest.raises(DiskHlocError, match="was not written here"):
+        write_scene(tmp_path, scene=scene, size=SIZE, cam_from_world=poses[:1])
+    assert (tmp_path / "images" / "0000.jpg").read_bytes() == b"mine"
+    assert (tmp_path / "poses.txt").read_text() == "mine"
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path, scene, poses):
