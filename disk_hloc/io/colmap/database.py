@@ -21,6 +21,7 @@ from disk_hloc.io.store import reading, require_space
 
 from .cameras import camera_mode, camera_object, image_reader_options
 from .determinism import SEED
+from .photos import readable_photos
 
 # hloc's options for geometric verification.
 VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
@@ -57,13 +58,14 @@ def create_database(
     require_space(path, 1 << 20)
     with pycolmap.Database.open(path):
         pass
-    pycolmap.import_images(
-        path,
-        image_dir,
-        camera_mode("per-image" if cameras else mode),
-        image_names=list(names),
-        options=image_reader_options(camera),
-    )
+    with readable_photos(image_dir, names, path.parent) as photos:
+        pycolmap.import_images(
+            path,
+            photos,
+            camera_mode("per-image" if cameras else mode),
+            image_names=list(names),
+            options=image_reader_options(camera),
+        )
     with pycolmap.Database.open(path) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}
     missing = sorted(set(names) - set(ids))

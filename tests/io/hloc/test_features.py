@@ -16,6 +16,7 @@ from disk_hloc.io.hloc.features import (
     read_features,
     read_keypoints,
     require_features,
+    require_image_sizes,
 )
 from disk_hloc.io.store import reading
 from support.errors import one_line_error
