@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -181,15 +181,37 @@ def verify_matches(
     """
     options = {**VERIFICATION, "ransac": {**VERIFICATION["ransac"], "random_seed": SEED}}
     part = folder / ".pairs_to_verify.txt"
-    with tqdm(total=len(pairs), desc="Verify", unit="pair") as progress:
+    # COLMAP takes a line of a list that begins with `#` for a comment.
+    comments = any(name.startswith("#") for pair in pairs for name in pair)
+    prefix = "/" if comments else ""
+    with (
+        _prefixed_names(database_path, prefix),
+        tqdm(total=len(pairs), desc="Verify", unit="pair") as progress,
+    ):
         for start in range(0, len(pairs), pairs_at_once):
             batch = pairs[start : start + pairs_at_once]
-            part.write_text("".join(f"{a} {b}\n" for a, b in batch), encoding="utf-8")
+            lines = [f"{prefix}{a} {prefix}{b}\n" for a, b in batch]
+            part.write_text("".join(lines), encoding="utf-8")
             try:
                 pycolmap.verify_matches(database_path, part, options=options)
             finally:
                 part.unlink(missing_ok=True)
             progress.update(len(batch))
+
+
+@contextmanager
+def _prefixed_names(path: Path, prefix: str) -> Iterator[None]:
+    """Have the names of all images of a database begin with ``prefix`` meanwhile."""
+    if not prefix:
+        yield
+        return
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE images SET name = ? || name", (prefix,))
+    try:
+        yield
+    finally:
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE images SET name = substr(name, ?)", (1 + len(prefix),))
 
 
 def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
