@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import math
+import os
+import textwrap
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib import resources
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -54,3 +58,83 @@ def require_known_keys(given: Iterable[Any], known: Collection[str], where: str)
             raise DiskHlocError(
                 f"{where} has an unknown key {key!r}{hint} (known keys: {', '.join(known)})"
             )
+
+
+class Value(NamedTuple):
+    """What a key of a conf may be set to.
+
+    Attributes:
+        expected: in words, after "expected".
+        accepts: whether a value may be.
+    """
+
+    expected: str
+    accepts: Callable[[Any], bool]
+
+
+def require_values(given: Mapping[str, Any], values: Mapping[str, Value], where: str) -> None:
+    """Check the values of a mapping.
+
+    Args:
+        given: the mapping; keys that ``values`` does not have are not checked.
+        values: what each key may be set to.
+        where: what the mapping is, for the error.
+
+    Raises:
+        DiskHlocError: a value has another type or is out of range.
+    """
+    for key, value in given.items():
+        if key in values and not values[key].accepts(value):
+            raise DiskHlocError(
+                f"{where} has {key}: {_shown(value)}, expected {values[key].expected}"
+            )
+
+
+def whole_number(least: int, odd: bool = False) -> Value:
+    """An integer, ``least`` or more; True and False are not numbers."""
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, Integral) or isinstance(value, bool):
+            return False
+        return int(value) >= least and (not odd or int(value) % 2 == 1)
+
+    return Value(f"{'an odd' if odd else 'a whole'} number, {least} or more", accepts)
+
+
+def number(least: float = -math.inf, most: float = math.inf) -> Value:
+    """A finite number in a range that includes its ends; True and False are not numbers."""
+    words = "a number"
+    if math.isfinite(least) and math.isfinite(most):
+        words += f" from {least:g} to {most:g}"
+    elif math.isfinite(least):
+        words += f", {least:g} or more"
+
+    def accepts(value: Any) -> bool:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        return math.isfinite(value) and least <= float(value) <= most
+
+    return Value(words, accepts)
+
+
+def or_null(value: Value) -> Value:
+    """What another value accepts, or nothing at all."""
+    return Value(f"{value.expected}, or null", lambda given: given is None or value.accepts(given))
+
+
+def one_of(*choices: str) -> Value:
+    """One of some words."""
+    return Value(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+TRUE_OR_FALSE = Value("true or false", lambda value: isinstance(value, bool))
+NAME_OR_PATH = Value(
+    "a name or a path", lambda value: isinstance(value, (str, os.PathLike)) and str(value) != ""
+)
+
+
+def _shown(value: Any) -> str:
+    """A value as yaml has it, shortened."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return textwrap.shorten(repr(value), 60)

@@ -89,6 +89,7 @@ def open_source(stack: ExitStack, feature_path: Path, match_path: Path) -> Sourc
 
     def count(name: str) -> int:
         keypoints = find(feature_file, f"{name}/keypoints")
+        assert isinstance(keypoints, h5py.Dataset)  # it is listed
         require_array(keypoints, (None, 2))
         return len(keypoints)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from disk_hloc.confs import TRUE_OR_FALSE, one_of, or_null, require_values, whole_number
+
 from .digests import digest_of
 from .images import (
     ImageReadError,
@@ -28,6 +30,21 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "resize_max": None,
     "resize_force": False,
     "interpolation": "cv2_area",
+}
+# What each may be set to.
+PREPROCESSING_VALUES = {
+    "grayscale": TRUE_OR_FALSE,
+    "resize_max": or_null(whole_number(0)),  # 0 is as null
+    "resize_force": TRUE_OR_FALSE,
+    "interpolation": one_of(
+        "cv2_area",
+        "cv2_linear",
+        "cv2_linear_exact",
+        "cv2_cubic",
+        "cv2_lanczos4",
+        "cv2_nearest",
+        "cv2_nearest_exact",
+    ),
 }
 
 # Larger images are converted one channel at a time; smaller ones take little memory anyway, and
@@ -68,8 +85,10 @@ def load_photo(
 
     Raises:
         ImageReadError: the photo cannot be read; see :func:`read_image`.
-        DiskHlocError: the mask cannot be read or does not fit the photo.
+        DiskHlocError: a value of ``preprocessing`` is impossible, or the mask cannot be read or
+            does not fit the photo.
     """
+    require_values(preprocessing, PREPROCESSING_VALUES, "preprocessing")
     conf = {**DEFAULT_PREPROCESSING, **preprocessing}
     try:
         stamp = stamp_of(folder / name)

@@ -11,9 +11,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from disk_hloc.confs import require_known_keys
+from disk_hloc.confs import (
+    NAME_OR_PATH,
+    Value,
+    or_null,
+    require_known_keys,
+    require_values,
+    whole_number,
+)
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import fitting, identify
+
+# Keys that several models have.
+_SHARED = {"weights": NAME_OR_PATH, "max_keypoints": or_null(whole_number(1))}
 
 
 class Model(nn.Module):
@@ -24,22 +34,40 @@ class Model(nn.Module):
 
     Attributes:
         default_conf: every key of the conf and its default.
+        conf_values: what each key may be set to, beside those that models share.
         required_data_keys: what ``forward`` needs.
         conf: the whole conf.
 
     Raises:
-        DiskHlocError: the conf has an unknown key.
+        DiskHlocError: the conf has an unknown key, or a value of another type or out of range.
     """
 
     default_conf: ClassVar[dict[str, Any]] = {}
+    conf_values: ClassVar[dict[str, Value]] = {}
     required_data_keys: ClassVar[list[str]] = []
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        given = dict(conf or {})
-        name = given.pop("name", type(self).__name__)
-        require_known_keys(given, self.default_conf, f"model {name}")
-        self.conf = {**self.default_conf, **given}
+        self.conf = self.whole_conf(conf or {})
+
+    @classmethod
+    def whole_conf(cls, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a conf with all keys, without ``name``.
+
+        Raises:
+            DiskHlocError: it has an unknown key, or a value of another type or out of range.
+        """
+        given = dict(conf)
+        name = given.pop("name", cls.__name__)
+        require_known_keys(given, cls.default_conf, f"model {name}")
+        require_values(given, cls.values(), f"model {name}")
+        return {**cls.default_conf, **given}
+
+    @classmethod
+    def values(cls) -> dict[str, Value]:
+        """Return what each key of the conf may be set to."""
+        known = {**_SHARED, **cls.conf_values}
+        return {key: known[key] for key in cls.default_conf}
 
     @classmethod
     def identity(cls, conf: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,9 +77,10 @@ class Model(nn.Module):
             conf: a conf's ``model``.
 
         Raises:
-            DiskHlocError: the weights do not exist.
+            DiskHlocError: the conf has an unknown key or an impossible value, or the weights do
+                not exist.
         """
-        whole = {**cls.default_conf, **conf}
+        whole = {**cls.whole_conf(conf), **conf}
         if "weights" in whole:
             whole["weights"] = identify(whole["weights"])
         return whole

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from disk_hloc.confs import Value, number
 from disk_hloc.weights import load_network
 
 from .base import Matcher, kornia_class
@@ -41,6 +42,11 @@ class LightGlue(Matcher):
             network.
     """
 
+    conf_values: ClassVar[dict[str, Value]] = {
+        "depth_confidence": number(-1, 1),
+        "width_confidence": number(-1, 1),
+        "filter_threshold": number(0, 1),
+    }
     features: ClassVar[str]
     architecture: ClassVar[dict[str, int]]
     prefix: ClassVar[str] = ""

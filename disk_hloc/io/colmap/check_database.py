@@ -119,8 +119,8 @@ def _require_tables(database: sqlite3.Connection) -> Mapping[str, frozenset[str]
             raise _Unsound(f"it has a {kind} {name}, which no database of COLMAP has")
         if kind == "table":
             quoted = name.replace('"', '""')
-            columns = database.execute(f'PRAGMA table_info("{quoted}")')
-            tables[name] = frozenset(column[1] for column in columns)
+            described = database.execute(f'PRAGMA table_info("{quoted}")')
+            tables[name] = frozenset(column[1] for column in described)
     for table, columns in _COLUMNS.items():
         if table not in tables:
             raise _Unsound(f"the table {table} is missing")

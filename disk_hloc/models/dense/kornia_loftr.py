@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from kornia.feature.loftr.loftr import default_cfg
 from torch import Tensor
 
+from disk_hloc.confs import Value, number
 from disk_hloc.weights import load_loftr
 
 from ..base import DenseMatcher, kornia_class
@@ -37,6 +38,7 @@ class LoFTR(DenseMatcher):
         "match_threshold": 0.2,
         "max_keypoints": None,
     }
+    conf_values: ClassVar[dict[str, Value]] = {"match_threshold": number(0, 1)}
     # That of the coarse features.
     stride: ClassVar[int] = 8
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from disk_hloc.confs import TRUE_OR_FALSE, Value, number, one_of, whole_number
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import fitting, load_disk
 
@@ -62,19 +63,18 @@ class DISK(Extractor):
         "precision": "auto",
         "pad_if_not_divisible": True,
     }
+    conf_values: ClassVar[dict[str, Value]] = {
+        "nms_window_size": whole_number(1, odd=True),
+        "detection_threshold": number(),
+        "subpixel": TRUE_OR_FALSE,
+        "precision": one_of(*PRECISIONS),
+        "pad_if_not_divisible": TRUE_OR_FALSE,
+    }
     describes_pixels: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        window = self.conf["nms_window_size"]
-        if window < 1 or window % 2 == 0:
-            raise DiskHlocError(f"nms_window_size is {window}, but must be odd and positive")
-        if self.conf["precision"] not in PRECISIONS:
-            raise DiskHlocError(
-                f"precision is {self.conf['precision']!r}, but must be one of "
-                f"{', '.join(PRECISIONS)}"
-            )
         parameters = load_disk(self.conf["weights"])
         with fitting(self.conf["weights"], f"DISK with {DESCRIPTOR_DIM} channels"):
             self.unet = UNet(parameters)

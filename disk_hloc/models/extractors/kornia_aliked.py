@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from disk_hloc.confs import Value, number, whole_number
 from disk_hloc.weights import load_network
 
 from ..base import Detections, Extractor, kornia_class
@@ -42,6 +43,10 @@ class ALIKED(Extractor):
         "max_keypoints": None,
         "detection_threshold": 0.2,
         "nms_radius": 2,
+    }
+    conf_values: ClassVar[dict[str, Value]] = {
+        "detection_threshold": number(),
+        "nms_radius": whole_number(1),
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from disk_hloc.confs import TRUE_OR_FALSE, Value, number
+
 from ..base import Detections, Extractor
 
 DESCRIPTOR_DIM = 128
@@ -46,6 +48,11 @@ class SIFT(Extractor):
         "contrast_threshold": 0.02,
         "edge_threshold": 10,
         "root": True,
+    }
+    conf_values: ClassVar[dict[str, Value]] = {
+        "contrast_threshold": number(0),
+        "edge_threshold": number(0),
+        "root": TRUE_OR_FALSE,
     }
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from disk_hloc.confs import Value, number, or_null
+
 from ..base import Matcher
 from ..nearest import match, match_together
 
@@ -25,6 +27,10 @@ class NearestNeighbors(Matcher):
     """
 
     default_conf: ClassVar[dict[str, Any]] = {"ratio_threshold": None, "distance_threshold": None}
+    conf_values: ClassVar[dict[str, Value]] = {
+        "ratio_threshold": or_null(number(0)),
+        "distance_threshold": or_null(number(0)),
+    }
     required_data_keys: ClassVar[list[str]] = ["descriptors0", "descriptors1"]
     # The products of a batch would not fit in a CPU's caches.
     pairs_at_once: ClassVar[dict[str, int]] = {"cuda": 16}

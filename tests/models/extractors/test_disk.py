@@ -144,7 +144,7 @@ def test_padding_that_is_off_is_an_error_with_the_size() -> None:
 
 
 def test_an_even_window_is_an_error() -> None:
-    with pytest.raises(DiskHlocError, match="nms_window_size is 4"):
+    with pytest.raises(DiskHlocError, match="nms_window_size: 4"):
         DISK({"nms_window_size": 4})
 
 
