@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from disk_hloc import device as devices_of_torch
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.training.dataset import TrainingScene, read_training_set
+from disk_hloc.io.training.dataset import TrainingScene, describe_training_set, read_training_set
 from disk_hloc.log import logger
 
 from . import checkpoints
@@ -72,8 +72,8 @@ def main(
         Path of the checkpoint of the last epoch.
 
     Raises:
-        DiskHlocError: the data cannot be read, the folder has a run with other settings, or there
-            is nothing left to do.
+        DiskHlocError: the data cannot be read, the folder has a run with other settings or other
+            data, or there is nothing left to do.
     """
     train_path, validation_path = _sets(dataset, validation)
     scenes = read_training_set(train_path, depth=conf["reward"]["name"] == "depth")
@@ -81,8 +81,14 @@ def main(
     if not test_scenes:
         logger.warning("No data set to validate on (--validation): epochs are not validated")
     state = None if overwrite else checkpoints.load_state(out)
-    run_settings = {**conf, "run": {"seed": seed, "precision": precision, "devices": devices}}
+    data = describe_training_set(scenes)
+    options = {"seed": seed, "precision": precision, "devices": devices, "data": data}
+    run_settings = {**conf, "run": options}
     if state:
+        former = state["settings"].setdefault("run", {})
+        if "data" not in former:
+            logger.info("%s does not say which data it was trained on: taken to be %s", out, data)
+            former["data"] = data
         require_same_settings(state["settings"], run_settings, str(out))
     fabric = _fabric(device, precision, devices)
     fabric.launch()
@@ -167,7 +173,12 @@ def _clear(out: Path, whole: bool) -> None:
     """Remove temporary files of a killed run, or, if ``whole``, all files of an earlier run."""
     patterns = [f".{checkpoints.STATE}.*", ".save-*.pth.*"]
     if whole:
-        patterns += [checkpoints.STATE, "save-*.pth", "events.out.tfevents.*", "pictures/*.jpg"]
+        patterns += [
+            checkpoints.STATE,
+            "save-*.pth",
+            "events.out.tfevents.*",
+            "pictures/[0-9][0-9][0-9]-*.jpg",
+        ]
     for pattern in patterns:
         for path in out.glob(pattern):
             path.unlink()

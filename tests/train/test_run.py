@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,6 +193,31 @@ def test_other_settings_are_refused_unless_overwriting(training_set: Path, tmp_p
     assert len(list(tmp_path.glob("events*"))) == 1
     content = torch.load(tmp_path / "save-0.pth", weights_only=True)
     assert content["settings"]["reward"]["name"] == "epipolar"
+
+
+def test_other_data_are_refused(training_set: Path, tmp_path: Path) -> None:
+    train(training_set, tmp_path / "out", n_epochs=1)
+    moved = shutil.copytree(training_set.parent, tmp_path / "moved") / training_set.name
+    train(moved, tmp_path / "out", n_epochs=2)
+    content = json.loads(moved.read_text())
+    next(iter(content.values()))["tuples"].pop()
+    moved.write_text(json.dumps(content))
+    with pytest.raises(DiskHlocError) as error:
+        train(moved, tmp_path / "out", n_epochs=3)
+    assert one_line_error(error, "run: data was '6 tuples of 6 images in 2 scenes", "'5 tuples")
+
+
+def test_runs_of_earlier_versions_are_resumed(
+    training_set: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(training_set, tmp_path, n_epochs=1)
+    state = checkpoints.load_state(tmp_path)
+    del state["settings"]["run"]["data"]
+    checkpoints.save_state(tmp_path, state)
+    with caplog.at_level("INFO"):
+        train(training_set, tmp_path, n_epochs=2)
+    assert "does not say which data" in caplog.text
+    assert "data" in checkpoints.load_state(tmp_path)["settings"]["run"]
 
 
 def test_training_starts_from_a_checkpoint_at_another_epoch(

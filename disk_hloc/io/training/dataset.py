@@ -7,6 +7,8 @@ than the photo.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,6 +87,23 @@ def read_training_set(path: Path, depth: bool = True) -> list[TrainingScene]:
     if length < 2:
         raise DiskHlocError(f"{path} has no tuples of at least two images, which training needs")
     return [_scene(path, name, entry, depth) for name, entry in content.items() if entry["tuples"]]
+
+
+def describe_training_set(scenes: Sequence[TrainingScene]) -> str:
+    """Return a line that is another for other scenes, images or tuples.
+
+    Folders are not part of it: a data set may be moved.
+    """
+    digest = hashlib.sha256()
+    for scene in scenes:
+        digest.update(json.dumps([scene.name, scene.images, scene.tuples.shape]).encode())
+        digest.update(scene.tuples.astype("<i8").tobytes())
+    num_images = sum(len(scene.images) for scene in scenes)
+    num_tuples = sum(len(scene.tuples) for scene in scenes)
+    return (
+        f"{num_tuples} tuples of {num_images} images in {len(scenes)} scenes, "
+        f"{digest.hexdigest()[:12]}"
+    )
 
 
 def read_training_image(
