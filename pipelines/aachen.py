@@ -19,7 +19,7 @@ from disk_hloc.io.benchmarks.aachen import read_conf, require_dataset, sift_mode
 from disk_hloc.io.conf_files import conf_stem
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.output_folder import one_run
-from disk_hloc.io.replace import replace_text
+from disk_hloc.io.replace import replace_json
 from disk_hloc.log import logger
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, localize, match, pairs, triangulate
@@ -134,7 +134,7 @@ def main(
     }
     if truth:
         summary["errors"] = localization.evaluate(poses, truth)
-    replace_text(results.with_suffix(".json"), json.dumps(summary, indent=2) + "\n")
+    replace_json(results.with_suffix(".json"), summary)
     return summary
 
 

@@ -6,7 +6,6 @@ masks of the board, and without.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.output_folder import one_run
-from disk_hloc.io.replace import replace_text
+from disk_hloc.io.replace import replace_json
 from disk_hloc.log import logger
 from disk_hloc.report.model_picture import model_overview
 from disk_hloc.synthetic_room import billboard, write_scene
@@ -56,7 +55,7 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
         "with masks": _reconstruct(scene, output / "with_masks", masks, overwrite, device),
         "without masks": _reconstruct(scene, output / "without_masks", None, overwrite, device),
     }
-    replace_text(output / "demo.json", json.dumps(report, indent=2) + "\n")
+    replace_json(output / "demo.json", report)
     model = pycolmap.Reconstruction(output / "with_masks" / "sfm")
     picture = model_overview(model, scene / "images", output / "demo.png")
     logger.info("A picture of the model with masks: %s", picture)

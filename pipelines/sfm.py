@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pycolmap
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import read_images_and_pairs
 from disk_hloc.io.output_folder import one_run
-from disk_hloc.io.replace import replace_text
+from disk_hloc.io.replace import replace_json
 from disk_hloc.stages import reconstruct
 from disk_hloc.stages.extract import chosen_images
 from disk_hloc.stages.timing import timed
@@ -136,5 +135,5 @@ def _write_summary(
         "seconds": seconds,
         "unreadable": unreadable,
     }
-    replace_text(output / "summary.json", json.dumps(summary, indent=2) + "\n")
+    replace_json(output / "summary.json", summary)
     return summary

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -33,6 +36,24 @@ def replace_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file, which is either complete or unchanged."""
     with replaced(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """Write a JSON file, which is either complete or unchanged.
+
+    Numbers that are not finite become null: JSON has none.
+    """
+    replace_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    return content
 
 
 def sync(path: Path) -> None:

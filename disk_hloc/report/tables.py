@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from disk_hloc.io.replace import replace_text
+from disk_hloc.io.replace import replace_json, replace_text
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:
@@ -71,5 +70,5 @@ def write(
 
 def write_results(folder: Path, results: Mapping[str, Any], text: str) -> None:
     """Write ``results.json``, and ``results.md`` with a text, each whole or not at all."""
-    replace_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    replace_json(folder / "results.json", results)
     replace_text(folder / "results.md", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints, require_image_sizes
 from disk_hloc.io.hloc.matches import find_pair, read_matches, require_made_of
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
-from disk_hloc.io.replace import replace_text
+from disk_hloc.io.outputs import require_output
+from disk_hloc.io.replace import replace_json, replace_text
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
@@ -70,6 +70,11 @@ def main(
     Raises:
         DiskHlocError: a file is broken, or the model has no points.
     """
+    inputs = {
+        "queries": queries_path, "retrieved pairs": retrieval_path, "features": feature_path,
+        "matches": match_path,
+    }  # fmt: skip
+    require_output(results, "text", inputs)
     queries = read_queries(queries_path)
     sizes = {name: (camera.width, camera.height) for name, camera in queries.items()}
     require_image_sizes(feature_path, sizes, queries_path)
@@ -142,7 +147,7 @@ def main(
         "covisibility_clustering": covisibility_clustering,
     }  # fmt: skip
     log_path = results.with_name(f"{results.name}_logs.json")
-    replace_text(log_path, json.dumps({**about, "queries": log}, indent=2) + "\n")
+    replace_json(log_path, {**about, "queries": log})
     return {name: to_pose(written[name]) for name, entry in log.items() if entry["localized"]}
 
 
