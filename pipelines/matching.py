@@ -9,6 +9,7 @@ from typing import Any
 
 from disk_hloc import parallel
 from disk_hloc.errors import UnreadableImages
+from disk_hloc.io.hloc.matches import require_distinct_groups
 from disk_hloc.io.hloc.pairs import require_plain_names
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match, pairs
@@ -63,6 +64,7 @@ def main(
     matcher_conf = find_conf("matchers", matcher)
     names = extract.chosen_images(image_dir, masks=masks)
     require_plain_names(names)
+    require_distinct_groups(names)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
     made = Matched(*files, seconds={}, unreadable={}, images=names)
     with timed(made.seconds, "extract"):

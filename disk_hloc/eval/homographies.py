@@ -16,6 +16,7 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.benchmarks.hpatches import NUMBERS
 from disk_hloc.io.images import ImageReadError, list_images, read_image, resize_image
+from disk_hloc.io.outputs import require_output_folder
 
 # The first photo of a scene shows the middle of the photo, this share of its sides. The others see
 # beyond it.
@@ -40,6 +41,7 @@ def main(
     Raises:
         DiskHlocError: there are no photos, one cannot be read, or two have the same name.
     """
+    require_output_folder(output, {"photos": image_dir})
     names = list_images(image_dir)[:limit]
     scenes = [str(PurePosixPath(name).with_suffix("")).replace("/", "-") for name in names]
     if len(set(scenes)) < len(scenes):

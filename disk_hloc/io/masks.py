@@ -312,6 +312,12 @@ def log_missing(missing: Collection[str], num_images: int) -> None:
     )
 
 
+def input_files(conf: Mapping[str, Any]) -> dict[str, Path | None]:
+    """Return the files and folders that masks come from, by what they are."""
+    paths = {key: conf.get(key) for key in ("folder", "file", "coco")}
+    return {f"{key} of masks": path and Path(path) for key, path in paths.items()}
+
+
 def to_json(conf: Mapping[str, Any]) -> dict[str, Any]:
     """Return the non-default values of a conf of masks as plain JSON, to be stored in a file."""
     changed = {key: value for key, value in conf.items() if value != DEFAULT_CONF.get(key)}

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageShow
 from disk_hloc.choices import VIEW_MODES
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
+from disk_hloc.io.outputs import require_output_folder
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.report.drawing import (
@@ -53,6 +54,8 @@ def main(
     """
     if mode not in VIEW_MODES:
         raise DiskHlocError(f"no mode is called {mode!r}; known: {', '.join(VIEW_MODES)}")
+    if save is not None:
+        require_output_folder(save.expanduser(), {"photos": image_dir, "files": h5_dir})
     draw = _keypoint_pictures if mode == "keypoints" else _match_pictures
     written: list[Path] = []
     for title, picture in draw(h5_dir, image_dir, image_extension):

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints
 from disk_hloc.io.masks import Masks, keep_keypoints
 from disk_hloc.io.output_folder import mark
+from disk_hloc.io.outputs import require_output_folder
 from disk_hloc.io.store import reading
 
 from .drawing import BAD_COLOR, GOOD_COLOR, Color, draw_dots, read_photo, save_picture, to_image
@@ -39,8 +39,9 @@ def mask_previews(
     Raises:
         DiskHlocError: the folder is that of the photos, or a photo cannot be read.
     """
-    if folder.exists() and folder.samefile(image_dir):
-        raise DiskHlocError(f"{folder} holds the photos: give another folder for the pictures")
+    # Masks, too, may be called `a/b.jpg.png`.
+    mask_dir = (conf or {}).get("folder")
+    require_output_folder(folder, {"photos": image_dir, "masks": mask_dir and Path(mask_dir)})
     mark(folder)
     masks = Masks(conf) if conf is not None else None
     with reading(feature_path) as features:

@@ -21,6 +21,7 @@ from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
 from disk_hloc.io.images import ImageReadError, resize_image
 from disk_hloc.io.inputs import Inputs
 from disk_hloc.io.loader import DEFAULT_PREPROCESSING, Photo, in_original, load_photo
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import (
     FORMAT,
     FORMAT_KEY,
@@ -72,6 +73,8 @@ def main(
         DiskHlocError: a broken pairs file, a photo that cannot be read, no weights, no space, or
             a file made with another conf.
     """
+    require_output(feature_path, "hdf5", {"pairs": pairs_path})
+    require_output(match_path, "hdf5", {"pairs": pairs_path, "new features": feature_path})
     model_name = conf["model"]["name"]
     if not models.has("dense", model_name):
         return through_hloc.match_dense(

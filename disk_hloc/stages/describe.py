@@ -21,6 +21,7 @@ from disk_hloc.io.hloc.global_features import (
     read_codebook,
     write_codebook,
 )
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import Fingerprint, Plan, plan, reading, writing
 from disk_hloc.io.store.hdf5 import entries_with, read
 from disk_hloc.log import logger
@@ -73,11 +74,10 @@ def main(
         )
     require_known_keys(conf["model"], ["name", *DEFAULT_CONF], "model disk_vlad")
     model = {**DEFAULT_CONF, **conf["model"]}
+    require_output(output, "hdf5", {"features": feature_path, "codebook": codebook})
     require_on_error(on_error)
     broken = _Broken(stop=on_error == "stop")
     shapes = _descriptor_shapes(feature_path)
-    if output.exists() and output.samefile(feature_path):
-        raise DiskHlocError(f"{output} is the features file: give another file to write to")
     if not overwrite and output.is_file():
         # A codebook learnt from other features is of no use.
         former = _plan(feature_path, shapes, _described(output), output)

@@ -25,7 +25,8 @@ from disk_hloc.io.loader import (
     of_one_size,
     read_ahead,
 )
-from disk_hloc.io.masks import Masks, keep_keypoints, log_missing, mask_folder
+from disk_hloc.io.masks import Masks, input_files, keep_keypoints, log_missing, mask_folder
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan
 from disk_hloc.models.base import Extractor
 
@@ -94,6 +95,7 @@ def work(
     on_error: str = "skip",
 ) -> Work | HlocWork:
     """Return the work that :func:`main` does. See there for arguments and errors."""
+    require_output(feature_path, "hdf5", {"image list": image_list, **input_files(masks or {})})
     require_on_error(on_error)
     names = chosen_images(image_dir, image_list, masks)
     model_name = conf["model"]["name"]

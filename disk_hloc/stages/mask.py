@@ -20,7 +20,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import list_keypoints, read_image_size
 from disk_hloc.io.hloc.matches import group_name, require_distinct_groups
 from disk_hloc.io.images import ImageReadError, read_image, require_few_pixels
-from disk_hloc.io.masks import Masks, keep_keypoints, to_json
+from disk_hloc.io.masks import Masks, input_files, keep_keypoints, to_json
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import CONF_ATTRIBUTE, reading, replacing
 from disk_hloc.io.store.hdf5 import (
     arrays_of,
@@ -63,10 +64,10 @@ def main(
     Raises:
         DiskHlocError: a file or mask is missing or broken, or ``output`` exists.
     """
+    inputs = {"features": feature_path, "matches": match_path, **input_files(conf)}
+    require_output(output, "hdf5", inputs)
     if output.exists() and not overwrite:
         raise DiskHlocError(f"{output} exists: use --overwrite, or give another file")
-    if output.resolve() in (feature_path.resolve(), (match_path or feature_path).resolve()):
-        raise DiskHlocError(f"{output} would replace what it is made from: give another file")
     masks = Masks(conf)
     with reading(feature_path) as features:
         keep = _judge(features, list_keypoints(feature_path), masks, image_dir)

@@ -35,6 +35,7 @@ from disk_hloc.io.hloc.matches import (
     stored_group,
 )
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan, reading
 from disk_hloc.models.base import Matcher
 
@@ -94,6 +95,8 @@ def work(
     reference_path: Path | None = None,
 ) -> Work | HlocWork:
     """Return the work that :func:`main` does. See there for arguments and errors."""
+    inputs = {"pairs": pairs_path, "features": feature_path, "other features": reference_path}
+    require_output(match_path, "hdf5", inputs)
     pairs = read_pairs(pairs_path)
     require_distinct_groups(name for pair in pairs for name in pair)
     paths = {"feature_path": feature_path, "reference_path": reference_path or feature_path}

@@ -17,6 +17,7 @@ from disk_hloc.io.colmap import cam_from_world, read_model, registered_images, t
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
 from disk_hloc.io.images import list_images
+from disk_hloc.io.outputs import require_output
 from disk_hloc.log import logger
 
 
@@ -40,6 +41,7 @@ def main(method: str, source: Path, output: Path, **options: Any) -> Path:
         raise DiskHlocError(
             f"no method for pairs is called {method!r}; known: {', '.join(METHODS)}"
         )
+    require_output(output, "text", {"source of the pairs": source})
     return METHODS[method](source, output, **options)
 
 

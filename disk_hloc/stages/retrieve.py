@@ -19,6 +19,7 @@ from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.global_features import length_of, list_globals, read_globals
 from disk_hloc.io.hloc.pairs import Pair, require_plain_names, write_pairs
 from disk_hloc.io.images import read_image_list
+from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 
@@ -78,6 +79,11 @@ def main(
         raise DiskHlocError(f"each query needs at least one pair, not {num_matched}")
     db_paths = [global_path] if db_descriptors is None else db_descriptors
     db_paths = [db_paths] if isinstance(db_paths, Path) else db_paths
+    inputs: dict[str, Path | None] = {"descriptors": global_path}
+    inputs |= {f"database {i}": path for i, path in enumerate(db_paths, start=1)}
+    lists = {"list of queries": query_list, "list of database images": db_list}
+    inputs |= {what: path for what, path in lists.items() if isinstance(path, Path)}
+    require_output(output, "text", inputs)
     query_names = _select([global_path], query_prefix, query_list)
     db_names = _select(db_paths, db_prefix, db_list)
     require_plain_names([*query_names, *db_names])

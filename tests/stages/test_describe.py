@@ -288,7 +288,7 @@ def test_other_files_are_not_changed(features: Path, tmp_path: Path) -> None:
     for overwrite in (False, True):
         with pytest.raises(DiskHlocError) as error:
             describe.main(CONF, features, features, overwrite=overwrite)
-        assert one_line_error(error, features, "is the features file")
+        assert one_line_error(error, "its own input", features)
     other = tmp_path / "matches.h5"
     with h5py.File(other, "w") as file:
         file.create_dataset("a.jpg/b.jpg/matches0", data=[0])

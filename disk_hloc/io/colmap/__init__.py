@@ -5,6 +5,7 @@ a pixel is added to keypoints when they are written.
 """
 
 from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options
+from .check_database import database_errors, require_sound_database
 from .database import (
     VERIFICATION,
     copy_database,
@@ -44,6 +45,7 @@ __all__ = [
     "copy_database",
     "create_database",
     "create_database_of",
+    "database_errors",
     "image_reader_options",
     "import_features_and_matches",
     "log_to",
@@ -54,6 +56,7 @@ __all__ = [
     "read_model",
     "read_verified",
     "registered_images",
+    "require_sound_database",
     "to_pose",
     "verify_matches",
     "write_model",
