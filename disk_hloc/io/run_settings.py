@@ -6,6 +6,7 @@ What a run has finished is kept, so a later run may only resume it with the same
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any
 from disk_hloc.errors import DiskHlocError
 
 from .replace import replace_text
+
+# What tells our settings.json from another program's.
+_MARK = {"made_by": "disk_hloc"}
 
 
 def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,24 +69,39 @@ def claim(
         overwrite: remove what an earlier run made.
 
     Raises:
-        DiskHlocError: the run to resume had other settings, or its ``settings.json`` is broken.
+        DiskHlocError: the run to resume had other settings, its ``settings.json`` is broken, or
+            something is in the way that no run made.
     """
     path = folder / "settings.json"
+    former = _read(path)
+    existing = [name for name in made if os.path.lexists(folder / name)]
+    marked = former is not None and former.items() >= _MARK.items()
+    if (former is None and existing) or (former is not None and overwrite and not marked):
+        raise DiskHlocError(
+            f"{folder / (existing[0] if former is None else path.name)} exists, and was not "
+            "written by such a run: remove it, or use another folder"
+        )
     if overwrite:
-        for name in (*made, path.name):
-            if (folder / name).is_dir():
+        for name in (*existing, path.name):
+            if (folder / name).is_dir() and not (folder / name).is_symlink():
                 shutil.rmtree(folder / name)
             else:
                 (folder / name).unlink(missing_ok=True)
-    if path.is_file():
-        try:
-            former = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise DiskHlocError(
-                f"{path} cannot be read ({error}): use --overwrite to start over"
-            ) from error
+    elif former is not None:
         require_same(path, former, settings)
-    replace_text(path, json.dumps(as_stored(settings), indent=2) + "\n")
+    replace_text(path, json.dumps({**_MARK, **as_stored(settings)}, indent=2) + "\n")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DiskHlocError(
+            f"{path} cannot be read ({error}): remove it and what belongs to it, or use another "
+            "folder"
+        ) from error
 
 
 def _shown(value: Any) -> Any:

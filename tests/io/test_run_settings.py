@@ -19,6 +19,7 @@ def test_the_same_settings_are_accepted_however_json_writes_them(tmp_path: Path)
     for _ in range(2):
         run_settings.claim(tmp_path / "out", SETTINGS, made=[])
     stored = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert stored.pop("made_by") == "disk_hloc"
     assert stored == {"images": ["a", "b", "c"], "size": [4, 3], "limits": {"1": 0.5}}
     assert run_settings.differences(stored, SETTINGS) == []
 
@@ -53,4 +54,28 @@ def test_a_broken_file_is_an_error_that_says_how_to_go_on(tmp_path: Path, text: 
     (tmp_path / "settings.json").write_text(text)
     with pytest.raises(DiskHlocError) as error:
         run_settings.claim(tmp_path, SETTINGS, made=[])
-    assert one_line_error(error, tmp_path / "settings.json", "--overwrite")
+    assert one_line_error(error, tmp_path / "settings.json", "remove it")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("settings", [None, {"editor.fontSize": 12}])
+def test_what_no_run_made_is_not_removed(
+    tmp_path: Path, overwrite: bool, settings: dict[str, Any] | None
+) -> None:
+    mine = tmp_path / "dataset" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    if settings:
+        (tmp_path / "settings.json").write_text(json.dumps(settings))
+    with pytest.raises(DiskHlocError) as error:
+        run_settings.claim(tmp_path, SETTINGS, made=["dataset"], overwrite=overwrite)
+    assert one_line_error(error, tmp_path)
+    assert mine.read_text() == "mine"
+    assert (tmp_path / "settings.json").exists() == bool(settings)
+
+
+def test_a_run_of_an_earlier_version_is_resumed(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(json.dumps(run_settings.as_stored(SETTINGS)))
+    (tmp_path / "model").mkdir()
+    run_settings.claim(tmp_path, SETTINGS, made=["model"])
+    assert (tmp_path / "model").exists()
