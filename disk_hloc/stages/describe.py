@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from disk_hloc.confs import require_known_keys
+from disk_hloc.confs import require_known_keys, require_values
 from disk_hloc.errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
 from disk_hloc.io.hloc.features import content_digest, descriptors_shape, list_features
 from disk_hloc.io.hloc.global_features import (
@@ -25,7 +25,7 @@ from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import Fingerprint, Plan, plan, reading, writing
 from disk_hloc.io.store.hdf5 import entries_with, read
 from disk_hloc.log import logger
-from disk_hloc.models.vlad import DEFAULT_CONF, describe, learn_codebook
+from disk_hloc.models.vlad import DEFAULT_CONF, VALUES, describe, learn_codebook
 
 # A codebook is learnt from at least this many descriptors of an image, so from fewer images if
 # there are many.
@@ -73,6 +73,7 @@ def main(
             "own are extractors"
         )
     require_known_keys(conf["model"], ["name", *DEFAULT_CONF], "model disk_vlad")
+    require_values(conf["model"], VALUES, "model disk_vlad")
     model = {**DEFAULT_CONF, **conf["model"]}
     require_output(output, "hdf5", {"features": feature_path, "codebook": codebook})
     require_on_error(on_error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,7 @@ def from_database(
             could be built.
     """
     check_options("native", "auto", None, mapper)
+    colmap.require_sound_database(database_path)
     names, _ = colmap.read_images_and_pairs(database_path)
     missing = [name for name in names if not (image_dir / name).is_file()]
     if missing:
@@ -226,28 +227,31 @@ def _build(
 ) -> None:
     pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
-    if engine == "hloc":
-        hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
-        model = hloc.main(
-            folder,
-            job.image_dir,
-            pairs_path,
-            feature_path,
-            match_path,
-            camera_mode=colmap.camera_mode(camera_mode),
-            verbose=verbose,
-            image_list=names,
-            image_options=colmap.image_reader_options(camera),
-            mapper_options=_refinement_options(job.fix_intrinsics),
-        )
-    else:
-        database_path = folder / colmap.DATABASE
-        ids = colmap.create_database(
-            database_path, job.image_dir, names, camera_mode, camera, cameras
-        )
-        colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
-        colmap.verify_matches(database_path, pairs, folder)
-        model = _map(job, folder, len(ids))
+    with colmap.readable_photos(job.image_dir, names, folder) as photos:
+        job = replace(job, image_dir=photos)
+        if engine == "hloc":
+            colmap.require_no_comments(names)
+            hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
+            model = hloc.main(
+                folder,
+                job.image_dir,
+                pairs_path,
+                feature_path,
+                match_path,
+                camera_mode=colmap.camera_mode(camera_mode),
+                verbose=verbose,
+                image_list=names,
+                image_options=colmap.image_reader_options(camera),
+                mapper_options=_refinement_options(job.fix_intrinsics),
+            )
+        else:
+            database_path = folder / colmap.DATABASE
+            ids = colmap.create_database(
+                database_path, job.image_dir, names, camera_mode, camera, cameras
+            )
+            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+            colmap.verify_matches(database_path, pairs, folder)
+            model = _map(job, folder, len(ids))
     _finish(job, folder, model, len(pairs))
 
 
@@ -255,8 +259,13 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
     names, pairs = colmap.read_images_and_pairs(database_path)
     copy = folder / colmap.DATABASE
     colmap.copy_database(database_path, copy)
-    colmap.verify_matches(copy, pairs, folder)
-    _finish(job, folder, _map(job, folder, len(names)), len(pairs))
+    with (
+        colmap.readable_photos(job.image_dir, names, folder) as photos,
+        colmap.database_errors(database_path),
+    ):
+        colmap.verify_matches(copy, pairs, folder)
+        model = _map(replace(job, image_dir=photos), folder, len(names))
+    _finish(job, folder, model, len(pairs))
 
 
 def _map(job: _Job, folder: Path, num_images: int) -> pycolmap.Reconstruction | None:

@@ -118,13 +118,16 @@ def _build(
 ) -> None:
     reference = colmap.read_model(reference_path)
     database_path, pairs_path, _, match_path = paths
+    names = [image.name for image in reference.images.values()]
     try:
-        if engine == "hloc":
-            folders = (folder, reference_path, image_dir)
-            model = _with_hloc(folders, reference, paths, verify, verbose)
-        else:
-            pairs = read_pairs(pairs_path)
-            model = _natively(folder, image_dir, reference, pairs, paths, verify)
+        with colmap.readable_photos(image_dir, names, folder) as photos:
+            if engine == "hloc":
+                colmap.require_no_comments(names)
+                folders = (folder, reference_path, photos)
+                model = _with_hloc(folders, reference, paths, verify, verbose)
+            else:
+                pairs = read_pairs(pairs_path)
+                model = _natively(folder, photos, reference, pairs, paths, verify)
     except (ValueError, RuntimeError) as error:
         # COLMAP raises these for a database without a verified pair.
         if _count(database_path, "two_view_geometries"):

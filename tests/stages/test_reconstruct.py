@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pycolmap
@@ -14,6 +17,7 @@ from disk_hloc.eval.model import pose_errors
 from disk_hloc.geometry import rotation_angle
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.stages import extract, match, pairs, reconstruct
+from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -139,3 +143,18 @@ def test_an_image_without_features_is_named(inputs, tmp_path: Path) -> None:
     (tmp_path / "pairs.txt").write_text("0000.jpg absent.jpg\n")
     with pytest.raises(DiskHlocError, match=r"absent\.jpg"):
         reconstruct.main(tmp_path / "sfm", images, tmp_path / "pairs.txt", features, matches)
+
+
+def test_a_broken_database_is_one_line(scene: Path, inputs, tmp_path: Path) -> None:
+    reconstruct.main(tmp_path / "sfm", *inputs)
+    path = tmp_path / "database.db"
+    shutil.copy(tmp_path / "sfm" / "database.db", path)
+    model = (tmp_path / "sfm" / "images.bin").read_bytes()
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("DELETE FROM keypoints WHERE image_id = 1")
+    for sfm in (tmp_path / "sfm", tmp_path / "new"):
+        with pytest.raises(DiskHlocError) as error:
+            reconstruct.from_database(sfm, scene / "images", path)
+        assert one_line_error(error, path, "which has 0 keypoints")
+    assert (tmp_path / "sfm" / "images.bin").read_bytes() == model
+    assert not (tmp_path / "new").exists()

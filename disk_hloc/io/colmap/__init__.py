@@ -15,6 +15,7 @@ from .database import (
     read_cameras,
     read_images_and_pairs,
     read_verified,
+    require_no_comments,
     verify_matches,
 )
 from .determinism import SEED, num_threads
@@ -29,6 +30,7 @@ from .model import (
     to_pose,
 )
 from .model_folder import DATABASE, building, write_model
+from .photos import readable_photos
 
 __all__ = [
     "CAMERA_MODES",
@@ -55,7 +57,9 @@ __all__ = [
     "read_images_and_pairs",
     "read_model",
     "read_verified",
+    "readable_photos",
     "registered_images",
+    "require_no_comments",
     "require_sound_database",
     "to_pose",
     "verify_matches",
