@@ -19,6 +19,7 @@ from disk_hloc.confs import (
 )
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.loader import DEFAULT_PREPROCESSING, PREPROCESSING_VALUES, load_photo
+from disk_hloc.plugin import find_conf
 from support.errors import one_line_error
 
 KINDS = ("extractors", "matchers", "dense")
@@ -100,3 +101,27 @@ def test_a_photo_is_not_read_with_impossible_values(tmp_path, key, value):
     with pytest.raises(DiskHlocError) as error:
         load_photo(tmp_path, "a.jpg", {key: value})
     assert one_line_error(error, f"preprocessing has {key}: ", "expected")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        ("extractors", "model: {name: disk, max_keypoints: -1}\npreprocessing: {}", "model"),
+        ("extractors", "model: {name: disk}\npreprocessing: {resize_max: abc}", "preprocessing"),
+        ("matchers", "model: {name: disk, ratio_threshold: x}", "model"),
+        ("global", "model: {name: disk_vlad, clusters: 1.5}", "model"),
+        ("dense", "model: {name: kornia_loftr}\npreprocessing: {}\ncell_size: 0", "cell_size"),
+    ],
+)
+def test_the_error_names_the_file(tmp_path, kind, text, said):
+    path = tmp_path / "conf.yaml"
+    path.write_text(f"output: x\n{text}\n")
+    with pytest.raises(DiskHlocError) as error:
+        find_conf(kind, str(path))
+    assert one_line_error(error, path, said, "expected a")
+
+
+def test_confs_of_hlocs_models_are_not_checked(tmp_path):
+    path = tmp_path / "conf.yaml"
+    path.write_text("output: x\nmodel: {name: superpoint, max_keypoints: -1}\npreprocessing: {}\n")
+    assert find_conf("extractors", str(path))["model"]["max_keypoints"] == -1

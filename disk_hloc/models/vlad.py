@@ -17,10 +17,16 @@ from typing import Any
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
+from disk_hloc.confs import whole_number
 from disk_hloc.errors import DiskHlocError
 
 # The keys of a conf's model and their defaults (configs/global.yaml).
 DEFAULT_CONF: dict[str, Any] = {"clusters": 64, "max_descriptors": 1 << 18, "seed": 0}
+VALUES = {
+    "clusters": whole_number(1),
+    "max_descriptors": whole_number(1),
+    "seed": whole_number(0),
+}
 
 
 def learn_codebook(descriptors: np.ndarray, clusters: int, seed: int = 0) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from disk_hloc import confs, models
-from disk_hloc.confs import Conf, require_known_keys
+from disk_hloc.confs import Conf, Value, number, require_known_keys, require_values
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.conf_files import REQUIRED_KEYS, read_conf
-from disk_hloc.io.loader import DEFAULT_PREPROCESSING
+from disk_hloc.io.loader import DEFAULT_PREPROCESSING, PREPROCESSING_VALUES
 
 from .provider import find_provider
 from .registration import hloc_confs
@@ -36,7 +36,7 @@ def find_conf(kind: str, name: str) -> Conf:
 
     Raises:
         DiskHlocError: there is no conf of that name (the message lists the known ones), or the
-            file is not a conf or has an unknown key.
+            file is not a conf, or has an unknown key or an impossible value.
     """
     ours = confs.packaged(kind)
     if name in ours:
@@ -44,7 +44,7 @@ def find_conf(kind: str, name: str) -> Conf:
     if name.endswith((".yaml", ".yml")):
         conf = read_conf(kind, Path(name))
         if kind != "train":  # whose sections are checked as they are merged
-            _require_known_keys(kind, conf, name)
+            _require_sound(kind, conf, name)
         return conf
     others = hloc_confs(kind)
     if name in others:
@@ -60,28 +60,31 @@ def find_conf(kind: str, name: str) -> Conf:
     raise DiskHlocError(f"no {noun} is called {name!r}; {known}; or give a .yaml file")
 
 
-def _require_known_keys(kind: str, conf: Mapping[str, Any], path: str) -> None:
+def _require_sound(kind: str, conf: Mapping[str, Any], path: str) -> None:
     """Check a user's conf: at the top level, and all of it where the model is ours."""
-    known = _keys_of_model(kind, conf["model"]["name"])
+    values = _values_of_model(kind, conf["model"]["name"])
     top = REQUIRED_KEYS[kind]
-    if known is None:
+    if values is None:
         top = tuple(dict.fromkeys(top + _HLOC_KEYS))
     require_known_keys(conf, top, f"the conf {path}")
-    if known is not None:
-        require_known_keys(conf["model"], ["name", *known], f"model of the conf {path}")
-        require_known_keys(
-            conf.get("preprocessing", {}),
-            DEFAULT_PREPROCESSING,
-            f"preprocessing of the conf {path}",
-        )
+    if values is None:
+        return
+    require_values(conf, {"cell_size": number(0.01)}, f"the conf {path}")
+    where = f"model of the conf {path}"
+    require_known_keys(conf["model"], ["name", *values], where)
+    require_values(conf["model"], values, where)
+    where = f"preprocessing of the conf {path}"
+    preprocessing = conf.get("preprocessing", {})
+    require_known_keys(preprocessing, DEFAULT_PREPROCESSING, where)
+    require_values(preprocessing, PREPROCESSING_VALUES, where)
 
 
-def _keys_of_model(kind: str, name: str) -> Collection[str] | None:
-    """Return the keys of a model of ours; None of one that is hloc's."""
+def _values_of_model(kind: str, name: str) -> Mapping[str, Value] | None:
+    """Return the keys of a model of ours and what they may be; None if the model is hloc's."""
     if kind == "global":
         from disk_hloc.models import vlad
 
-        return vlad.DEFAULT_CONF if name == "disk_vlad" else None
+        return vlad.VALUES if name == "disk_vlad" else None
     if not models.has(kind, name):
         return None
-    return models.load(kind, name).default_conf  # type: ignore[call-overload]
+    return models.load(kind, name).values()  # type: ignore[call-overload]

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from disk_hloc.confs import Value, number
 from disk_hloc.weights import load_network
 
 from ..base import Detections, Extractor, kornia_class
@@ -49,6 +50,7 @@ class XFeat(Extractor):
         "max_keypoints": None,
         "detection_threshold": 0.05,
     }
+    conf_values: ClassVar[dict[str, Value]] = {"detection_threshold": number()}
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
