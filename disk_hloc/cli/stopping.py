@@ -7,6 +7,7 @@ without it: whatever is on disk survives a kill.
 
 from __future__ import annotations
 
+import atexit
 import importlib.abc
 import importlib.util
 import os
@@ -87,6 +88,7 @@ class _Stop:
         self.install()
         self.finder = _AfterPycolmap(self.install)
         sys.meta_path.insert(0, self.finder)
+        atexit.register(self._end)
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(after_in_child=self.restore)
 
@@ -100,6 +102,7 @@ class _Stop:
         """Leave the signals as they were, also in a forked child: it shares the socket."""
         if self.receiver.fileno() < 0:
             return
+        atexit.unregister(self._end)
         signal.set_wakeup_fd(self.wakeup_before)
         for number, handler in self.before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -114,6 +117,16 @@ class _Stop:
         if self.code is None:
             self.code = _CODES[signal.Signals(number).name]
             raise KeyboardInterrupt
+
+    def _end(self) -> None:
+        """End the process after the functions that libraries registered for its end.
+
+        What the interpreter does then takes long with large libraries, and is of no use.
+        """
+        if self.code is not None:
+            with suppress(OSError):
+                sys.stdout.flush()
+            os._exit(self.code)
 
     def _wait(self) -> None:
         """End the process some time after a signal."""

@@ -143,3 +143,15 @@ def test_the_handlers_are_restored() -> None:
     wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
     assert wakeup == -1
+
+
+def test_what_was_registered_for_the_end_is_called(tmp_path: Path) -> None:
+    body = (
+        "import atexit; atexit.register(lambda: open('called', 'w').close())\nready()\n"
+        "time.sleep(60)"
+    )
+    process = start(body, cwd=tmp_path)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode == 143
+    assert (tmp_path / "called").exists()
