@@ -324,6 +324,42 @@ def _read_database(path: Path) -> None:
     read_cameras(path)
 
 
+def _binary_model(path: Path) -> None:
+    import pycolmap
+
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_frames_per_rig, options.num_points3D = 3, 10
+    pycolmap.synthesize_dataset(options).write(path.parent)
+
+
+def _whole_database(path: Path) -> None:
+    import pycolmap
+
+    options = pycolmap.SyntheticDatasetOptions()
+    options.num_frames_per_rig, options.num_points3D = 3, 50
+    with pycolmap.Database.open(path) as database:
+        pycolmap.synthesize_dataset(options, database)
+
+
+def _map_database(path: Path) -> None:
+    """Verify and map, as the stage does, but in this process: a crash must not be possible."""
+    import pycolmap
+
+    from disk_hloc.io.colmap import (
+        database_errors,
+        log_to,
+        read_images_and_pairs,
+        require_sound_database,
+        verify_matches,
+    )
+
+    require_sound_database(path)
+    _, pairs = read_images_and_pairs(path)
+    with log_to(path.parent, verbose=False), database_errors(path):
+        verify_matches(path, pairs, path.parent)
+        pycolmap.incremental_mapping(path, path.parent, path.parent, options={"num_threads": 1})
+
+
 def _read_model(path: Path) -> None:
     from disk_hloc.io.colmap import read_model
 
@@ -376,7 +412,9 @@ def _library_parsers() -> dict[str, tuple[str, Callable[[Path], None], Reader]]:
         "mask stage": ("features.h5", _features, _mask_stage),
         "convert": ("features.h5", _features, _convert_stage),
         "database": ("database.db", _database, _read_database),
+        "mapped database": ("database.db", _whole_database, _map_database),
         "model": ("images.txt", _model, _read_model),
+        "binary model": ("images.bin", _binary_model, _read_model),
         "codebook": ("x.codebook.npz", _codebook, read_codebook),
         "weights": ("weights.pth", _weights, load_disk),
         "published": ("cache.npy", _published, published.read),
@@ -396,7 +434,8 @@ GROUPS = {
         "mask stage", "convert",
     ),
     "others": (
-        "database", "model", "codebook", "weights", "published", "png", "jpeg", "tiff", "mask",
+        "database", "mapped database", "model", "binary model", "codebook", "weights", "published",
+        "png", "jpeg", "tiff", "mask",
     ),
 }  # fmt: skip
 

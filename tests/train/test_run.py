@@ -204,7 +204,7 @@ def test_other_data_are_refused(training_set: Path, tmp_path: Path) -> None:
     moved.write_text(json.dumps(content))
     with pytest.raises(DiskHlocError) as error:
         train(moved, tmp_path / "out", n_epochs=3)
-    assert one_line_error(error, "run: data was '6 tuples of 6 images in 2 scenes", "'5 tuples")
+    assert one_line_error(error, "run: data was '6 tuples of 6 images (scenes: 2", "'5 tuples")
 
 
 def test_runs_of_earlier_versions_are_resumed(

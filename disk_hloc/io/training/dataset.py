@@ -101,8 +101,8 @@ def describe_training_set(scenes: Sequence[TrainingScene]) -> str:
     num_images = sum(len(scene.images) for scene in scenes)
     num_tuples = sum(len(scene.tuples) for scene in scenes)
     return (
-        f"{num_tuples} tuples of {num_images} images in {len(scenes)} scenes, "
-        f"{digest.hexdigest()[:12]}"
+        f"{num_tuples} tuples of {num_images} images (scenes: {len(scenes)}, digest "
+        f"{digest.hexdigest()[:12]})"
     )
 
 
