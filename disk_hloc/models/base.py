@@ -23,7 +23,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import fitting, identify
 
 # Keys that several models have.
-_SHARED = {"weights": NAME_OR_PATH, "max_keypoints": or_null(whole_number(1))}
+_SHARED = {"weights": NAME_OR_PATH, "max_keypoints": or_null(whole_number(0))}
 
 
 class Model(nn.Module):
