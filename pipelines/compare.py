@@ -66,7 +66,7 @@ def main(
     Returns:
         What ``results.json`` holds: ``settings``, the same for all rows, and ``rows``: name ->
         ``figures`` (:mod:`disk_hloc.eval.comparison`), ``seconds`` of each stage (None if a run of
-        it was killed) and confs, or the ``reason`` why there are none.
+        it was killed) and confs, or the ``reason`` why they are missing.
 
     Raises:
         DiskHlocError: an unknown row or option, unreadable photos, poses or cameras that do not

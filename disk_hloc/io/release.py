@@ -140,7 +140,7 @@ def pixel_size(file: h5py.File, name: str) -> float:
 
 
 def grid_spacing(keypoints: np.ndarray) -> float:
-    """Estimate the s of which all coordinates are multiples; 1 if there is none, or N is too small.
+    """Estimate the s of which all coordinates are multiples; 1 without one, or if N is too small.
 
     Args:
         keypoints: (N, 2) x and y in pixels.

@@ -58,12 +58,12 @@ def is_from_scratch(work: Work, overwrite: bool) -> bool:
             f"{folder(work)} holds the unfinished work of another conf "
             f"({json.dumps(former['conf'], sort_keys=True)}): use --overwrite or another file"
         )
-    return bool(former["anew"])
+    return bool(former["from_scratch"])
 
 
 def note(work: Work, from_scratch: bool) -> None:
     """Write down what makes the file, for the run that resumes this one."""
-    text = {"conf": json.loads(conf_text(work.task.made_with)), "anew": from_scratch}
+    text = {"conf": json.loads(conf_text(work.task.made_with)), "from_scratch": from_scratch}
     replace_text(_note_path(work), json.dumps(text))
 
 

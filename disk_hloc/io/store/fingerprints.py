@@ -40,7 +40,7 @@ class Fingerprint(NamedTuple):
 
 
 def parse(line: str | None) -> Fingerprint | None:
-    """Return the fingerprint of an attribute's text; None where there is none."""
+    """Return the fingerprint of an attribute's text; None for no text."""
     if not line:
         return None
     content, _, inputs = line.partition(" ")
@@ -66,7 +66,7 @@ def write(file: h5py.File, name: str, made_of: str) -> None:
 
 
 def read(item: h5g.GroupID) -> str | None:
-    """Return the text of an entry's attribute; None if there is none or if it is not ours."""
+    """Return the text of an entry's attribute; None if it has no attribute of ours."""
     # Numbers or texts of variable length cannot be converted, and raise.
     try:
         buffer = np.zeros((), f"S{_MAX_BYTES}")
@@ -77,7 +77,7 @@ def read(item: h5g.GroupID) -> str | None:
 
 
 def read_of(file: h5py.File, name: str) -> Fingerprint | None:
-    """Return the fingerprint of one entry of an open file; None if there is none."""
+    """Return the fingerprint of one entry of an open file; None if it has no fingerprint."""
     try:
         item = h5o.open(file.id, name.encode())
     except (KeyError, OSError, RuntimeError):

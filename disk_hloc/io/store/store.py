@@ -330,7 +330,7 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
     # has all of the journal's entries.
     merged = path.exists() and journal.header.get("made") == _identity(path)
     if overwrite or not unfinished or merged:
-        journal.restart({"conf": conf, "anew": overwrite})
+        journal.restart({"conf": conf, "from_scratch": overwrite})
     elif journal.header.get("conf") != conf:
         raise DiskHlocError(
             f"{journal.path} holds the unfinished work of another conf "
@@ -338,7 +338,7 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
         )
     else:
         logger.info("resuming with %d entries of an unfinished run in %s", unfinished, journal.path)
-    if journal.header["anew"] or not path.exists():
+    if journal.header.get("from_scratch", False) or not path.exists():
         return None
     with reading(path) as file:
         theirs = text_attribute(file, CONF_ATTRIBUTE)
