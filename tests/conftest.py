@@ -12,6 +12,12 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--sequences",
+        type=int,
+        default=10,
+        help="how many sequences tests/test_changing_input.py tries (default 10)",
+    )
+    parser.addoption(
         "--kills", type=int, default=24, help="how often tests/test_kills.py kills (default 24)"
     )
 

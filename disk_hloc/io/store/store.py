@@ -342,6 +342,12 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
         return None
     with reading(path) as file:
         theirs = text_attribute(file, CONF_ATTRIBUTE)
+        if theirs is None and len(file):
+            logger.warning(
+                "%s does not say with which conf it was made (another program wrote it, or changed "
+                "it): what it has is used as it is",
+                path,
+            )
     if theirs is not None and (difference := _difference(theirs, conf)):
         raise DiskHlocError(
             f"{path} was made with another conf ({difference}): use --overwrite or another file"
