@@ -6,29 +6,27 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis import strategies as st
 
 from support.changing_input import NAMES, VARIANTS, Input, run, write_weights
 
-index = st.integers(0, len(NAMES) - 1)
-STEPS = st.one_of(
-    st.tuples(st.just("write"), index, st.integers(0, VARIANTS - 1)),
-    st.tuples(st.just("write"), index, st.integers(0, VARIANTS - 1)),
-    st.tuples(st.just("touch"), index),
-    st.tuples(st.just("rename"), index, index),
-    st.tuples(st.just("remove"), index),
-    st.tuples(st.just("mask"), index, st.sampled_from([0, 30, 60])),
-    st.tuples(st.just("replace_weights"), st.integers(0, 1)),
-    st.tuples(st.just("set_conf"), st.sampled_from([30, 40])),
-    st.tuples(st.just("kill"), st.floats(0, 0.8)),
-    st.tuples(st.just("run")),
-    st.tuples(st.just("run")),
-)
+# What may happen, and from what its arguments are drawn.
+STEPS: dict[str, tuple[range | list[float], ...]] = {
+    "write": (range(len(NAMES)), range(VARIANTS)),
+    "touch": (range(len(NAMES)),),
+    "rename": (range(len(NAMES)), range(len(NAMES))),
+    "remove": (range(len(NAMES)),),
+    "mask": (range(len(NAMES)), range(0, 90, 30)),
+    "replace_weights": (range(2),),
+    "set_conf": (range(30, 50, 10),),
+    "kill": ([0.05 * i for i in range(17)],),
+    "run": (),
+}
+WEIGHTS = {"write": 3, "run": 3, "kill": 2}
 
 # As in tests/test_kills.py: starting a process takes no time.
 processes = multiprocessing.get_context("forkserver")
@@ -41,19 +39,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_files_are_those_of_one_run_on_the_final_input(
-    weights: list[Path], tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+    weights: list[Path], tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
-    @seed(0)
-    @settings(
-        max_examples=pytestconfig.getoption("--sequences"),
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
-    @given(st.lists(STEPS, min_size=3, max_size=12))
-    def sequences(steps: list[tuple[object, ...]]) -> None:
-        work = Input(tmp_path_factory.mktemp("input"), weights)
+    for sequence in range(pytestconfig.getoption("--sequences")):
+        chance = random.Random(sequence)
+        names = chance.choices(
+            list(STEPS), [WEIGHTS.get(name, 1) for name in STEPS], k=chance.randint(3, 15)
+        )
+        steps = [(name, *map(chance.choice, STEPS[name])) for name in names]
+        work = Input(tmp_path / str(sequence), weights)
         work.begin()
         work.run("many")
         for name, *arguments in steps:
@@ -62,14 +56,12 @@ def test_files_are_those_of_one_run_on_the_final_input(
             elif name == "kill":
                 process = processes.Process(target=run, args=(work.folder, weights, "many"))
                 process.start()
-                process.join(float(str(arguments[0])))
+                process.join(arguments[0])
                 process.kill()
                 process.join()
             else:
-                getattr(work, str(name))(*arguments)
+                getattr(work, name)(*arguments)
         work.run("many")
         work.run("once")
-        assert work.files("many") == work.files("once")
+        assert work.files("many") == work.files("once"), (sequence, steps)
         shutil.rmtree(work.folder)
-
-    sequences()

@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import inputs
 from disk_hloc.pipelines import matching
 from disk_hloc.weights import resolve
 
@@ -124,6 +125,8 @@ class Input:
             "masks": {"folder": self.folder / "masks"},
             "device": "cpu",
         }
+        # Files change here within the time in which none would be remembered.
+        inputs._RACY_SECONDS = 0.02
         images, out = self.folder / "photos", self.folder / output
         try:
             matching.main(images, out, **options)
