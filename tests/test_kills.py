@@ -76,7 +76,7 @@ def check(path: Path, whole: Path) -> None:
         assert path.read_bytes() in [state.read_bytes() for state in states if state.exists()]
     left = {other.name for other in path.parent.iterdir()} - {"features.h5", "pairs.txt"}
     inputs = inputs_path(path).name
-    known = {path.name, journal_path(path).name, inputs, f".{inputs}.partial"}
+    known = {path.name, journal_path(path).name, inputs, f"{inputs}.partial"}
     assert left <= {*known, f".{path.name}.partial"}
 
 

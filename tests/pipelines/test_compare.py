@@ -148,6 +148,10 @@ def test_the_time_of_a_killed_run_is_unknown(scene: Path, copied: Path) -> None:
 
 def test_an_unexpected_error_stops_its_row_only(scene: Path, copied: Path, monkeypatch) -> None:
     class Broken:
+        @classmethod
+        def identity(cls, conf):
+            return dict(conf)
+
         def __init__(self, conf):
             raise RuntimeError("out of\nluck")
 
@@ -250,6 +254,10 @@ def test_a_row_without_a_detector(scene: Path, copied: Path, monkeypatch) -> Non
     class Few:
         device = torch.device("cpu")
         stride = 8
+
+        @classmethod
+        def identity(cls, conf):
+            return dict(conf)
 
         def __init__(self, conf):
             pass

@@ -31,9 +31,16 @@ def run(stage: str, images: Path, folder: Path) -> None:
 def run_until(point: str, stage: str, images: Path, folder: Path) -> None:
     """Run a stage that is killed while it makes the file."""
 
-    def then_die(function: Callable[..., object], calls: int = 1, after: bool = False) -> object:
+    def then_die(
+        function: Callable[..., object],
+        calls: int = 1,
+        after: bool = False,
+        counted: Callable[..., bool] = lambda *_: True,
+    ) -> object:
         def wrapped(*arguments: object) -> object:
             nonlocal calls
+            if not counted(*arguments):
+                return function(*arguments)
             calls -= 1
             result = None if calls == 0 and not after else function(*arguments)
             if calls == 0:
@@ -42,14 +49,17 @@ def run_until(point: str, stage: str, images: Path, folder: Path) -> None:
 
         return wrapped
 
+    def names_the_file(_: Path, target: Path) -> bool:
+        return target.suffix == ".h5"
+
     if point == "first entry":
         store.put = then_die(store.put)  # type: ignore[assignment]
     elif point == "last entry":
         store.put = then_die(store.put, ENTRIES[stage], after=True)  # type: ignore[assignment]
     elif point == "before it has its name":
-        Path.replace = then_die(Path.replace)  # type: ignore[assignment,method-assign]
+        Path.replace = then_die(Path.replace, counted=names_the_file)  # type: ignore[assignment,method-assign]
     elif point == "once it has its name":
-        Path.replace = then_die(Path.replace, after=True)  # type: ignore[assignment,method-assign]
+        Path.replace = then_die(Path.replace, after=True, counted=names_the_file)  # type: ignore[assignment,method-assign]
     elif point == "without its journal":
         journal.Journal.remove = then_die(journal.Journal.remove, after=True)  # type: ignore[assignment,method-assign]
     run(stage, images, folder)
