@@ -28,6 +28,8 @@ R = TypeVar("R")
 def claimed(folder: Path, *inputs: Path | None) -> Iterator[Path]:
     """Create an output folder if needed, and keep other runs out of it.
 
+    A new folder is removed again if the run fails before it writes anything.
+
     Args:
         folder: the output folder.
         inputs: folders that it must not be, such as that of the photos.
@@ -41,6 +43,7 @@ def claimed(folder: Path, *inputs: Path | None) -> Iterator[Path]:
             raise DiskHlocError(
                 f"{folder} is an input and cannot be the output folder too: give another folder"
             )
+    existed = folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open_locked(folder / MARK, folder)
@@ -49,7 +52,13 @@ def claimed(folder: Path, *inputs: Path | None) -> Iterator[Path]:
             f"{folder} cannot be used as an output folder: {error.strerror or error}"
         ) from error
     with lock:
-        yield folder
+        try:
+            yield folder
+        except BaseException:
+            if not existed and [path.name for path in folder.iterdir()] == [MARK]:
+                (folder / MARK).unlink()
+                folder.rmdir()
+            raise
 
 
 def one_run(output: str, *inputs: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
