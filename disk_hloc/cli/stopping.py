@@ -48,6 +48,9 @@ def on_signals() -> Iterator[None]:
         if stop.code is None:
             stop.restore()
         else:
+            # What fails from here on does so because of the end.
+            sys.unraisablehook = lambda _: None
+            threading.excepthook = lambda _: None
             # The deadline holds for the interpreter's own end, too: it waits for threads.
             raise SystemExit(stop.code) from None
 
@@ -68,10 +71,13 @@ class _Stop:
 
     Attributes:
         code: the exit code, once a signal has come.
+        raised: whether KeyboardInterrupt was raised for it here; a function that has a handler of
+            its own, such as training, does so itself.
     """
 
     def __init__(self) -> None:
         self.code: Exit | None = None
+        self.raised = False
         _said.clear()
         self.pid = os.getpid()
         self.before = {}
@@ -114,8 +120,9 @@ class _Stop:
         self.receiver.close()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
-        if self.code is None:
-            self.code = _CODES[signal.Signals(number).name]
+        self.code = self.code or _CODES[signal.Signals(number).name]
+        if not self.raised:
+            self.raised = True
             raise KeyboardInterrupt
 
     def _end(self) -> None:
@@ -133,8 +140,8 @@ class _Stop:
         with suppress(OSError):
             while received := self.receiver.recv(1):
                 if received[0] in self.before:
+                    code = self.code = self.code or _CODES[signal.Signals(received[0]).name]
                     time.sleep(UNWIND_SECONDS)
-                    code = _CODES[signal.Signals(received[0]).name]
                     # In another thread: a full pipe or a lock of the log may block.
                     saying = threading.Thread(target=say, args=(code,), daemon=True)
                     saying.start()

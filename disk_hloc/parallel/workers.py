@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -229,7 +230,16 @@ def _local(count: int, device: torch.device) -> Cluster:
     own: list[dict[str, Any]] = [{} for _ in range(count)]
     if gpus:
         own = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {GPU: 1}} for gpu in gpus]
-    workers = {i: {"cls": Nanny, "options": options | own[i]} for i in range(count)}
+
+    class Started(Nanny):
+        """Starts its worker with Ctrl-C blocked: the preload may come too late."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if hasattr(signal, "pthread_sigmask"):  # not on Windows
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            super().__init__(*args, **kwargs)
+
+    workers = {i: {"cls": Started, "options": options | own[i]} for i in range(count)}
     scheduler = {
         "cls": Scheduler,
         "options": {

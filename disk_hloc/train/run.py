@@ -188,6 +188,9 @@ def _clear(out: Path, whole: bool) -> None:
 def _delayed_interrupt(delayed: bool) -> Iterator[Callable[[], bool]]:
     """Let Ctrl-C stop the run between two steps; a second Ctrl-C stops it at once.
 
+    SIGTERM does the same where it has a handler, as in the command, which waits only briefly for
+    the step.
+
     Yields a function that returns whether the run should stop. With several devices Ctrl-C stops
     the run at once, since they would have to communicate at each step to agree on one.
     """
@@ -201,8 +204,12 @@ def _delayed_interrupt(delayed: bool) -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         requested.set()
 
-    before = signal.signal(signal.SIGINT, request)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handled = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in handled:
+        signal.signal(number, request)
     try:
         yield requested.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in handled.items():
+            signal.signal(number, handler)

@@ -146,8 +146,13 @@ def test_a_run_that_is_killed_repeatedly_gives_the_same_results(
     assert_same_course(whole, tmp_path)
 
 
-def test_ctrl_c_stops_between_two_steps_and_loses_none(
-    training_set: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_between_two_steps_and_loses_none(
+    number: int,
+    training_set: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     backward = training_epoch._backward
     pressed = []
@@ -156,12 +161,16 @@ def test_ctrl_c_stops_between_two_steps_and_loses_none(
         figures = backward(session, *args)
         if session.done == 4 and not pressed:
             pressed.append(True)
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
         return figures
 
     monkeypatch.setattr(training_epoch, "_backward", press_once)
-    with pytest.raises(KeyboardInterrupt):
-        train(training_set, tmp_path, save_every=100)
+    before = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("not in a step"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(training_set, tmp_path, save_every=100)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     state = checkpoints.load_state(tmp_path)
     assert state is not None
     assert state["done"] == 5
