@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ from disk_hloc.choices import DETECT_MODES
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io import release as files
 from disk_hloc.io.images import ImageReadError, read_image
-from disk_hloc.io.store import writing
-from disk_hloc.log import logger
+from disk_hloc.io.inputs import Inputs
+from disk_hloc.io.store import FORMAT, FORMAT_KEY, Plan, Store, plan, writing
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints, sample_keypoints
 from disk_hloc.models.disk_network.unet import DESCRIPTOR_DIM, STRIDE
 from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.weights import identify
 
 
 def main(
@@ -87,7 +90,8 @@ def main(
         "window": window,
         "n": n,
         "mode": mode,
-        "model_path": model_path,
+        FORMAT_KEY: FORMAT,
+        "weights": identify(model_path),
     }
     if not overwrite:
         files.require_ours(paths)
@@ -99,18 +103,17 @@ def main(
             )
             for kind, path in zip(kinds, paths, strict=True)
         }
-        done = set.intersection(
-            *(
-                store.names.union(files.names_of(store.base) if store.base else ())
-                for store in stores.values()
-            )
-        )
-        todo = [name for name in names if Path(name).stem not in done]
-        if len(todo) < len(names):
-            logger.info("%d of %d images are already done", len(names) - len(todo), len(names))
+        inputs = Inputs(paths[0], image_dir)
+        planned = _plan(paths[0], names, list(stores.values()), inputs)
+        planned.log()
+        for store in stores.values():
+            store.drop(planned.outdated)
+        file_of = {Path(name).stem: name for name in names}
+        todo = [file_of[stem] for stem in planned.todo]
         progress = tqdm(todo, desc="Detect", unit="image", disable=not todo)
         for name in progress:
             try:
+                made_of = inputs.of(name)
                 photo = read_image(image_dir / name)
             except ImageReadError as error:
                 if on_error == "stop":
@@ -129,13 +132,34 @@ def main(
                 arrays["descriptors"] = arrays["descriptors"].astype(np.float16)
             progress.set_postfix(n=len(arrays["keypoints"]))
             for kind, store in stores.items():
-                store.add(*files.array_entry(kind, Path(name).stem, arrays[kind], 1 / scale))
+                entry = files.array_entry(kind, Path(name).stem, arrays[kind], 1 / scale)
+                store.add(*entry, made_of or "")
+        inputs.save()
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
         raise DiskHlocError(f"no image in {image_dir} can be read: {listed}")
     if failures:
         raise UnreadableImages(failures, paths[0])
     return h5_dir
+
+
+def _plan(path: Path, names: Sequence[str], stores: Sequence[Store], inputs: Inputs) -> Plan:
+    """Return which images have to be detected; all files must have an image."""
+    file_of = {Path(name).stem: name for name in names}
+    listed = {
+        name
+        for store in stores
+        for name in (*store.names, *(files.names_of(store.base) if store.base else ()))
+    }
+    found = [store.fingerprints_of(listed) for store in stores]
+    everywhere = set.intersection(*map(set, found))
+    # What one of the files is missing is made again in all of them.
+    entries = {name: found[0][name] for name in sorted(everywhere)}
+    planned = plan(
+        path, list(file_of), entries, lambda stem, _: inputs.of(file_of[stem]),
+        kinds=("photos",), unit="image", verb="detect",
+    )  # fmt: skip
+    return replace(planned, gone=planned.gone | (listed - set(file_of)))
 
 
 @torch.inference_mode()

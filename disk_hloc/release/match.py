@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tqdm import tqdm
 from disk_hloc import device as devices
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release as files
-from disk_hloc.io.store import CONF_ATTRIBUTE, reading, writing
+from disk_hloc.io.digests import digest_of_arrays
+from disk_hloc.io.store import CONF_ATTRIBUTE, Fingerprint, fingerprints, plan, reading, writing
 from disk_hloc.io.store.hdf5 import read
 from disk_hloc.io.store.journal import Dataset
 from disk_hloc.models import nearest
@@ -78,17 +80,36 @@ def main(
         def load(name: str) -> Tensor:
             return torch.from_numpy(read(descriptors, name, (None, None))).to(where, dtype).T
 
+        @cache
+        def digest(name: str) -> str:
+            found = fingerprints.read_of(descriptors, name)
+            if found is not None:
+                return found.content
+            return digest_of_arrays([(name, read(descriptors, name, (None, None)))])
+
+        def made_of(group: str, _: Fingerprint | None) -> str:
+            return " ".join(map(digest, group.split("/")))
+
         first, values = "", torch.empty(0)
         with writing(path, made_with, overwrite=overwrite, libver=files.LIBVER) as store:
-            done = set(store.names)
+            listed = set(store.names)
             if store.base:
                 with reading(store.base) as file:
-                    done.update(f"{name}/{other}" for name in file for other in file[name])
+                    listed.update(name for name in file if name not in names)
+                    listed.update(f"{name}/{other}" for name in file for other in file[name])
+            pairs = ["/".join(pair) for pair in combinations(names, 2)]
+            # Pairs with few matches are not stored, and matched again.
+            planned = plan(
+                path, pairs, store.fingerprints_of(listed), made_of,
+                kinds=("pairs",) * 2, unit="pair", verb="match",
+            )  # fmt: skip
+            planned.log()
+            store.drop(name for name in planned.outdated if name not in names)
             for name in names:
                 # The release has a group for each image, even an empty one.
                 store.add(name, [])
-            pairs = [pair for pair in combinations(names, 2) if "/".join(pair) not in done]
-            for name0, name1 in tqdm(pairs, desc="Match", unit="pair", disable=not pairs):
+            todo = [group.split("/") for group in planned.todo]
+            for name0, name1 in tqdm(todo, desc="Match", unit="pair", disable=not todo):
                 if name0 != first:
                     first, values = name0, load(name0)
                 others = load(name1)
@@ -98,7 +119,7 @@ def main(
                 if matches.shape[1] >= save_threshold:
                     stored = _as_u16(matches, path) if u16 else matches
                     group = f"{name0}/{name1}"
-                    store.add(group, [Dataset(group, stored)])
+                    store.add(group, [Dataset(group, stored)], made_of(group, None))
     return path
 
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.digests import digest_of_arrays
 from disk_hloc.io.hloc.features import list_keypoints, read_image_size
 from disk_hloc.io.hloc.matches import group_name, require_distinct_groups
 from disk_hloc.io.images import ImageReadError, read_image, require_few_pixels
 from disk_hloc.io.masks import Masks, input_files, keep_keypoints, to_json
 from disk_hloc.io.outputs import require_output
-from disk_hloc.io.store import CONF_ATTRIBUTE, reading, replacing
+from disk_hloc.io.store import CONF_ATTRIBUTE, fingerprints, reading, replacing
 from disk_hloc.io.store.hdf5 import (
     arrays_of,
     attributes,
@@ -132,6 +133,8 @@ def _filter_features(
             if axis is not None:
                 values = np.compress(flags, values, axis=axis)
             _copy(key, values, dataset, group)
+        if (former := fingerprints.read_of(features, name)) is not None:
+            _set_fingerprint(group, f"{former.content} masked")
 
 
 def _keypoint_axis(key: str, values: Any, count: int) -> int | None:
@@ -186,6 +189,8 @@ def _filter_matches(
                     require_array(dataset, (len(matches0),))
                     values[gone] = 0
                 _copy(key, values, dataset, group)
+            if (former := fingerprints.read_of(matches, pair)) is not None:
+                _set_fingerprint(group, former.inputs)
 
 
 def _copy(key: str, values: Any, source: h5py.Dataset, group: h5py.Group) -> None:
@@ -198,7 +203,15 @@ def _copy(key: str, values: Any, source: h5py.Dataset, group: h5py.Group) -> Non
 
 def _copy_attributes(source: h5py.HLObject, target: h5py.HLObject) -> None:
     for key, value in attributes(source).items():
-        target.attrs[key] = value
+        # What another entry was made of.
+        if key != fingerprints.ATTRIBUTE.decode():
+            target.attrs[key] = value
+
+
+def _set_fingerprint(group: h5py.Group, inputs: str) -> None:
+    """Note what an entry was made of, once its arrays are written."""
+    content = digest_of_arrays((key, np.asarray(read_values(item))) for key, item in group.items())
+    fingerprints.write(group.file, str(group.name), f"{content} {inputs}")
 
 
 def _note(target: h5py.File, conf: Mapping[str, Any]) -> None:

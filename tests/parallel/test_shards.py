@@ -218,7 +218,7 @@ def test_the_error_of_a_task_reaches_the_user(photos: Path, tmp_path: Path, work
     with pytest.raises(DiskHlocError) as error:
         shards.extract(bad, photos, tmp_path / "features.h5", dask=workers.scheduler_address)
     assert str(error.value) == str(local.value)
-    assert one_line_error(error, "nms_window_size is 4")
+    assert one_line_error(error, "nms_window_size: 4")
     # Nothing was done, so nothing is left.
     assert list(tmp_path.iterdir()) == []
 

@@ -37,7 +37,7 @@ def test_keypoints_are_white_dots(folder: Path) -> None:
 
 
 def test_a_match_is_a_green_line_between_the_photos(folder: Path) -> None:
-    (path,) = view.main(folder, folder, "matches", image_extension=".png", save=folder)
+    (path,) = view.main(folder, folder, "matches", image_extension=".png", save=folder / "out")
     picture = np.asarray(Image.open(path))
     assert picture.shape == (80, 100, 3)
     assert (picture[5, 50] == 255).all()
@@ -62,16 +62,16 @@ def test_without_a_folder_pictures_are_shown(folder: Path, monkeypatch) -> None:
 
 def test_errors(folder: Path) -> None:
     with pytest.raises(DiskHlocError) as error:
-        view.main(folder, folder, "keypoints", save=folder)
+        view.main(folder, folder, "keypoints", save=folder / "out")
     one_line_error(error, "a.jpg", "--image-extension")
     with pytest.raises(DiskHlocError) as error:
         view.main(folder, folder, "all")
     one_line_error(error, "keypoints, matches")
     (folder / "b.png").write_text("no image")
     with pytest.raises(DiskHlocError) as error:
-        view.main(folder, folder, "matches", image_extension="png", save=folder)
+        view.main(folder, folder, "matches", image_extension="png", save=folder / "out")
     one_line_error(error, folder / "b.png")
     write_folder(folder, {"a": np.zeros((1, 2))}, {("a", "z"): np.zeros((2, 1), int)})
     with pytest.raises(DiskHlocError) as error:
-        view.main(folder, folder, "matches", image_extension="png", save=folder)
+        view.main(folder, folder, "matches", image_extension="png", save=folder / "out")
     one_line_error(error, "matches.h5", "z")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.matches import names_to_pair
-from disk_hloc.io.store import CONF_ATTRIBUTE
+from disk_hloc.io.store import CONF_ATTRIBUTE, fingerprints, reading
 from disk_hloc.pipelines import sfm
 from disk_hloc.stages import extract
 from disk_hloc.stages import mask as stage
@@ -217,8 +217,8 @@ def test_max_keypoints_are_found_outside_the_mask(scene: Path, tmp_path: Path) -
     assert np.array_equal(np.sort(kept["scores"]), strongest)
 
 
-def test_a_file_remembers_its_masks(tmp_path: Path) -> None:
-    """Runs with and without masks do not add to the same file."""
+def test_a_file_has_the_masks_of_the_last_run(tmp_path: Path) -> None:
+    """Other masks are applied; a file that was masked afterwards is not added to unmasked."""
     (tmp_path / "images").mkdir()
     Image.fromarray(noise(0, 64, 64)).save(tmp_path / "images" / "a.png")
     save_mask(tmp_path / "masks" / "a.png", random_mask(0, 64, 64))
@@ -226,14 +226,21 @@ def test_a_file_remembers_its_masks(tmp_path: Path) -> None:
     arguments = {"image_dir": tmp_path / "images", "device": "cpu"}
     path = extract.main(disk(), feature_path=tmp_path / "f.h5", masks=masks, **arguments)
     extract.main(disk(), feature_path=path, masks=masks, **arguments)
-    for others in (None, {**masks, "dilate": 2}):
-        with pytest.raises(DiskHlocError) as error:
-            extract.main(disk(), feature_path=path, masks=others, **arguments)
-        assert one_line_error(error, "another conf", path)
+    for i, others in enumerate((None, {**masks, "dilate": 2})):
+        extract.main(disk(), feature_path=path, masks=others, **arguments)
+        fresh = extract.main(disk(), feature_path=tmp_path / f"{i}.h5", masks=others, **arguments)
+        assert path.read_bytes() == fresh.read_bytes()
     plain = extract.main(disk(), feature_path=tmp_path / "plain.h5", **arguments)
     after = stage.main(masks, plain, tmp_path / "after.h5")
     with pytest.raises(DiskHlocError, match="another conf"):
         extract.main(disk(), feature_path=after, **arguments)
+    with reading(plain) as before, reading(after) as masked:
+        former = fingerprints.read_of(before, "a.png")
+        found = fingerprints.read_of(masked, "a.png")
+        assert former is not None
+        assert found is not None
+        assert found.inputs == f"{former.content} masked"
+        assert found.content != former.content
 
 
 def sift_like(path: Path, counts: Mapping[str, int], dimension: int, sizes: bool = True) -> Path:

@@ -184,6 +184,17 @@ class Store:
             found[name] = fingerprints.parse(self._journal.made_of[name])
         return found
 
+    def fingerprints_of(self, names: Iterable[str]) -> dict[str, Fingerprint | None]:
+        """Return the fingerprints of those of some entries that are finished."""
+        names = list(names)
+        found: dict[str, Fingerprint | None] = {}
+        if self.base is not None:
+            with reading(self.base) as file:
+                found = {name: fingerprints.read_of(file, name) for name in names if name in file}
+        for name in self.names.intersection(names):
+            found[name] = fingerprints.parse(self._journal.made_of[name])
+        return found
+
     def done(self, key: str, *others: str) -> set[str]:
         """Return the names of :meth:`entries`."""
         return set(self.entries(key, *others))
@@ -372,7 +383,7 @@ def _as_noted_by_earlier_versions(former: dict[str, Any], now: dict[str, Any]) -
     They noted the keys that a user gave, without defaults, the name of weights instead of their
     digest, and where masks came from.
     """
-    reduced: dict[str, Any] = {key: value for key, value in former.items() if key == "masks"}
+    reduced: dict[str, Any] = {k: former[k] for k in ("masks", "model_path") if k in former}
     for key, value in former.items():
         mine = now.get(key)
         if isinstance(value, dict) and isinstance(mine, dict) and key != "masks":
