@@ -211,7 +211,7 @@ def test_files_of_another_kind_are_one_line(command: Command, photos: Path) -> N
     photo = Image.fromarray(np.zeros((4, 4), np.uint8))
     photo.save("mask.png")
     for arguments, part in (
-        (("extract", "photos", "text.txt"), "text.txt cannot be opened"),
+        (("extract", "photos", "text.txt"), "text.txt exists and is not an HDF5 file"),
         (("extract", "photos", "f.h5", "--image-list", "list.txt"), "list.txt, line 1"),
         (("extract", "photos", "f.h5", "--conf", "tags.yaml"), "tags.yaml"),
         (("extract", "photos", "f.h5", "--mask-file", "text.txt"), "text.txt"),
