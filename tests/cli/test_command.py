@@ -85,7 +85,7 @@ def test_reconstruct_prints_the_figures_of_its_summary(scene: Path, tmp_path: Pa
         (("extract", "absent", "f.h5"), "there is no folder absent"),
         (("extract", "images", "f.h5", "--conf", "sisk"), "known extractors: disk, disk-2k"),
         (("extract", "images", "f.h5", "--device", "abacus"), "device 'abacus'"),
-        (("extract", "images", "text/a.txt"), "cannot be opened as an HDF5 file"),
+        (("extract", "images", "text/a.txt"), "text/a.txt exists and is not an HDF5 file"),
         (
             ("match", "f.h5", "space.txt", "m.h5"),
             "space.txt, line 1: expected two names, found 'my photo.jpg b.jpg'",
