@@ -198,7 +198,6 @@ def test_with_a_dense_workspace_the_reward_is_by_depth(
     scene: Path, extractor: Path, finished: Path, tmp_path: Path
 ) -> None:
     dense, output = tmp_path / "dense", tmp_path / "out"
-    shutil.copytree(finished / "before", output / "before")
     shutil.copytree(finished / "before" / "sfm", dense / "sparse")
     shutil.copytree(scene / "images", dense / "images")
     model = pycolmap.Reconstruction(dense / "sparse")
