@@ -13,6 +13,7 @@ from disk_hloc.eval.rows import find_row, named_rows
 from disk_hloc.io.hloc.matches import require_distinct_groups
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
 from disk_hloc.io.images import ImageReadError, list_images, read_image
+from disk_hloc.io.inputs import digest_of_photos
 from disk_hloc.io.output_folder import one_run
 from disk_hloc.log import logger
 from disk_hloc.report.pair_picture import same_pair
@@ -94,7 +95,10 @@ def main(
     _require_readable(image_dir, names)
     pairs_path = output / "pairs.txt"
     pairs.choose(pairs_from, names, pairs_path)
-    settings = comparison_results.settings(reference, pairs_path, max_keypoints, options, device)
+    settings = comparison_results.settings(
+        reference, pairs_path, max_keypoints, options, device,
+        photos=digest_of_photos(output, image_dir, names),
+    )  # fmt: skip
     repeated = [row.name for row in chosen] if overwrite else []
     results, dropped = comparison_results.resume(output, settings, repeated)
     for name in {*repeated, *dropped}:
@@ -103,7 +107,8 @@ def main(
     options["verbose"] = verbose
     shared = Shared(image_dir, pairs_path, reference, max_keypoints, options, device, dask)
     for row in chosen:
-        if "figures" in results["rows"].get(row.name, {}):
+        former = results["rows"].get(row.name, {})
+        if "figures" in former and compare_row.is_current(row, former, max_keypoints):
             logger.info("%s is done already", row.name)
             continue
         logger.info("%s ...", row.name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import parallel
-from disk_hloc.errors import NoModel
+from disk_hloc import models, parallel
+from disk_hloc.errors import DiskHlocError, NoModel
 from disk_hloc.eval import comparison
 from disk_hloc.eval.reference import Reference
 from disk_hloc.eval.rows import Row, RowFiles
 from disk_hloc.io.colmap import DATABASE
+from disk_hloc.io.digests import digest_of_data
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.stages import dense, extract, match, reconstruct
 from disk_hloc.stages.timing import record_path, recorded, timed
@@ -68,7 +70,32 @@ def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
         figures |= comparison.of_poses(
             model, features, matches, chosen, reference.known_cameras(), reference.poses
         )
-    return {"figures": figures, "seconds": seconds, **result, "confs": confs}
+    return {
+        "figures": figures, "seconds": seconds, **result, "confs": confs,
+        "made_with": _made_with(confs),
+    }  # fmt: skip
+
+
+def is_current(row: Row, former: Mapping[str, Any], max_keypoints: int | None) -> bool:
+    """Return whether former results of a row were made with its confs and weights as they are."""
+    try:
+        made_with = _made_with(row.confs(max_keypoints))
+    except DiskHlocError:
+        return True  # it cannot be run again
+    return bool(former.get("made_with", made_with) == made_with)
+
+
+def _made_with(confs: Mapping[str, Any]) -> str:
+    """Return the digest of a row's confs and weights."""
+    kinds = {"extractor": "extractors", "matcher": "matchers", "dense": "dense"}
+    identities = {}
+    for key, conf in confs.items():
+        kind, name = kinds[key], conf["model"]["name"]
+        model = conf["model"]
+        if models.has(kind, name):
+            model = models.load(kind, name).identity(model)  # type: ignore[call-overload]
+        identities[key] = {**conf, "model": model}
+    return digest_of_data(identities)
 
 
 def _match(
@@ -82,17 +109,15 @@ def _match(
     if row.is_dense:
         conf = confs["dense"]
         with recorded(matches, conf) as record:
-            if not record.done:
-                dense.main(conf, pairs_path, image_dir, features, matches, device=device)
+            dense.main(conf, pairs_path, image_dir, features, matches, device=device)
         return {"match": record.seconds}
+    # What is done already is only checked; a record that is done keeps its time.
     with recorded(features, confs["extractor"]) as extraction:
-        if not extraction.done:
-            work = extract.work(confs["extractor"], image_dir, features)
-            parallel.run(work, shared.dask, device=device)
+        work = extract.work(confs["extractor"], image_dir, features)
+        parallel.run(work, shared.dask, device=device)
     with recorded(matches, confs) as matching:
-        if not matching.done:
-            work = match.work(confs["matcher"], pairs_path, features, matches)
-            parallel.run(work, shared.dask, device=device)
+        work = match.work(confs["matcher"], pairs_path, features, matches)
+        parallel.run(work, shared.dask, device=device)
     return {"extract": extraction.seconds, "match": matching.seconds}
 
 

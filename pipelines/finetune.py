@@ -15,6 +15,7 @@ from disk_hloc.eval.rows import RowFiles
 from disk_hloc.io import run_settings
 from disk_hloc.io.colmap import poses_of, read_model
 from disk_hloc.io.images import list_images
+from disk_hloc.io.inputs import digest_of_photos
 from disk_hloc.io.output_folder import one_run
 from disk_hloc.log import logger
 from disk_hloc.plugin import find_conf
@@ -90,18 +91,17 @@ def main(
         conf, with_depth=dense is not None, image_size=image_size, steps=steps,
         learning_rate=learning_rate,
     )  # fmt: skip
+    names = list_images(image_dir)
     settings = {
-        "images": list_images(image_dir),
+        "images": names,
+        "photos": digest_of_photos(output, image_dir, names),
         "extractor": conf,
         "matcher": matcher,
         "camera": camera,
         "dense": str(dense) if dense else None,
         "held_out": held_out,
-        "covisible": list(within),
-        "tuple_size": tuple_size,
-        "seed": seed,
-        "training": training,
-    }
+        "covisible": list(within), "tuple_size": tuple_size, "seed": seed, "training": training,
+    }  # fmt: skip
     made = (*ROWS, "dataset", "training", "weights.pth", "extractor.yaml")
     run_settings.claim(output, settings, made=made, overwrite=overwrite)
     shared: dict[str, Any] = {

@@ -18,11 +18,15 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import run_settings
 from disk_hloc.io.colmap import VERIFICATION
 from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.log import logger
 from disk_hloc.report import tables
 
 from . import comparison
 from .estimators import THRESHOLD_PX, estimator
 from .reference import Reference
+
+# The setting that may change: rows then run again, and compute again what depends on it.
+PHOTOS = "photos"
 
 
 def settings(
@@ -31,6 +35,7 @@ def settings(
     max_keypoints: int | None,
     model_options: Mapping[str, Any],
     device: str,
+    photos: str,
 ) -> dict[str, Any]:
     """Return what the figures of every row depend on, and where they were measured.
 
@@ -40,12 +45,14 @@ def settings(
         max_keypoints: keypoints of an image, for every row.
         model_options: the options of all reconstructions.
         device: where features are extracted and matched.
+        photos: digest of the photos (:func:`disk_hloc.io.inputs.digest_of_photos`).
     """
     cameras = reference.camera
     if reference.cameras is not None:
         cameras = "one for each photo, from the calibration files"
     found = {
         "images": len(reference.names),
+        PHOTOS: photos,
         "pairs": len(read_pairs(pairs_path)),
         "pairs_crc32": zlib.crc32(pairs_path.read_bytes()),
         "max_keypoints": max_keypoints,
@@ -94,6 +101,11 @@ def resume(
         former_settings, former_rows = dict(former["settings"]), dict(former["rows"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DiskHlocError(f"{path} cannot be read ({error}): remove it") from error
+    # Earlier versions did not note it.
+    former_settings.setdefault(PHOTOS, now[PHOTOS])
+    if former_settings | {PHOTOS: now[PHOTOS]} == now and former_settings != now:
+        logger.info("The photos have changed: all rows run again")
+        return results, []
     if not overwritten:
         run_settings.require_same(path, former_settings, now, "drop all its rows")
     elif run_settings.differences(former_settings, now):

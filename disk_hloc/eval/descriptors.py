@@ -25,6 +25,7 @@ from disk_hloc.io.benchmarks.hpatches import kind_of
 from disk_hloc.io.hloc.features import feature_entry, read_keypoints
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.images import ImageReadError
+from disk_hloc.io.inputs import Inputs
 from disk_hloc.io.loader import Photo, load_photo
 from disk_hloc.io.store import reading, writing
 from disk_hloc.io.store.hdf5 import read
@@ -77,8 +78,14 @@ def describe(
         "preprocessing": conf["preprocessing"],
         "positions": [num_positions, seed],
     }
+    inputs = Inputs(path, image_dir)
     with writing(path, made_with) as store:
-        done = store.done("keypoints", "image_size")
+        found = store.entries("keypoints", "image_size")
+        changed = {name for name, of in found.items() if of and of.inputs != inputs.of(name)}
+        # The positions in the second photo depend on the size of the first.
+        changed |= {pair[1] for pair in homographies if pair[0] in changed}
+        store.drop(changed)
+        done = set(found) - changed
         todo = [pair for pair in homographies if not done.issuperset(pair)]
         model_class = models.load("extractors", conf["model"]["name"])
         model = model_class(conf["model"]).to(devices.resolve(device))
@@ -91,12 +98,14 @@ def describe(
                 # As they will be read from the file.
                 positions = drawn.astype(np.float32).astype(np.float64)
                 if first not in done:
-                    store.add(*_describe(model, photo, positions, np.arange(num_positions)))
+                    entry = _describe(model, photo, positions, np.arange(num_positions))
+                    store.add(*entry, inputs.of(first) or "")
                     done.add(first)
             photo = _load(image_dir, pair[1], conf)
             moved = transfer(homographies[pair], positions)
             seen = np.flatnonzero(inside(moved, photo.original_size))
-            store.add(*_describe(model, photo, moved[seen], seen))
+            store.add(*_describe(model, photo, moved[seen], seen), inputs.of(pair[1]) or "")
+    inputs.save()
     return path
 
 

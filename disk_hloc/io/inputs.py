@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -154,6 +155,21 @@ class Inputs:
         with replaced(self._path, self._path.with_name(f"{self._path.name}.partial")) as partial:
             partial.write_text(json.dumps(content, sort_keys=True) + "\n", encoding="utf-8")
         self._changed = False
+
+
+def digest_of_photos(output: Path, image_dir: Path, names: Iterable[str]) -> str:
+    """Return the digest of several photos and their names.
+
+    Args:
+        output: the folder of results that depend on them; ``.photos.inputs`` there remembers the
+            digest of each photo.
+        image_dir: the photos.
+        names: of the photos; one that cannot be read counts as such.
+    """
+    inputs = Inputs(output / "photos", image_dir)
+    digest = digest_of_data({name: inputs.of(name) for name in names})
+    inputs.save()
+    return digest
 
 
 def mask_stamps(masks: Masks, name: str) -> tuple[Stamp, ...]:

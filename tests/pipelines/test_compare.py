@@ -115,6 +115,21 @@ def test_what_is_finished_is_not_run_again(scene: Path, copied: Path, monkeypatc
     assert again["rows"] == before["rows"]
 
 
+def test_a_photo_that_has_changed_is_noticed(scene: Path, copied: Path, tmp_path: Path) -> None:
+    """Of the features only those of that photo are made again, and all figures are."""
+    photos = shutil.copytree(scene / "images", tmp_path / "images")
+    changed = sorted(photos.iterdir())[0]
+    with Image.open(changed) as photo:
+        photo.transpose(Image.Transpose.ROTATE_180).save(changed)
+    given = arguments(scene, copied, rows=["sift"], image_dir=photos)
+    results = compare.main(**given)
+    fresh = compare.main(**{**given, "output": tmp_path / "fresh"})
+    assert list(results["rows"]) == ["sift"]
+    assert results["rows"]["sift"]["figures"] == fresh["rows"]["sift"]["figures"]
+    for name in ("features/sift.h5", "rows/sift/matches.h5"):
+        assert (copied / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
 def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
     """After a stop while matching, the next run keeps the features and their time."""
 
