@@ -20,6 +20,7 @@ import torch
 
 from disk_hloc.io.images import list_images, read_image
 from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.models.extractors.kornia_xfeat import XFeat
 from disk_hloc.weights import load_disk
 
 WIDTH, HEIGHT, KEYPOINTS = 1024, 768, 2048
@@ -53,6 +54,8 @@ def main() -> None:
     runs = {"kornia": lambda: reference(images[0], n=KEYPOINTS, pad_if_not_divisible=True)}
     for name, model in ours.items():
         runs[name] = lambda model=model: model({"image": images[0]})
+    xfeat = XFeat({"max_keypoints": KEYPOINTS}).to(device)
+    runs["XFeat"] = lambda: xfeat({"image": images[0]})
     seconds = report.medians(report.alternate(runs, args.rounds))
     flop = sum(2 * 25 * a * b * WIDTH * HEIGHT / s**2 for a, b, s in LAYERS)
     flop += 2 * 25 * 80 * 128 * KEYPOINTS
