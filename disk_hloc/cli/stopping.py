@@ -43,7 +43,11 @@ def on_signals() -> Iterator[None]:
         return
     stop = _Stop()
     try:
+        stop.start()
         yield
+    except KeyboardInterrupt:
+        stop.code = stop.code or Exit.INTERRUPTED
+        raise
     finally:
         if stop.code is None:
             stop.restore()
@@ -89,10 +93,13 @@ class _Stop:
         # byte of a signal is sent at once.
         self.receiver, self.sender = socket.socketpair()
         self.sender.setblocking(False)
-        self.wakeup_before = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._wait, daemon=True).start()
-        self.install()
         self.finder = _AfterPycolmap(self.install)
+        self.wakeup_before = signal.set_wakeup_fd(self.sender.fileno(), warn_on_full_buffer=False)
+
+    def start(self) -> None:
+        """Install the handlers, and wait for signals in a thread."""
+        self.install()
+        threading.Thread(target=self._wait, daemon=True).start()
         sys.meta_path.insert(0, self.finder)
         atexit.register(self._end)
         if hasattr(os, "register_at_fork"):  # not on Windows
