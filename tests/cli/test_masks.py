@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from disk_hloc.io.masks import keep_keypoints
+from disk_hloc.io.output_folder import MARK
 from disk_hloc.stages import extract
 
 COMMAND = [sys.executable, "-m", "disk_hloc"]
@@ -111,7 +112,8 @@ def test_reconstruct_with_masks_and_previews(scene: Path, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (scene / "images").iterdir())
     assert sorted(path.name for path in (tmp_path / "view").iterdir()) == [
-        f"{name}.png" for name in names
+        MARK,
+        *(f"{name}.png" for name in names),
     ]
     for name in names:
         found = keypoints(tmp_path / "out" / "features.h5", name)
