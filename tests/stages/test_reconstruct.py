@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 import pytest
 from packaging.version import Version
 
 from disk_hloc import confs
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError, NoModel
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.geometry import rotation_angle
+from disk_hloc.io import colmap
 from disk_hloc.io.hloc.poses import read_camera, read_poses
-from disk_hloc.stages import extract, match, pairs, reconstruct
+from disk_hloc.stages import extract, match, pairs, reconstruct, triangulate
 from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
@@ -158,3 +165,87 @@ def test_a_broken_database_is_one_line(scene: Path, inputs, tmp_path: Path) -> N
         assert one_line_error(error, path, "which has 0 keypoints")
     assert (tmp_path / "sfm" / "images.bin").read_bytes() == model
     assert not (tmp_path / "new").exists()
+
+
+def content(sfm: Path) -> dict[str, bytes]:
+    return {name: (sfm / name).read_bytes() for name in (*colmap.MODEL_FILES, "database.db")}
+
+
+def test_the_same_inputs_give_the_same_model(inputs, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        reconstruct.main(tmp_path / name, *inputs, engine="native")
+    assert content(tmp_path / "first") == content(tmp_path / "second")
+
+
+def test_a_failed_run_keeps_the_former_model(inputs, tmp_path: Path) -> None:
+    images, pairs_path, features, _ = inputs
+    sfm = tmp_path / "sfm"
+    reconstruct.main(sfm, *inputs, engine="native")
+    former = content(sfm)
+    strict = {"output": "none", "model": {"name": "disk", "distance_threshold": 1e-6}}
+    none = match.main(strict, pairs_path, features, tmp_path / "matches.h5")
+    with pytest.raises(NoModel) as raised:
+        reconstruct.main(sfm, images, pairs_path, features, none, engine="native")
+    assert content(sfm) == former
+    assert raised.value.database_path is not None
+    assert colmap.read_verified(raised.value.database_path) == {}
+    with pytest.raises(DiskHlocError, match="its own copy"):
+        reconstruct.from_database(sfm, images, sfm / "database.db")
+    with pytest.raises(DiskHlocError):
+        triangulate.main(sfm, sfm, images, pairs_path, features, none, engine="native")
+    assert content(sfm) == former
+
+
+def test_a_model_can_be_triangulated_in_its_own_folder(inputs, tmp_path: Path) -> None:
+    images, pairs_path, features, matches = inputs
+    sfm = tmp_path / "sfm"
+    reference = reconstruct.main(sfm, *inputs, engine="native")
+    model = triangulate.main(sfm, sfm, images, pairs_path, features, matches, engine="native")
+    assert model.num_points3D() > 0.5 * reference.num_points3D()
+    assert colmap.read_model(sfm).num_points3D() == model.num_points3D()
+
+
+def test_a_model_without_points_is_an_error(inputs, tmp_path: Path) -> None:
+    reconstruct.main(tmp_path / "sfm", *inputs, engine="native")
+    path = tmp_path / "absurd.db"
+    shutil.copy(tmp_path / "sfm" / "database.db", path)
+    with closing(sqlite3.connect(path)) as database, database:
+        stored = database.execute("SELECT image_id, data FROM keypoints").fetchall()
+        for image_id, data in stored:
+            keypoints = np.frombuffer(data, np.float32).copy()
+            keypoints[np.arange(keypoints.size) % 9 < 4] = 1e30
+            query = "UPDATE keypoints SET data = ? WHERE image_id = ?"
+            database.execute(query, (keypoints.tobytes(), image_id))
+    with pytest.raises(NoModel, match="not one point could be triangulated"):
+        reconstruct.from_database(tmp_path / "new", inputs[0], path)
+    assert not (tmp_path / "new" / "images.bin").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_command_while_colmap_works(
+    number: int, code: int, scene: Path, inputs, tmp_path: Path
+) -> None:
+    _, pairs_path, features, matches = inputs
+    sfm = tmp_path / "sfm"
+    reconstruct.main(sfm, *inputs, engine="native")
+    former = content(sfm)
+    arguments = ["triangulate", sfm, sfm, scene / "images", pairs_path, features, matches]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "disk_hloc", *arguments],
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    while not (sfm / "models" / ".partial" / "database.db").exists():
+        assert process.poll() is None
+        time.sleep(0.001)
+    start = time.monotonic()
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=10)
+    assert time.monotonic() - start < 2.5  # half a second for a busy machine
+    assert process.returncode == code
+    assert "Traceback" not in errors
+    assert "***" not in errors
+    assert content(sfm) == former
+    assert not (sfm / "models" / ".partial").exists()
