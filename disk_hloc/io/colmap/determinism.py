@@ -2,8 +2,8 @@
 
 Its random number generators need a seed, and sums of floats depend on the number of threads: with
 one thread models are equal to the bit, with more they differ in their last digits and by some
-points. One thread costs Sacre Coeur (10 images) about half a second of mapping on two cores, but
-large models much more, so it is for small ones only. Verified matches need the seed alone.
+points. One thread maps Sacre Coeur (10 images) as fast as two do, in 4 seconds. Large models need
+all cores, so one thread is for small ones only. Verified matches need the seed alone.
 """
 
 from __future__ import annotations
