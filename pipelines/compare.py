@@ -76,6 +76,7 @@ def main(
     chosen = [find_row(name) for name in rows]
     if not chosen:
         raise DiskHlocError(f"no row is given; known: {', '.join(named_rows())}")
+    pairs.check_choice(pairs_from)
     names = list_images(image_dir)
     require_plain_names(names)
     require_distinct_groups(names)

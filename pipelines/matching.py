@@ -62,6 +62,7 @@ def main(
     """
     extractor_conf = find_conf("extractors", extractor)
     matcher_conf = find_conf("matchers", matcher)
+    pairs.check_choice(pairs_from)
     names = extract.chosen_images(image_dir, masks=masks)
     require_plain_names(names)
     require_distinct_groups(names)

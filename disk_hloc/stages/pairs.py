@@ -155,6 +155,23 @@ def poses(model_path: Path, output: Path, *, num_matched: int, max_angle: float 
     return _write(output, pairs, len(images))
 
 
+def check_choice(source: str) -> None:
+    """Check what :func:`choose` takes, before anything is computed for it.
+
+    Raises:
+        DiskHlocError: ``source`` is neither ``exhaustive`` nor a sound pairs file.
+    """
+    if source == "exhaustive":
+        return
+    if not Path(source).is_file():
+        command = source if source in METHODS else "sequential"
+        raise DiskHlocError(
+            f"--pairs {source} is neither 'exhaustive' nor a pairs file: write one first, for "
+            f"example with `disk-hloc pairs {command} PHOTOS PAIRS.txt`"
+        )
+    read_pairs(Path(source))
+
+
 def choose(source: str, names: Sequence[str], output: Path, without: Collection[str] = ()) -> Path:
     """Write the pairs that a pipeline's option names, without some images.
 

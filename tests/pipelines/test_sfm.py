@@ -15,6 +15,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
+from support.errors import one_line_error
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -83,4 +84,11 @@ def test_a_bad_name_stops_before_extraction(scene: Path, tmp_path: Path) -> None
     (images / "0000.jpg").rename(images / "my photo.jpg")
     with pytest.raises(DiskHlocError, match=r"'my photo\.jpg' has white space"):
         sfm.main(images, tmp_path / "out", engine="native")
+    assert not (tmp_path / "out").exists()
+
+
+def test_pairs_that_are_no_file_are_refused_before_extraction(scene: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskHlocError) as error:
+        sfm.main(scene / "images", tmp_path / "out", pairs_from="sequential")
+    assert one_line_error(error, "--pairs sequential", "disk-hloc pairs sequential PHOTOS")
     assert not (tmp_path / "out").exists()
