@@ -195,11 +195,12 @@ def identify(weights: str | os.PathLike[str]) -> str:
         return CHECKPOINTS[name].digest
     path = resolve(weights)
     try:
-        published = [c.digest for c in CHECKPOINTS.values() if _digest_matches(path, c.digest)]
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
     except OSError as error:
         raise DiskHlocError(f"the weights {path} cannot be read: {error.strerror}") from error
-    return published[0] if published else f"sha256:{digest}"
+    published = {checkpoint.digest for checkpoint in CHECKPOINTS.values()}
+    git, sha256 = _git_digest(content), _sha256_digest(content)
+    return git if git in published else sha256
 
 
 def load_disk(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -358,9 +359,14 @@ def _load(path: Path) -> Any:
 
 
 def _digest_matches(path: Path, digest: str) -> bool:
-    kind, _, expected = digest.partition(":")
-    content = path.read_bytes()
-    if kind == "git":
-        actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-        return actual.hexdigest() == expected
-    return hashlib.sha256(content).hexdigest() == expected
+    compute = _git_digest if digest.startswith("git:") else _sha256_digest
+    return compute(path.read_bytes()) == digest
+
+
+def _git_digest(content: bytes) -> str:
+    actual = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return f"git:{actual.hexdigest()}"
+
+
+def _sha256_digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -99,12 +99,12 @@ def describe(
                 positions = drawn.astype(np.float32).astype(np.float64)
                 if first not in done:
                     entry = _describe(model, photo, positions, np.arange(num_positions))
-                    store.add(*entry, inputs.of(first) or "")
+                    store.add(*entry, _inputs(photo))
                     done.add(first)
             photo = _load(image_dir, pair[1], conf)
             moved = transfer(homographies[pair], positions)
             seen = np.flatnonzero(inside(moved, photo.original_size))
-            store.add(*_describe(model, photo, moved[seen], seen), inputs.of(pair[1]) or "")
+            store.add(*_describe(model, photo, moved[seen], seen), _inputs(photo))
     inputs.save()
     return path
 
@@ -155,6 +155,10 @@ def share_correct(
         return float("nan")
     nearest = (descriptors0.T @ descriptors1).argmax(axis=1)
     return float((np.linalg.norm(positions1[nearest] - positions1, axis=1) <= within).mean())
+
+
+def _inputs(photo: Photo) -> str:
+    return "" if photo.seen is None else photo.seen.inputs
 
 
 def _load(folder: Path, name: str, conf: Mapping[str, Any]) -> Photo:

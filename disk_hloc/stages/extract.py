@@ -254,13 +254,16 @@ def _report(
         UnreadableImages: some images could not be read.
         DiskHlocError: no image could be read.
     """
-    inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
     reasons: dict[str, str] = {}
+    seen: dict[str, Seen] = {}
     for part in parts:
         reasons |= part.unreadable
-        for name, seen in part.seen.items():
-            inputs.note(name, seen)
-    inputs.save()
+        seen |= part.seen
+    if seen:
+        inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
+        for name, found in seen.items():
+            inputs.note(name, found)
+        inputs.save()
     log_missing(set().union(*(part.unmasked for part in parts)), sum(p.count for p in parts))
     failures = {name: reasons[name] for name in names if name in reasons}
     if len(failures) == len(names):

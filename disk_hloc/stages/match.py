@@ -149,12 +149,8 @@ def _plan(
     reference_path: Path,
 ) -> Plan:
     group_of = {line: stored_group(_pair(line), found) for line in lines}
-    because = f"the pairs of {match_path} name"
     firsts, seconds = zip(*map(_pair, lines), strict=True) if lines else ((), ())
-    digests = (
-        features_digests(feature_path, firsts, because),
-        features_digests(reference_path, seconds, because),
-    )
+    digests = features_digests(feature_path, firsts), features_digests(reference_path, seconds)
     line_of = {group: line for line, group in group_of.items()}
 
     def inputs(group: str, _: Fingerprint) -> str:

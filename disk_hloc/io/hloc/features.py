@@ -182,7 +182,7 @@ def descriptors_shape(file: h5py.File, name: str) -> tuple[int, int]:
     return int(length), int(count)
 
 
-def features_digests(path: Path, names: Iterable[str], because: str) -> dict[str, str]:
+def features_digests(path: Path, names: Iterable[str]) -> dict[str, str]:
     """Return the digest of the features of each of some images.
 
     It is read from their fingerprints; of features that another program wrote it is computed.
@@ -190,15 +190,12 @@ def features_digests(path: Path, names: Iterable[str], because: str) -> dict[str
     Args:
         path: the features file.
         names: the images.
-        because: who asks for them, for the error: ``pairs.txt names``.
 
     Raises:
         DiskHlocError: the file has no features of some of them, or is broken.
     """
-    names = sorted(set(names))
-    require_features(path, names, because)
     with reading(path) as file:
-        return {name: content_digest(file, name) for name in names}
+        return {name: content_digest(file, name) for name in set(names)}
 
 
 def content_digest(file: h5py.File, name: str) -> str:

@@ -195,10 +195,6 @@ class Store:
             found[name] = fingerprints.parse(self._journal.made_of[name])
         return found
 
-    def done(self, key: str, *others: str) -> set[str]:
-        """Return the names of :meth:`entries`."""
-        return set(self.entries(key, *others))
-
     def finish(self) -> None:
         """Wait until all entries are on the disk.
 
