@@ -21,7 +21,7 @@ from .images import (
     read_encoded,
     resize_image,
 )
-from .inputs import Seen, mask_stamps, stamp_of
+from .inputs import Seen, Stamp, mask_stamps, stamp_of
 from .masks import Mask, Masks, Size, digest_of_mask
 
 # hloc's defaults (extract_features.ImageDataset).
@@ -90,14 +90,7 @@ def load_photo(
     """
     require_values(preprocessing, PREPROCESSING_VALUES, "preprocessing")
     conf = {**DEFAULT_PREPROCESSING, **preprocessing}
-    try:
-        stamp = stamp_of(folder / name)
-    except OSError:
-        stamp = (0, 0, 0)  # reading says what is wrong
-    encoded = read_encoded(folder / name)
-    digest = digest_of(encoded.tobytes())
-    stored = decode_image(encoded, conf["grayscale"])
-    del encoded
+    stored, stamp, digest = read_with_digest(folder / name, conf["grayscale"])
     height, width = stored.shape[:2]
     longest = max(width, height)
     size = (width, height)
@@ -117,6 +110,28 @@ def load_photo(
     seen = Seen(stamp, digest, (width, height), stamps, digest_of_mask(mask))
     values = np.ascontiguousarray(image) / np.float32(255)
     return Photo(name, values, (width, height), mask, seen)
+
+
+def read_with_digest(path: Path, grayscale: bool = False) -> tuple[np.ndarray, Stamp, str]:
+    """Read an image once, with the digest of the very bytes that are decoded.
+
+    Args:
+        path: an image file.
+        grayscale: decode to one channel.
+
+    Returns:
+        The image as of :func:`disk_hloc.io.images.read_image`, the stamp of the file before it was
+        read, and the digest of its bytes.
+
+    Raises:
+        ImageReadError: see :func:`disk_hloc.io.images.read_image`.
+    """
+    try:
+        stamp = stamp_of(path)
+    except OSError:
+        stamp = (0, 0, 0)  # reading says what is wrong
+    encoded = read_encoded(path)
+    return decode_image(encoded, grayscale), stamp, digest_of(encoded.tobytes())
 
 
 def _resized(image: np.ndarray, size: Size, interpolation: str) -> np.ndarray:

@@ -17,9 +17,11 @@ from disk_hloc import device as devices
 from disk_hloc.choices import DETECT_MODES
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
 from disk_hloc.io import release as files
-from disk_hloc.io.images import ImageReadError, read_image
-from disk_hloc.io.inputs import Inputs
+from disk_hloc.io.images import ImageReadError
+from disk_hloc.io.inputs import Inputs, Seen
+from disk_hloc.io.loader import read_with_digest
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Plan, Store, plan, writing
+from disk_hloc.io.store.fingerprints import NOTHING
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints, sample_keypoints
 from disk_hloc.models.disk_network.unet import DESCRIPTOR_DIM, STRIDE
 from disk_hloc.models.extractors.disk import DISK
@@ -113,8 +115,7 @@ def main(
         progress = tqdm(todo, desc="Detect", unit="image", disable=not todo)
         for name in progress:
             try:
-                made_of = inputs.of(name)
-                photo = read_image(image_dir / name)
+                photo, stamp, digest = read_with_digest(image_dir / name)
             except ImageReadError as error:
                 if on_error == "stop":
                     raise DiskHlocError(f"{image_dir / name} cannot be read: {error}") from error
@@ -131,9 +132,11 @@ def main(
             if f16:
                 arrays["descriptors"] = arrays["descriptors"].astype(np.float16)
             progress.set_postfix(n=len(arrays["keypoints"]))
+            seen = Seen(stamp, digest, (photo.shape[1], photo.shape[0]), None, NOTHING)
+            inputs.note(name, seen)
             for kind, store in stores.items():
                 entry = files.array_entry(kind, Path(name).stem, arrays[kind], 1 / scale)
-                store.add(*entry, made_of or "")
+                store.add(*entry, seen.inputs)
         inputs.save()
     if len(failures) == len(names):
         listed = listing([f"{name} ({reason})" for name, reason in failures.items()])
