@@ -14,7 +14,7 @@ from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.io import release
 from disk_hloc.io.images import read_image
 from disk_hloc.models.extractors.disk import DISK
-from disk_hloc.release import detect
+from disk_hloc.release import detect, match
 from support.errors import one_line_error
 from support.release_files import write_photo
 
@@ -225,3 +225,27 @@ def test_a_side_that_the_network_cannot_halve(photos: Path, tmp_path: Path) -> N
     with pytest.raises(DiskHlocError) as error:
         detect.main(tmp_path / "out", photos, image_extension="png")
     one_line_error(error, "odd.png is 50x64 px", "--height and --width")
+
+
+def test_a_photo_that_has_changed_is_detected_again(photos: Path, tmp_path: Path) -> None:
+    """The matches of it, too; a photo that is gone leaves both files."""
+    names = sorted(path.name for path in photos.iterdir())
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+
+    def run(folder: Path) -> None:
+        detect.main(folder, photos, image_extension="png", n=40)
+        match.main(folder, save_threshold=0)
+
+    run(out)
+    write_photo(photos / names[0], (96, 64), 99)
+    (photos / names[-1]).unlink()
+    for folder in (out, fresh):
+        run(folder)
+    for kind in ("keypoints", "descriptors"):
+        assert (out / f"{kind}.h5").read_bytes() == (fresh / f"{kind}.h5").read_bytes()
+    with h5py.File(out / "matches.h5") as found, h5py.File(fresh / "matches.h5") as expected:
+        assert list(found) == list(expected) == [Path(name).stem for name in names[:-1]]
+        for name, group in expected.items():
+            assert list(found[name]) == list(group)
+            for other, matches in group.items():
+                assert np.array_equal(found[name][other][()], matches[()])
