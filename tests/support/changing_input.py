@@ -119,7 +119,11 @@ class Input:
         (self.folder / "extractor.yaml").write_text(yaml.safe_dump(conf))
 
     def run(self, output: str) -> None:
-        """Run to the end; where the conf or the weights are others, from scratch as advised."""
+        """Run to the end, as the messages advise.
+
+        Where the conf or the weights are others, that is from scratch; a mask that does not fit its
+        photo is removed.
+        """
         options = {
             "extractor": str(self.folder / "extractor.yaml"),
             "masks": {"folder": self.folder / "masks"},
@@ -128,12 +132,27 @@ class Input:
         # Files change here within the time in which none would be remembered.
         inputs._RACY_SECONDS = 0.02
         images, out = self.folder / "photos", self.folder / output
-        try:
-            matching.main(images, out, **options)
-        except DiskHlocError as error:
-            if "another conf" not in str(error):
-                raise
-            matching.main(images, out, overwrite=True, **options)
+        for _ in range(2):
+            try:
+                matching.main(images, out, **options)
+                return
+            except DiskHlocError as error:
+                if "another aspect ratio" in str(error):
+                    self.remove_unfit_masks()
+                elif "another conf" in str(error):
+                    options["overwrite"] = True
+                else:
+                    raise
+        matching.main(images, out, **options)
+
+    def remove_unfit_masks(self) -> None:
+        """Remove the masks of photos that were replaced by others of another size."""
+        for photo in self.photos():
+            mask = self.folder / "masks" / f"{photo.relative_to(self.folder / 'photos')}.png"
+            if mask.exists():
+                sizes = {cv2.imread(str(path)).shape for path in (photo, mask)}
+                if len(sizes) > 1:
+                    mask.unlink()
 
     def files(self, output: str) -> dict[str, bytes]:
         """Return the content of the files of a run."""
