@@ -1,0 +1,122 @@
+"""What a photo's EXIF data say: which way up it was held, when and where it was taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from PIL import ExifTags
+
+from disk_hloc.errors import PARSER_ERRORS
+
+from .images import ImageReadError, opened
+
+# EXIF orientation -> the quarter turns, counter-clockwise, that show the stored photo upright. The
+# mirrored ones (2, 4, 5, 7), which no camera writes, are left as stored.
+_QUARTER_TURNS = {3: 2, 6: 3, 8: 1}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a photo was taken.
+
+    Attributes:
+        latitude, longitude: in degrees, WGS84; north and east are positive.
+        altitude: in metres above sea level, or None.
+        precision: the horizontal error that the device reported in metres, or None.
+    """
+
+    latitude: float
+    longitude: float
+    altitude: float | None = None
+    precision: float | None = None
+
+
+@dataclass(frozen=True)
+class Exif:
+    """What is used of a photo's EXIF data.
+
+    Attributes:
+        quarter_turns: how often the stored photo is to be turned by 90 degrees, counter-clockwise
+            as by ``numpy.rot90``, to be upright; None where the data do not say.
+        time: when it was taken, by the clock of the camera, or None.
+        position: where it was taken, or None.
+    """
+
+    quarter_turns: int | None = None
+    time: datetime | None = None
+    position: Position | None = None
+
+
+def read_exif(path: Path) -> Exif:
+    """Read a photo's EXIF data; what is missing, broken or absurd is None.
+
+    Only the header is read. A photo that cannot be opened has no EXIF data.
+    """
+    try:
+        with opened(path) as image:
+            if image is None:
+                return Exif()
+            tags = image.getexif()
+            return Exif(
+                _quarter_turns(tags.get(ExifTags.Base.Orientation)),
+                _time(tags.get_ifd(ExifTags.IFD.Exif), tags),
+                _position(tags.get_ifd(ExifTags.IFD.GPSInfo)),
+            )
+    except (ImageReadError, OSError, *PARSER_ERRORS):
+        return Exif()
+
+
+def _quarter_turns(orientation: Any) -> int | None:
+    if orientation == 1:
+        return 0
+    return _QUARTER_TURNS.get(orientation) if isinstance(orientation, int) else None
+
+
+def _time(block: Mapping[int, Any], tags: Mapping[int, Any]) -> datetime | None:
+    base = ExifTags.Base
+    text = block.get(base.DateTimeOriginal) or tags.get(base.DateTime)
+    try:
+        time = datetime.strptime(str(text).strip("\0 "), "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    fraction = str(block.get(base.SubsecTimeOriginal, "")).strip("\0 ")
+    return time + timedelta(seconds=float(f"0.{fraction}")) if fraction.isdecimal() else time
+
+
+def _position(block: Mapping[int, Any]) -> Position | None:
+    gps = ExifTags.GPS
+    latitude = _degrees(block.get(gps.GPSLatitude), block.get(gps.GPSLatitudeRef), "S", 90)
+    longitude = _degrees(block.get(gps.GPSLongitude), block.get(gps.GPSLongitudeRef), "W", 180)
+    # Devices without a fix write zeros.
+    if latitude is None or longitude is None or (latitude == 0 and longitude == 0):
+        return None
+    altitude = _number(block.get(gps.GPSAltitude))
+    if altitude is not None and block.get(gps.GPSAltitudeRef) in (1, b"\x01"):
+        altitude = -altitude
+    return Position(latitude, longitude, altitude, _number(block.get(gps.GPSHPositioningError)))
+
+
+def _degrees(value: Any, side: Any, negative: str, largest: float) -> float | None:
+    if not isinstance(value, tuple) or len(value) != 3:
+        return None
+    parts = [_number(part) for part in value]
+    if any(part is None for part in parts):
+        return None
+    degrees = sum(part / 60**i for i, part in enumerate(parts))
+    if degrees > largest:
+        return None
+    return -degrees if str(side).strip("\0 ").upper() == negative else degrees
+
+
+def _number(value: Any) -> float | None:
+    """Return a rational as a number; None for 0/0 and what is no number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return number if math.isfinite(number) else None
