@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import warnings
@@ -17,11 +18,14 @@ from PIL import Image, ImageFile
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 
+from . import heif
 from .names import is_relative, require_relative
 from .output_folder import MARK
 from .text import read_lines
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".hif", ".avif",
+)  # fmt: skip
 
 LIMIT_VARIABLE = "DISK_HLOC_MAX_PIXELS"
 OPENCV_LIMIT_VARIABLE = "OPENCV_IO_MAX_IMAGE_PIXELS"
@@ -30,9 +34,13 @@ DEFAULT_MAX_PIXELS = 1 << 29
 _MAX_BYTES = (1 << 31) - 1
 _OUT_OF_MEMORY = -4  # cv::Error::StsNoMem
 _TOO_LARGE = "not enough memory to decode it"
-# The formats that both OpenCV and Pillow read.
+_BROKEN = "truncated, or not an image"
+_DEEP = "it has 32 bits a sample, whose range nobody knows: convert it to 8 or 16 bits"
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# The formats that are read: by OpenCV and Pillow, and HEIF by Pillow with pillow-heif.
 _FORMATS = {
-    "AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SUN", "TIFF", "WEBP",
+    "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SUN", "TIFF",
+    "WEBP",
 }  # fmt: skip
 
 
@@ -171,6 +179,12 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     16-bit values become their upper 8 bits, an alpha channel is dropped, a palette and CMYK become
     RGB, and the first frame of an animation is used.
 
+    What OpenCV cannot decode goes through Pillow, by the same rules: HEIC (with pillow-heif), AVIF
+    and TIFF of compressions that the installed OpenCV lacks. A HEIC photo is stored upright: a
+    turn in its container is part of the format, every decoder applies it, and its EXIF orientation
+    is ignored. Its pixels, here and for COLMAP, are those that any viewer shows. In AVIF, as in
+    JPEG, the stored pixels are used, and :func:`disk_hloc.io.exif.read_exif` reports the turn.
+
     Args:
         path: an image file.
         grayscale: decode to one channel.
@@ -180,7 +194,8 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
 
     Raises:
         ImageReadError: the file cannot be read, is not an image, is truncated, or has more pixels
-            than :func:`max_pixels`.
+            than :func:`max_pixels`; its samples have 32 bits, for which there is no fixed range;
+            or no decoder of its format is installed, with what to install.
     """
     return decode_image(read_encoded(path), grayscale)
 
@@ -194,6 +209,9 @@ def decode_image(encoded: np.ndarray, grayscale: bool = False) -> np.ndarray:
 
     Returns, Raises: see :func:`read_image`.
     """
+    prefix = encoded[: heif.PREFIX_BYTES].tobytes()
+    if heif.is_heic(prefix):
+        return _decode_by_pillow(encoded, grayscale)
     mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
     # Decoded from memory: from a file, OpenCV fills the rest of a truncated JPEG with gray.
     try:
@@ -205,10 +223,41 @@ def decode_image(encoded: np.ndarray, grayscale: bool = False) -> np.ndarray:
             raise ImageReadError(_TOO_LARGE) from error
         raise ImageReadError(" ".join(str(error).split())) from error
     if image is None:
-        raise ImageReadError("truncated, or not an image")
+        if heif.is_avif(prefix) or prefix[:4] in _TIFF:
+            return _decode_by_pillow(encoded, grayscale)
+        raise ImageReadError(_BROKEN)
     # For a format that Pillow does not know, the size is known only now.
     require_few_pixels((image.shape[1], image.shape[0]))
     return image if grayscale else image[:, :, ::-1]
+
+
+def _decode_by_pillow(encoded: np.ndarray, grayscale: bool) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = _parse(io.BytesIO(encoded.tobytes()))
+            if image is None:
+                raise ImageReadError(_why_not_parsed(encoded))
+            require_few_pixels(image.size)
+            if image.mode.startswith(("I", "F")):
+                raise ImageReadError(_DEEP)
+            return np.array(image.convert("L" if grayscale else "RGB"))
+    except MemoryError as error:
+        raise ImageReadError(_TOO_LARGE) from error
+    except PARSER_ERRORS as error:
+        raise ImageReadError(_BROKEN) from error
+
+
+def _why_not_parsed(encoded: np.ndarray) -> str:
+    """Return why neither OpenCV nor Pillow reads a file that is HEIC, AVIF or TIFF by its start."""
+    prefix = encoded[: heif.PREFIX_BYTES].tobytes()
+    if heif.is_avif(prefix) and "AVIF" not in Image.OPEN:
+        return heif.INSTALL_AVIF
+    if prefix[:4] not in _TIFF:
+        return _BROKEN
+    # Without a conversion to 8 bits, OpenCV reads more.
+    image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    return _BROKEN if image is None else _DEEP
 
 
 def read_encoded(path: Path) -> np.ndarray:
@@ -267,11 +316,10 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile | None]:
 
     Raises:
         OSError: the file cannot be opened.
-        ImageReadError: the file is not a regular file, is empty, or has more pixels than
-            :func:`max_pixels`.
+        ImageReadError: the file is not a regular file, is empty, has more pixels than
+            :func:`max_pixels`, or is HEIC and its decoder is not installed.
     """
     _require_regular(path)
-    Image.init()
     with path.open("rb") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _parse(file)
@@ -281,7 +329,16 @@ def opened(path: Path) -> Iterator[ImageFile.ImageFile | None]:
 
 
 def _parse(file: BinaryIO) -> ImageFile.ImageFile | None:
-    prefix = file.read(16)
+    """Open an image with the first of Pillow's plug-ins that accepts it.
+
+    Raises:
+        ImageReadError: it is HEIC, and its decoder is not installed.
+    """
+    Image.init()
+    start = file.read(heif.PREFIX_BYTES)
+    if heif.is_heic(start) and not heif.register_heic():
+        raise ImageReadError(heif.INSTALL_HEIC)
+    prefix = start[:16]
     for name in _FORMATS & set(Image.OPEN):
         factory, accept = Image.OPEN[name]
         try:
@@ -303,7 +360,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with opened(path) as image:
             if image is None:
-                raise ImageReadError("truncated, or not an image")
+                raise ImageReadError(_BROKEN)
             return image.size
     except OSError as error:
         raise ImageReadError(_why(error, path)) from error

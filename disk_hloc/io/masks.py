@@ -54,7 +54,7 @@ _FILES = ("folder", "file", "coco")
 # Largest relative difference in aspect ratio between a mask and a photo of another size.
 ASPECT_TOLERANCE = 0.01
 # Lossy formats have no exact black.
-_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+_LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".heic", ".heif", ".hif", ".avif")
 _LOSSY_THRESHOLD = 128
 
 

@@ -23,10 +23,10 @@ _MAX_SIDE = 65535
 def readable_photos(image_dir: Path, names: Sequence[str], folder: Path) -> Iterator[Path]:
     """Give a folder in which COLMAP can read all photos.
 
-    It is the folder of the photos itself if it has no WebP, AVIF, GIF, JPEG 2000 or Sun raster,
-    whatever their suffixes say. Otherwise it is a temporary one with links to the photos that
-    COLMAP reads, and the others as JPEG under the same names, with their EXIF data: COLMAP goes by
-    content.
+    It is the folder of the photos itself if it has no WebP, HEIC, AVIF, GIF, JPEG 2000 or Sun
+    raster, whatever their suffixes say. Otherwise it is a temporary one with links to the photos
+    that COLMAP reads, and the others as JPEG under the same names, with their EXIF data: COLMAP
+    goes by content.
 
     Args:
         image_dir: the photos.
@@ -59,7 +59,7 @@ def _is_foreign(path: Path) -> bool:
         (prefix[:4] == b"RIFF" and prefix[8:] == b"WEBP")
         or prefix[:4] in (b"GIF8", b"\xff\x4f\xff\x51", b"\x59\xa6\x6a\x95")
         or prefix[4:8] == b"jP  "
-        or prefix[4:] in (b"ftypavif", b"ftypavis")
+        or prefix[4:8] == b"ftyp"
     )
 
 

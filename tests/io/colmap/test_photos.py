@@ -13,9 +13,12 @@ import pytest
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import CAMERA_MODES, camera_mode, create_database
 from disk_hloc.io.colmap.photos import readable_photos
+from disk_hloc.io.heif import register_heic
 from support.errors import one_line_error
 
-FORMATS = ["WEBP", "GIF", "JPEG2000"] + (["AVIF"] if PIL.features.check("avif") else [])
+FORMATS = ["WEBP", "GIF", "JPEG2000"]
+FORMATS += ["AVIF"] if PIL.features.check("avif") else []
+FORMATS += ["HEIF"] if register_heic() else []
 
 
 def photo(path, size=(96, 64), form="JPEG", focal=28.0):
