@@ -15,6 +15,7 @@ from tqdm import tqdm
 from disk_hloc import device as devices
 from disk_hloc import models
 from disk_hloc.errors import DiskHlocError, UnreadableImages, listing, require_on_error
+from disk_hloc.io import not_photos
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.images import ImageReadError, list_images, read_image_list
 from disk_hloc.io.inputs import Inputs, Seen
@@ -158,12 +159,14 @@ class Extracted:
         unreadable: name -> why it could not be read.
         unmasked: names of those that have no mask.
         seen: name -> what the photo and its mask were.
+        odd: name -> why it is hardly a photo (:mod:`disk_hloc.io.not_photos`).
     """
 
     count: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     unmasked: set[str] = field(default_factory=set)
     seen: dict[str, Seen] = field(default_factory=dict)
+    odd: dict[str, str] = field(default_factory=dict)
 
 
 def _plan(
@@ -211,6 +214,8 @@ def _extract(
     def readable() -> Iterator[Photo]:
         for name, photo in progress:
             if not isinstance(photo, ImageReadError):
+                if odd := not_photos.oddity(photo.image):
+                    result.odd[name] = odd
                 yield photo
                 continue
             result.unreadable[name] = str(photo)
@@ -248,7 +253,7 @@ def _report(
     feature_path: Path,
     masks: Mapping[str, Any] | None,
 ) -> None:
-    """Tell the user about images without masks and those that cannot be read.
+    """Tell the user about images without masks, those that are no photos or cannot be read.
 
     Raises:
         UnreadableImages: some images could not be read.
@@ -256,9 +261,12 @@ def _report(
     """
     reasons: dict[str, str] = {}
     seen: dict[str, Seen] = {}
+    odd: dict[str, str] = {}
     for part in parts:
         reasons |= part.unreadable
         seen |= part.seen
+        odd |= part.odd
+    not_photos.warn(odd, {name: found.size for name, found in seen.items()})
     if seen:
         inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
         for name, found in seen.items():

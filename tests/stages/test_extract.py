@@ -123,6 +123,22 @@ def test_unreadable_images_are_named_and_the_others_kept(photos: Path, tmp_path:
     assert set(content(path)) == {"a.jpg", "sub/b.jpg"}
 
 
+def test_pictures_that_are_hardly_photos_are_said_and_used(
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Image.open(photos / "a.jpg") as image:
+        image.resize((64, 48)).save(photos / "icon.png")
+    mask = np.zeros((96, 256), np.uint8)
+    mask[:, 100:] = 255
+    Image.fromarray(mask).save(photos / "z.png")
+    path = extract.main(CONF, photos, tmp_path / "features.h5")
+    assert set(list_features(path)) == {"a.jpg", "icon.png", "sub/b.jpg", "z.png"}
+    (said,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "icon.png (64x48 px, far smaller than the others)" in said
+    assert "z.png (black and white, as masks are)" in said
+    assert "a.jpg" not in said
+
+
 def test_no_readable_image_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no image")
