@@ -22,7 +22,7 @@ import numpy as np
 import report
 
 from disk_hloc.io.hloc.features import feature_entry
-from disk_hloc.io.hloc.matches import match_entry
+from disk_hloc.io.hloc.matches import match_entry, names_to_pair
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
 from disk_hloc.io.store import writing
@@ -168,7 +168,9 @@ def synthetic_matches(count: int) -> list[tuple[str, list[Dataset]]]:
     rng = np.random.default_rng(0)
     matches0, scores0 = rng.integers(-1, 5000, 5000), rng.uniform(size=5000)
     return [
-        match_entry((f"{i // 20:06}.jpg", f"{i // 20 + i % 20 + 1:06}.jpg"), matches0, scores0)
+        match_entry(
+            names_to_pair(f"{i // 20:06}.jpg", f"{i // 20 + i % 20 + 1:06}.jpg"), matches0, scores0
+        )
         for i in range(count)
     ]
 

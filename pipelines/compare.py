@@ -10,11 +10,11 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.eval import comparison_results
 from disk_hloc.eval.reference import read_reference
 from disk_hloc.eval.rows import find_row, named_rows
-from disk_hloc.io.hloc.matches import require_distinct_groups
-from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.images import ImageReadError, list_images, read_image
 from disk_hloc.io.inputs import digest_of_photos
 from disk_hloc.io.output_folder import one_run
+from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.report.pair_picture import same_pair
 from disk_hloc.stages import pairs, reconstruct
@@ -78,15 +78,14 @@ def main(
         raise DiskHlocError(f"no row is given; known: {', '.join(named_rows())}")
     pairs.check_choice(pairs_from)
     names = list_images(image_dir)
-    require_plain_names(names)
-    require_distinct_groups(names)
+    require_listable(names)
     reference = read_reference(poses, camera, names)
     if reference.poses and reference.known_cameras() is None:
         logger.warning("No stereo accuracy: it needs --camera, or calibration files")
     if reference.cameras is not None and engine == "auto":
         engine = "native"
     options = {
-        "engine": reconstruct.check_options(engine, camera_mode, camera, mapper),
+        "engine": reconstruct.check_options(engine, camera_mode, camera, mapper, names),
         "camera_mode": camera_mode,
         "fix_intrinsics": camera is not None or reference.cameras is not None,
         "mapper": mapper,

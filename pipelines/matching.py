@@ -9,8 +9,7 @@ from typing import Any
 
 from disk_hloc import parallel
 from disk_hloc.errors import UnreadableImages
-from disk_hloc.io.hloc.matches import require_distinct_groups
-from disk_hloc.io.hloc.pairs import require_plain_names
+from disk_hloc.io.text import require_listable
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match, pairs
 from disk_hloc.stages.timing import timed
@@ -64,8 +63,8 @@ def main(
     matcher_conf = find_conf("matchers", matcher)
     pairs.check_choice(pairs_from)
     names = extract.chosen_images(image_dir, masks=masks)
-    require_plain_names(names)
-    require_distinct_groups(names)
+    require_listable(names)
+    match.require_names(matcher_conf, names)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
     made = Matched(*files, seconds={}, unreadable={}, images=names)
     with timed(made.seconds, "extract"):

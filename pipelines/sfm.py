@@ -68,8 +68,8 @@ def main(
     Raises:
         DiskHlocError: as the stages.
     """
-    chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
-    engine = reconstruct.check_options(engine, camera_mode, camera, mapper)
+    names = chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
+    engine = reconstruct.check_options(engine, camera_mode, camera, mapper, names)
     matched = matching.main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
         overwrite=overwrite, device=device, on_error=on_error, dask=dask,

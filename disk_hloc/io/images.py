@@ -21,7 +21,7 @@ from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 from . import heif
 from .names import is_relative, require_relative
 from .output_folder import MARK
-from .text import read_lines
+from .text import columns, read_lines
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".hif", ".avif",
@@ -140,14 +140,18 @@ def _is_file_or_broken(entry: os.DirEntry[str]) -> bool:
         return True
 
 
-def read_image_list(path: Path, folder: Path | None = None) -> list[str]:
+def read_image_list(
+    path: Path, folder: Path | None = None, known: Collection[str] = ()
+) -> list[str]:
     """Read the image names of a list in hloc's format: one name per line, the rest is ignored.
 
-    Empty lines and lines that begin with ``#`` are skipped.
+    A name ends at the first tab, or at the first white space if the line has no tab, unless there
+    is an image of the whole line's name. :mod:`disk_hloc.io.text` says which lines are skipped.
 
     Args:
         path: the list.
         folder: the folder of the images; if None, the images do not have to exist.
+        known: names of images.
 
     Returns:
         The names without duplicates, in the order of the list.
@@ -156,18 +160,20 @@ def read_image_list(path: Path, folder: Path | None = None) -> list[str]:
         DiskHlocError: the list cannot be read or is empty, an image does not exist, or a name
             points outside the folder of the images.
     """
-    names = [
-        require_relative(line.split()[0], f"{path}, line {number}")
-        for number, line in enumerate(read_lines(path, "the image list"), start=1)
-        if line.strip() and not line.startswith("#")
-    ]
+    names = []
+    for number, line in read_lines(path, "the image list"):
+        where = f"{path}, line {number}"
+        whole = line in known or (
+            folder is not None and is_relative(line) and os.path.lexists(folder / line)
+        )
+        names.append(require_relative(line if whole else columns(line)[0], where))
     if not names:
         raise DiskHlocError(f"the image list {path} is empty")
     missing = [name for name in names if folder and not os.path.lexists(folder / name)]
     if missing:
         raise DiskHlocError(
             f"{path} lists {len(missing)} images that are not in {folder}: {listing(missing)} "
-            "(a name ends at the first white space)"
+            "(a name ends at the first tab or, in a line without one, at the first white space)"
         )
     return list(dict.fromkeys(names))
 

@@ -11,7 +11,7 @@ from disk_hloc.errors import DiskHlocError
 
 from .names import require_relative
 from .replace import replace_text
-from .text import read_lines
+from .text import read_text
 
 # The files of a folder that :func:`claim_files` took, a line each.
 MANIFEST = ".disk_hloc_files"
@@ -141,7 +141,7 @@ def _noted(folder: Path) -> set[str]:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return set()
-    names = set(read_lines(manifest, "the list of files"))
+    names = set(read_text(manifest, "the list of files").split("\n")) - {""}
     for name in names:
         require_relative(name, manifest)
     return names

@@ -16,7 +16,12 @@ from disk_hloc import device as devices
 from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.features import feature_entry
-from disk_hloc.io.hloc.matches import match_entry, names_to_pair, require_distinct_groups
+from disk_hloc.io.hloc.matches import (
+    match_entry,
+    names_alike,
+    pair_group,
+    require_names_of_hloc,
+)
 from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
 from disk_hloc.io.images import ImageReadError, resize_image
 from disk_hloc.io.inputs import Inputs
@@ -76,19 +81,22 @@ def main(
     require_output(feature_path, "hdf5", {"pairs": pairs_path})
     require_output(match_path, "hdf5", {"pairs": pairs_path, "new features": feature_path})
     model_name = conf["model"]["name"]
+    pairs = read_pairs(pairs_path)
+    names = {name for pair in pairs for name in pair}
     if not models.has("dense", model_name):
+        require_names_of_hloc(names)
         return through_hloc.match_dense(
             conf, pairs_path, image_dir, feature_path, match_path, overwrite
         )
-    pairs = read_pairs(pairs_path)
-    require_distinct_groups({name for pair in pairs for name in pair})
+    group_of = _groups(pairs)
     model = models.load("dense", model_name)(conf["model"]).to(devices.resolve(device))
     ends = ends_path(match_path)
     with writing(ends, _made_with(conf), overwrite=overwrite) as store:
-        planned, inputs = _plan(pairs, store.entries("keypoints0"), ends, image_dir)
+        planned, inputs = _plan(group_of, store.entries("keypoints0"), ends, image_dir)
         planned.log()
         store.drop(planned.outdated)
-        todo = [pair for pair in pairs if names_to_pair(*pair) in set(planned.todo)]
+        wanted = set(planned.todo)
+        todo = {pair: group for pair, group in group_of.items() if group in wanted}
         match_pairs(model, image_dir, todo, conf["preprocessing"], store, inputs)
         inputs.save()
     aggregate(
@@ -100,6 +108,12 @@ def main(
         max_keypoints=conf["model"].get("max_keypoints"),
     )
     return feature_path, match_path
+
+
+def _groups(pairs: Sequence[Pair]) -> dict[Pair, str]:
+    """Return pair -> its group in the files of matches and of their ends."""
+    alike = names_alike(name for pair in pairs for name in pair)
+    return {pair: pair_group(*pair, alike) for pair in pairs}
 
 
 def _made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,11 +128,14 @@ def _made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plan(
-    pairs: Sequence[Pair], found: Mapping[str, Fingerprint | None], ends: Path, image_dir: Path
+    group_of: Mapping[Pair, str],
+    found: Mapping[str, Fingerprint | None],
+    ends: Path,
+    image_dir: Path,
 ) -> tuple[Plan, Inputs]:
     """Return which pairs have to be matched, and the digests of the photos."""
     inputs = Inputs(ends, image_dir)
-    pair_of = {names_to_pair(*pair): pair for pair in pairs}
+    pair_of = {group: pair for pair, group in group_of.items()}
     photo = lru_cache(maxsize=None)(inputs.of)
 
     def now(group: str, _: Fingerprint) -> str | None:
@@ -138,12 +155,12 @@ def ends_path(match_path: Path) -> Path:
 def match_pairs(
     model: DenseMatcher,
     image_dir: Path,
-    pairs: Sequence[Pair],
+    group_of: Mapping[Pair, str],
     preprocessing: Mapping[str, Any],
     store: Store,
     inputs: Inputs,
 ) -> None:
-    """Match pairs and write each as it is done, in pixels of the original photos."""
+    """Match pairs and write each to its group as it is done, in pixels of the original photos."""
 
     @lru_cache(maxsize=PHOTOS_AT_ONCE)
     def load(name: str) -> Photo:
@@ -161,7 +178,7 @@ def match_pairs(
         inputs.note(name, photo.seen)
         return dataclasses.replace(photo, image=image[None])
 
-    ordered = nearby_order(pairs, PHOTOS_AT_ONCE)
+    ordered = nearby_order(group_of, PHOTOS_AT_ONCE)
     for pair in tqdm(ordered, desc="Match", unit="pair", disable=not ordered):
         photos = [load(name) for name in pair]
         found = model(
@@ -174,7 +191,7 @@ def match_pairs(
         for i, photo in enumerate(photos):
             ends[f"keypoints{i}"] = in_original(photo, found[f"keypoints{i}"].cpu().numpy())
             ends[f"size{i}"] = np.array(photo.original_size)
-        group = names_to_pair(*pair)
+        group = group_of[pair]
         seen = " ".join(photo.seen.inputs for photo in photos if photo.seen is not None)
         store.add(group, [Dataset(f"{group}/{key}", array) for key, array in ends.items()], seen)
 
@@ -202,6 +219,7 @@ def aggregate(
         max_keypoints: how many keypoints of a photo are kept, the best, with their matches; None
             keeps all.
     """
+    group_of = _groups(pairs)
     sides: dict[str, list[tuple[Pair, int]]] = {}
     for pair in pairs:
         for i, name in enumerate(pair):
@@ -215,7 +233,7 @@ def aggregate(
         writing(match_path, conf, overwrite=True) as matches_store,
     ):
         for name, places in tqdm(sides.items(), desc="Aggregate", unit="image"):
-            groups = [names_to_pair(*pair) for pair, _ in places]
+            groups = [group_of[pair] for pair, _ in places]
             ends = [
                 read(file, f"{group}/keypoints{i}", (None, 2))
                 for group, (_, i) in zip(groups, places, strict=True)
@@ -237,9 +255,9 @@ def aggregate(
             splits = np.cumsum([len(part) for part in ends])[:-1]
             ids.update(zip(places, np.split(of_end, splits), strict=True))
         for pair in tqdm(pairs, desc="Write matches", unit="pair"):
-            scores = read(file, f"{names_to_pair(*pair)}/scores", (None,))
+            scores = read(file, f"{group_of[pair]}/scores", (None,))
             matches0, scores0 = unique_matches(ids[pair, 0], ids[pair, 1], scores, counts[pair[0]])
-            matches_store.add(*match_entry(pair, matches0, scores0))
+            matches_store.add(*match_entry(group_of[pair], matches0, scores0))
 
 
 def merge(

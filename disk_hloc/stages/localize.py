@@ -16,7 +16,12 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
 from disk_hloc.io.hloc.features import list_keypoints, read_keypoints, require_image_sizes
-from disk_hloc.io.hloc.matches import find_pair, read_matches, require_made_of
+from disk_hloc.io.hloc.matches import (
+    find_pair,
+    read_matches,
+    require_distinct_groups,
+    require_made_of,
+)
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.outputs import require_output
 from disk_hloc.io.replace import replace_json, replace_text
@@ -86,6 +91,10 @@ def main(
             "first"
         )
     engine = engines.choose(engine, "localize")
+    if engine == "hloc":
+        require_distinct_groups(
+            {*queries, *(name for query in retrieved.values() for name in query)}
+        )
     localizer = (_Hloc if engine == "hloc" else _Native)(model, feature_path, match_path, max_error)
     ids = {image.name: image_id for image_id, image in model.images.items()}
     unknown = sorted({name for query in retrieved.values() for name in query} - set(ids))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -30,11 +30,12 @@ from disk_hloc.io.hloc.features import (
 from disk_hloc.io.hloc.matches import (
     match_entry,
     match_inputs,
-    names_to_pair,
-    require_distinct_groups,
+    names_alike,
+    pair_group,
+    require_names_of_hloc,
     stored_group,
 )
-from disk_hloc.io.hloc.pairs import Pair, nearby_order, read_pairs
+from disk_hloc.io.hloc.pairs import Pair, from_line, nearby_order, read_pairs, to_line
 from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan, reading
 from disk_hloc.models.base import Matcher
@@ -98,7 +99,7 @@ def work(
     inputs = {"pairs": pairs_path, "features": feature_path, "other features": reference_path}
     require_output(match_path, "hdf5", inputs)
     pairs = read_pairs(pairs_path)
-    require_distinct_groups(name for pair in pairs for name in pair)
+    require_names(conf, {name for pair in pairs for name in pair})
     paths = {"feature_path": feature_path, "reference_path": reference_path or feature_path}
     for path, names in zip(paths.values(), zip(*pairs, strict=True), strict=True):
         require_features(path, names, because=f"{pairs_path} names")
@@ -109,17 +110,31 @@ def work(
             model_name,
             partial(through_hloc.match, conf, pairs_path, feature_path, match_path, reference_path),
         )
+    alike = names_alike(name for pair in pairs for name in pair)
     task = Task(
         made_with(conf),
         arrays=("matches0",),
         unit="pair",
-        plan=partial(_plan, feature_path=feature_path, reference_path=paths["reference_path"]),
+        plan=partial(
+            _plan, feature_path=feature_path, reference_path=paths["reference_path"], alike=alike
+        ),
         load=partial(_load, conf),
-        compute=_match_entries,
+        compute=partial(_match_entries, alike=alike),
         paths=paths,
     )
-    lines = [" ".join(pair) for pair in pairs]
-    return Work(match_path, lines, task, lambda _: None, MAX_PAIRS_PER_SHARD, in_blocks)
+    return Work(
+        match_path, list(map(to_line, pairs)), task, lambda _: None, MAX_PAIRS_PER_SHARD, in_blocks
+    )
+
+
+def require_names(conf: Mapping[str, Any], names: Collection[str]) -> None:
+    """Check that the model of a conf can match images of these names; hloc's cannot match all.
+
+    Raises:
+        DiskHlocError: the model is hloc's, and a name does not fit hloc's lists.
+    """
+    if not models.has("matchers", conf["model"]["name"]):
+        require_names_of_hloc(names)
 
 
 def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,13 +146,7 @@ def made_with(conf: Mapping[str, Any]) -> dict[str, Any]:
 
 def in_blocks(lines: Sequence[str], size: int) -> list[str]:
     """Order lines of a pairs file so that each ``size`` successive ones share images."""
-    pairs = nearby_order(map(_pair, lines), 2 * math.isqrt(size))
-    return [" ".join(pair) for pair in pairs]
-
-
-def _pair(line: str) -> Pair:
-    first, second = line.split()
-    return first, second
+    return list(map(to_line, nearby_order(map(from_line, lines), 2 * math.isqrt(size))))
 
 
 def _plan(
@@ -147,16 +156,17 @@ def _plan(
     *,
     feature_path: Path,
     reference_path: Path,
+    alike: Collection[str],
 ) -> Plan:
-    group_of = {line: stored_group(_pair(line), found) for line in lines}
-    firsts, seconds = zip(*map(_pair, lines), strict=True) if lines else ((), ())
+    group_of = {line: stored_group(from_line(line), found, alike) for line in lines}
+    firsts, seconds = zip(*map(from_line, lines), strict=True) if lines else ((), ())
     digests = features_digests(feature_path, firsts), features_digests(reference_path, seconds)
     line_of = {group: line for line, group in group_of.items()}
 
     def inputs(group: str, _: Fingerprint) -> str:
-        first, second = _pair(line_of[group])
+        first, second = from_line(line_of[group])
         return match_inputs(
-            (digests[0][first], digests[1][second]), group != names_to_pair(first, second)
+            (digests[0][first], digests[1][second]), group != pair_group(first, second, alike)
         )
 
     planned = plan(
@@ -178,6 +188,7 @@ def _match_entries(
     *,
     feature_path: Path,
     reference_path: Path,
+    alike: Collection[str],
 ) -> None:
     model, device = loaded
     with ExitStack() as stack:
@@ -186,7 +197,7 @@ def _match_entries(
         }
         if lines:
             files = opened[feature_path], opened[reference_path]
-            match_pairs(model, files, list(map(_pair, lines)), store, device)
+            match_pairs(model, files, list(map(from_line, lines)), store, device, alike)
 
 
 @torch.inference_mode()
@@ -196,6 +207,7 @@ def match_pairs(
     pairs: list[Pair],
     store: Store,
     device: torch.device,
+    alike: Collection[str] = (),
 ) -> None:
     """Match pairs and write each as it is done. Images of successive pairs are read once.
 
@@ -205,6 +217,7 @@ def match_pairs(
         pairs: the pairs to match.
         store: the store of the matches file.
         device: the device of the model.
+        alike: names that hloc cannot tell apart (:func:`disk_hloc.io.hloc.matches.pair_group`).
     """
     at_once = _images_at_once(files, pairs)
 
@@ -234,7 +247,7 @@ def match_pairs(
                 "keypoints (max_keypoints of the conf), or use --device cpu"
             )
         digests = digest(files[0], pair[0]), digest(files[1], pair[1])
-        store.add(*match_entry(pair, *found), match_inputs(digests))
+        store.add(*match_entry(pair_group(*pair, alike), *found), match_inputs(digests))
 
 
 def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:

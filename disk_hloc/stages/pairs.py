@@ -35,7 +35,7 @@ def main(method: str, source: Path, output: Path, **options: Any) -> Path:
         ``output``.
 
     Raises:
-        DiskHlocError: an unknown method, nothing to pair, or a name with white space.
+        DiskHlocError: an unknown method, nothing to pair, or a name with a tab or a line break.
     """
     if method not in METHODS:
         raise DiskHlocError(
@@ -49,7 +49,7 @@ def exhaustive(names: Sequence[str], output: Path) -> Path:
     """Write the pairs of every image with every other.
 
     Raises:
-        DiskHlocError: fewer than two images, or a name with white space.
+        DiskHlocError: fewer than two images, or a name with a tab or a line break.
     """
     if len(names) < 2:
         raise DiskHlocError(
@@ -68,7 +68,8 @@ def sequential(source: Path, output: Path, *, overlap: int = 10, quadratic: bool
         quadratic: also pair it with those 2, 4, 8, ... 2^(overlap - 1) further on, as in COLMAP.
 
     Raises:
-        DiskHlocError: fewer than two images, an overlap below 1, or a name with white space.
+        DiskHlocError: fewer than two images, an overlap below 1, or a name with a tab or a line
+            break.
     """
     if overlap < 1:
         raise DiskHlocError(f"the overlap is {overlap}, but must be at least 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,8 @@ from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features
-from disk_hloc.io.hloc.matches import require_made_of
-from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
+from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
@@ -97,7 +97,7 @@ def main(
         without = [name for name in names if name not in cameras]
         if without:
             raise DiskHlocError(f"no camera is given for {listing(without)}")
-    engine = check_options(engine, camera_mode, camera, mapper)
+    engine = check_options(engine, camera_mode, camera, mapper, names)
     if camera is not None and camera_mode == "auto":
         camera_mode = "single"
     if fix_intrinsics and camera is None and cameras is None:
@@ -145,7 +145,6 @@ def from_database(
         raise DiskHlocError(
             f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
-    require_plain_names(names)
     copy = sfm_dir / colmap.DATABASE
     if copy.exists() and copy.samefile(database_path):
         raise DiskHlocError(
@@ -156,8 +155,14 @@ def from_database(
     return colmap.read_model(sfm_dir)
 
 
-def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str) -> str:
-    """Check the options that need no file, so that a pipeline can do so before it spends an hour.
+def check_options(
+    engine: str, camera_mode: str, camera: str | None, mapper: str, names: Collection[str] = ()
+) -> str:
+    """Check the options, so that a pipeline can do so before it spends an hour.
+
+    Args:
+        engine, camera_mode, camera, mapper: as of :func:`main`.
+        names: the images; hloc cannot read all names.
 
     Returns:
         The engine to use, ``hloc`` or ``native``.
@@ -170,7 +175,10 @@ def check_options(engine: str, camera_mode: str, camera: str | None, mapper: str
     if mapper not in MAPPERS:
         raise DiskHlocError(f"no mapper is called {mapper!r}; known: {', '.join(MAPPERS)}")
     if mapper == "incremental":
-        return engines.choose(engine, "reconstruct")
+        engine = engines.choose(engine, "reconstruct")
+        if engine == "hloc":
+            require_names_of_hloc(names)
+        return engine
     if engine == "hloc":
         raise DiskHlocError("hloc has no global mapper: use --engine native")
     if not hasattr(pycolmap, "global_mapping"):
@@ -230,7 +238,6 @@ def _build(
     with colmap.readable_photos(job.image_dir, names, folder) as photos:
         job = replace(job, image_dir=photos)
         if engine == "hloc":
-            colmap.require_no_comments(names)
             hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
             model = hloc.main(
                 folder,

@@ -17,10 +17,11 @@ from disk_hloc import device as devices
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.global_features import length_of, list_globals, read_globals
-from disk_hloc.io.hloc.pairs import Pair, require_plain_names, write_pairs
+from disk_hloc.io.hloc.pairs import Pair, write_pairs
 from disk_hloc.io.images import read_image_list
 from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import reading
+from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 
 # How much is in memory at a time: descriptors of queries and of database images, and their cosines.
@@ -69,7 +70,7 @@ def main(
 
     Raises:
         DiskHlocError: no such image, a name that is in no file or in two, descriptors of different
-            lengths, a name with white space, or no pair was found.
+            lengths, a name with a tab or a line break, or no pair was found.
     """
     if db_model is not None:
         if db_list or db_prefix:
@@ -86,7 +87,7 @@ def main(
     require_output(output, "text", inputs)
     query_names = _select([global_path], query_prefix, query_list)
     db_names = _select(db_paths, db_prefix, db_list)
-    require_plain_names([*query_names, *db_names])
+    require_listable([*query_names, *db_names])
     if len(db_names) < num_matched:
         logger.info(
             "%d images of each query were asked for, but the database has %d",
@@ -223,7 +224,10 @@ def _select(
         return {name: path for name, path in present.items() if name.startswith(tuple(prefixes))}
     if chosen is None:
         return present
-    asked = read_image_list(Path(chosen)) if isinstance(chosen, (str, Path)) else list(chosen)
+    if isinstance(chosen, (str, Path)):
+        asked = read_image_list(Path(chosen), known=present)
+    else:
+        asked = list(chosen)
     missing = sorted(set(asked) - set(present))
     if missing or not asked:
         raise DiskHlocError(

@@ -20,7 +20,7 @@ from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_po
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import read_keypoints, require_features
-from disk_hloc.io.hloc.matches import read_matches, require_made_of
+from disk_hloc.io.hloc.matches import read_matches, require_made_of, require_names_of_hloc
 from disk_hloc.io.hloc.pairs import Pair, read_pairs
 from disk_hloc.io.store import reading
 from disk_hloc.io.store.hdf5 import find, number_attribute
@@ -83,6 +83,8 @@ def main(
     require_features(feature_path, known, because=f"the model {reference_path} has")
     require_made_of(match_path, (feature_path, feature_path), pairs)
     engine = engines.choose(engine, "triangulate")
+    if engine == "hloc":
+        require_names_of_hloc(known)
     with colmap.building(sfm_dir) as folder:
         isolated.call(
             _build,
@@ -122,7 +124,6 @@ def _build(
     try:
         with colmap.readable_photos(image_dir, names, folder) as photos:
             if engine == "hloc":
-                colmap.require_no_comments(names)
                 folders = (folder, reference_path, photos)
                 model = _with_hloc(folders, reference, paths, verify, verbose)
             else:

@@ -72,6 +72,18 @@ def test_image_list_with_names_that_do_not_exist(folder):
     assert one_line_error(error, path, "9 images", "my, 4.png", "and 4 more", "white space")
 
 
+def test_names_with_white_space_in_an_image_list(folder):
+    for name in ("my photo.png", "#1.png"):
+        (folder / "0.png").rename(folder / name)
+        path = folder / "list.txt"
+        for line in (name, f"./{name}\tPINHOLE 8 6 1 1 4 3"):
+            path.write_bytes(b"\xef\xbb\xbf./" + line.encode() + b"\r\n")
+            assert read_image_list(path, folder) == [name]
+        (folder / name).rename(folder / "0.png")
+    path.write_text("my photo.png\n")
+    assert read_image_list(path, known=["my photo.png"]) == ["my photo.png"]
+
+
 @pytest.mark.parametrize("content", [b"", b"\n \n", b"# 0.png\n"])
 def test_image_list_without_names(folder, content):
     path = folder / "list.txt"

@@ -81,8 +81,8 @@ def test_given_pairs_are_matched_and_no_others(scene: Path, tmp_path: Path) -> N
 def test_a_bad_name_stops_before_extraction(scene: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(scene / "images", images)
-    (images / "0000.jpg").rename(images / "my photo.jpg")
-    with pytest.raises(DiskHlocError, match=r"'my photo\.jpg' has white space"):
+    (images / "0000.jpg").rename(images / "my\tphoto.jpg")
+    with pytest.raises(DiskHlocError, match=r"'my\\tphoto\.jpg' has a tab"):
         sfm.main(images, tmp_path / "out", engine="native")
     assert not (tmp_path / "out").exists()
 

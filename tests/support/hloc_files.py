@@ -10,7 +10,7 @@ import numpy as np
 
 from disk_hloc.io.hloc.features import feature_entry
 from disk_hloc.io.hloc.global_features import global_entry
-from disk_hloc.io.hloc.matches import match_entry
+from disk_hloc.io.hloc.matches import match_entry, names_to_pair
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import journal_path, put
 from disk_hloc.io.store.journal import Dataset, Journal
@@ -23,7 +23,7 @@ def write_features(
 
 
 def write_matches(path: Path, pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> None:
-    _put(path, *match_entry(pair, matches0, scores0))
+    _put(path, *match_entry(names_to_pair(*pair), matches0, scores0))
 
 
 def write_global(path: Path, name: str, descriptor: np.ndarray) -> None:

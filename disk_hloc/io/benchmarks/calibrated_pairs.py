@@ -47,12 +47,9 @@ def read_calibrated_pairs(path: Path) -> list[CalibratedPair]:
         DiskHlocError: the file cannot be read or has no pairs, a line is not a pair, or a name
             leaves the folder of the images.
     """
-    lines = read_lines(path, "the pairs")
     pairs = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_lines(path, "the pairs"):
         words = line.split()
-        if not words:
-            continue
         try:
             values = np.array([float(word) for word in words[2:]])
         except ValueError:

@@ -15,7 +15,6 @@ from .database import (
     read_cameras,
     read_images_and_pairs,
     read_verified,
-    require_no_comments,
     verify_matches,
 )
 from .determinism import SEED, num_threads
@@ -59,7 +58,6 @@ __all__ = [
     "read_verified",
     "readable_photos",
     "registered_images",
-    "require_no_comments",
     "require_sound_database",
     "to_pose",
     "verify_matches",

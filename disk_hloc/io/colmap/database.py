@@ -199,20 +199,6 @@ def verify_matches(
             progress.update(len(batch))
 
 
-def require_no_comments(names: Sequence[str]) -> None:
-    """Check that COLMAP does not take image names in a list of pairs for comments.
-
-    Raises:
-        DiskHlocError: a name begins with ``#``.
-    """
-    for name in names:
-        if name.startswith("#"):
-            raise DiskHlocError(
-                f"COLMAP takes the image name {name!r} for a comment in hloc's list of pairs: use "
-                "--engine native, or rename the image"
-            )
-
-
 @contextmanager
 def _prefixed_names(path: Path, prefix: str) -> Iterator[None]:
     """Have the names of all images of a database begin with ``prefix`` meanwhile."""

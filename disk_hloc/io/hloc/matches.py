@@ -2,11 +2,16 @@
 
 A group holds ``matches0`` (N0,), the integer index of each keypoint's match in the second image or
 -1, and ``matching_scores0`` (N0,) float16.
+
+hloc's names of groups are the same for pairs with ``a/b.jpg`` and with ``a-b.jpg``. Where a file
+has both, the groups of these pairs are the names as they are, ``a/b.jpg/c.jpg``, which hloc does
+not find; all other groups are hloc's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections import Counter
+from collections.abc import Collection, Container, Iterable
 from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
@@ -19,7 +24,7 @@ from disk_hloc.io.store import fingerprints, reading
 from disk_hloc.io.store.hdf5 import find, names_with, read
 from disk_hloc.io.store.journal import Dataset
 
-from .pairs import Pair
+from .pairs import Pair, require_plain_names
 
 
 def names_to_pair(name0: str, name1: str) -> str:
@@ -32,13 +37,59 @@ def group_name(name: str) -> str:
     return name.replace("/", "-")
 
 
+def names_alike(names: Iterable[str]) -> frozenset[str]:
+    """Return the names that share their :func:`group_name` with another one."""
+    names = set(names)
+    counts = Counter(map(group_name, names))
+    return frozenset(name for name in names if counts[group_name(name)] > 1)
+
+
+def pair_group(name0: str, name1: str, alike: Collection[str] = ()) -> str:
+    """Return the group that a pair is written to.
+
+    Args:
+        name0, name1: the images.
+        alike: the names that hloc cannot tell apart, of :func:`names_alike`.
+
+    Returns:
+        hloc's group (:func:`names_to_pair`), or ``name0/name1`` if one of them is ``alike``.
+    """
+    if name0 in alike or name1 in alike:
+        return f"{name0}/{name1}"
+    return names_to_pair(name0, name1)
+
+
 def find_pair(file: h5py.File, name0: str, name1: str) -> tuple[str, bool] | None:
     """Return the group of a pair and whether it is stored as (name1, name0); None if missing."""
-    for first, second, is_reversed in ((name0, name1, False), (name1, name0, True)):
-        group = names_to_pair(first, second)
-        if find(file, f"{group}/matches0") is not None:
-            return group, is_reversed
+    orders = ((name0, name1, False), (name1, name0, True))
+    # Where a file has the names as they are, hloc's group is that of another pair.
+    spellings = (pair_group,) if "/" not in name0 + name1 else (_as_they_are, pair_group)
+    for spell in spellings:
+        for first, second, is_reversed in orders:
+            group = spell(first, second)
+            if find(file, f"{group}/matches0") is not None:
+                return group, is_reversed
     return None
+
+
+def _as_they_are(name0: str, name1: str) -> str:
+    return f"{name0}/{name1}"
+
+
+def require_names_of_hloc(names: Collection[str]) -> None:
+    """Check that hloc itself can read images of these names in its lists and matches files.
+
+    Raises:
+        DiskHlocError: a name has white space or begins with ``#``, or two names have one group.
+    """
+    require_plain_names(names)
+    for name in names:
+        if name.startswith("#"):
+            raise DiskHlocError(
+                f"COLMAP takes the image name {name!r} for a comment in hloc's list of pairs: use "
+                "--engine native and models of disk_hloc, or rename the image"
+            )
+    require_distinct_groups(names)
 
 
 def require_distinct_groups(names: Iterable[str]) -> None:
@@ -53,21 +104,21 @@ def require_distinct_groups(names: Iterable[str]) -> None:
         if other != name:
             raise DiskHlocError(
                 f"hloc's matches file cannot distinguish {other!r} and {name!r}, since it replaces "
-                "'/' by '-': rename one of the images"
+                "'/' by '-': use --engine native and models of disk_hloc, or rename one of the "
+                "images"
             )
 
 
-def match_entry(pair: Pair, matches0: np.ndarray, scores0: np.ndarray) -> tuple[str, list[Dataset]]:
+def match_entry(group: str, matches0: np.ndarray, scores0: np.ndarray) -> tuple[str, list[Dataset]]:
     """Return the arguments of :meth:`disk_hloc.io.store.store.Store.add` for one pair.
 
     Args:
-        pair: names of the images.
+        group: of the pair, of :func:`pair_group`.
         matches0: (N0,) integer, -1 for no match. Stored as int16 like hloc, or as int32 if an
             index exceeds int16.
         scores0: (N0,) float.
     """
     wide = len(matches0) > 0 and matches0.max() > np.iinfo(np.int16).max
-    group = names_to_pair(*pair)
     return group, [
         Dataset(f"{group}/matches0", matches0.astype(np.int32 if wide else np.int16)),
         Dataset(f"{group}/matching_scores0", scores0.astype(np.float16)),
@@ -84,9 +135,9 @@ def list_pairs(path: Path) -> set[str]:
         return set(names_with(file, "matches0"))
 
 
-def stored_group(pair: Pair, groups: Container[str]) -> str:
+def stored_group(pair: Pair, groups: Container[str], alike: Collection[str] = ()) -> str:
     """Return the group of a pair among those of a file: either way around if it is there."""
-    group, other = names_to_pair(*pair), names_to_pair(*pair[::-1])
+    group, other = pair_group(*pair, alike), pair_group(*pair[::-1], alike)
     return other if group not in groups and other in groups else group
 
 

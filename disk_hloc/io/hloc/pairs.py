@@ -1,4 +1,7 @@
-"""Read and write hloc's pairs file, with two image names per line, separated by white space."""
+"""Read and write hloc's pairs file, with two image names per line, separated by white space.
+
+A line with a name that has white space separates its names by a tab, which hloc does not read.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.replace import replace_text
-from disk_hloc.io.text import read_lines
+from disk_hloc.io.text import as_column, columns, read_lines, require_listable, separator
 
 Pair = tuple[str, str]
 
@@ -27,15 +30,13 @@ def read_pairs(path: Path) -> list[Pair]:
     numbers: dict[str, int] = {}
     names: list[str] = []
     firsts, seconds = array("q"), array("q")
-    for line_number, line in enumerate(read_lines(path, "the pairs"), start=1):
-        words = line.split()
-        if not words:
-            continue
+    for line_number, line in read_lines(path, "the pairs"):
+        words = columns(line)
         where = f"{path}, line {line_number}"
         if len(words) != 2:
             raise DiskHlocError(
-                f"{where}: expected two names, found {line.strip()!r}; this format cannot hold a "
-                "name with white space: rename the image"
+                f"{where}: expected two names, found {line!r}; separate names that have white "
+                "space by a tab"
             )
         for word in words:
             if word not in numbers:
@@ -58,15 +59,32 @@ def write_pairs(path: Path, pairs: Iterable[Pair]) -> None:
     """Write pairs to a file, which is complete or unchanged.
 
     Raises:
-        DiskHlocError: a name has white space.
+        DiskHlocError: a name has a tab or a line feed.
     """
     pairs = list(pairs)
-    require_plain_names(name for pair in pairs for name in pair)
-    replace_text(path, "".join(f"{a} {b}\n" for a, b in pairs))
+    written = {name: as_column(name) for pair in pairs for name in pair}
+    lines = (f"{written[a]}{separator(a, b)}{written[b]}\n" for a, b in pairs)
+    replace_text(path, "".join(lines))
+
+
+def to_line(pair: Pair) -> str:
+    """Return a pair as one line of text, from which :func:`from_line` makes the same pair.
+
+    Raises:
+        DiskHlocError: a name has a tab or a line feed.
+    """
+    require_listable(pair)
+    return separator(*pair).join(pair)
+
+
+def from_line(line: str) -> Pair:
+    """Return the pair of a line of :func:`to_line`."""
+    first, second = line.split("\t") if "\t" in line else line.split()
+    return first, second
 
 
 def require_plain_names(names: Iterable[str]) -> None:
-    """Check that names can be written to a pairs file, or to any list that splits at white space.
+    """Check that hloc can read names in a pairs file: it splits lines at white space.
 
     Raises:
         DiskHlocError: a name has white space.
@@ -74,8 +92,8 @@ def require_plain_names(names: Iterable[str]) -> None:
     for name in names:
         if name.split() != [name]:
             raise DiskHlocError(
-                f"the image name {name!r} has white space, which is not possible in a list of "
-                "pairs or poses: rename the image"
+                f"the image name {name!r} has white space, which hloc cannot read in a list of "
+                "pairs: use --engine native and models of disk_hloc, or rename the image"
             )
 
 

@@ -2,7 +2,8 @@
 
 A camera file has one line with COLMAP's model, the size and the parameters in pixels:
 ``PINHOLE width height fx fy cx cy``. A poses file has one line per image,
-``name qw qx qy qz tx ty tz``: cam_from_world, with x right, y down, z forward, in metres.
+``name qw qx qy qz tx ty tz``: cam_from_world, with x right, y down, z forward, in metres. A name
+may have white space.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.replace import replace_text
-from disk_hloc.io.text import read_lines
-
-from .pairs import require_plain_names
+from disk_hloc.io.text import as_column, read_lines, separator
 
 
 def read_poses(path: Path) -> dict[str, Pose]:
@@ -29,34 +28,50 @@ def read_poses(path: Path) -> dict[str, Pose]:
             repeated, or a name points outside the folder of the images.
     """
     poses: dict[str, Pose] = {}
-    for number, words in _lines(path):
-        try:
-            values = np.array([float(word) for word in words[1:]])
-        except ValueError:
-            values = np.zeros(0)
+    for number, line in read_lines(path, "the poses"):
+        listed, values = _name_and_numbers(line)
         quaternion = values[:4]
         with np.errstate(over="ignore"):
             norm = np.linalg.norm(quaternion)
         if len(values) != 7 or not np.isfinite([norm, *values]).all() or norm == 0:
             raise DiskHlocError(f"{path}, line {number}: expected `name qw qx qy qz tx ty tz`")
-        name = require_relative(words[0], f"{path}, line {number}")
+        name = require_relative(listed, f"{path}, line {number}")
         if name in poses:
             raise DiskHlocError(f"{path}, line {number}: {name} already has a pose")
         poses[name] = Pose(quaternion / norm, values[4:])
     return poses
 
 
+def _name_and_numbers(line: str) -> tuple[str, np.ndarray]:
+    """Split a line into a name, which may have white space, and the numbers after it."""
+    name, tab, rest = line.partition("\t")
+    words = rest.split()
+    if not tab:
+        name, *words = line.rsplit(maxsplit=7)
+        # Without a tab, the end of a name that is a number would be one number too many.
+        words = [*name.split()[1:][-1:], *words] if _is_number(name.split()[-1]) else words
+    return name.strip(), np.array([float(word) if _is_number(word) else np.nan for word in words])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
 def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
     """Write poses to a file, one image per line.
 
     Raises:
-        DiskHlocError: a name has white space.
+        DiskHlocError: a name has a tab or a line feed.
     """
-    require_plain_names(poses)
     lines = ["# name qw qx qy qz tx ty tz (cam_from_world, metres)"]
     for name, pose in poses.items():
         values = np.concatenate([pose.quaternion, pose.translation])
-        lines.append(" ".join([name, *(f"{value:.12g}" for value in values)]))
+        numbers = " ".join(f"{value:.12g}" for value in values)
+        lines.append(f"{as_column(name)}{separator(name)}{numbers}")
     replace_text(path, "\n".join(lines) + "\n")
 
 
@@ -66,7 +81,8 @@ def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
     Raises:
         DiskHlocError: the file cannot be read, or its first line is not a camera.
     """
-    for number, words in _lines(path):
+    for number, line in read_lines(path, "the camera"):
+        words = line.split()
         try:
             return words[0], int(words[1]), int(words[2]), [float(word) for word in words[3:]]
         except (ValueError, IndexError) as error:
@@ -74,12 +90,3 @@ def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
                 f"{path}, line {number}: expected `MODEL width height parameters...`"
             ) from error
     raise DiskHlocError(f"{path} has no camera")
-
-
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    lines = read_lines(path, "the file")
-    return [
-        (number, line.split())
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and not line.startswith("#")
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ import pycolmap
 
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.names import require_relative
-from disk_hloc.io.text import read_lines
+from disk_hloc.io.text import columns, read_lines
 from disk_hloc.log import logger
+
+# A word after the first.
+_MODEL = re.compile(r"(?<=\s)[A-Z][A-Z_0-9]*(?=\s)")
 
 
 def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
@@ -32,15 +36,12 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
     queries: dict[str, pycolmap.Camera] = {}
     broken = []
     for path in paths:
-        for number, line in enumerate(read_lines(path, "the queries"), start=1):
-            words = line.split()
-            if not words or words[0].startswith("#"):
-                continue
-            camera = _camera(words[1:])
+        for number, line in read_lines(path, "the queries"):
+            name, camera = _query(line)
             if camera is None:
-                broken.append(words[0])
+                broken.append(name)
             else:
-                queries[require_relative(words[0], f"{path}, line {number}")] = camera
+                queries[require_relative(name, f"{path}, line {number}")] = camera
     form = "`name MODEL width height parameters...`"
     if not queries:
         raise DiskHlocError(
@@ -58,6 +59,15 @@ def _matching(pattern: Path) -> list[Path]:
         return sorted(pattern.parent.glob(pattern.name))
     except (OSError, ValueError, NotImplementedError) as error:
         raise DiskHlocError(f"cannot search for the queries {pattern}: {error}") from error
+
+
+def _query(line: str) -> tuple[str, pycolmap.Camera | None]:
+    """Return name and camera of a line; the name may have white space, a model has none."""
+    for model in _MODEL.finditer(line):
+        camera = _camera(line[model.start() :].split())
+        if camera is not None:
+            return line[: model.start()].strip(), camera
+    return columns(line)[0], None
 
 
 def _camera(words: list[str]) -> pycolmap.Camera | None:
@@ -84,15 +94,13 @@ def read_retrieval(path: Path) -> dict[str, list[str]]:
         DiskHlocError: the file cannot be read or is empty, a line is not two names, or a name
             points outside the folder of the images.
     """
-    lines = read_lines(path, "the retrieved pairs")
     retrieved: dict[str, dict[str, None]] = {}
-    for number, line in enumerate(lines, start=1):
-        names = line.split()
-        if not names:
-            continue
+    for number, line in read_lines(path, "the retrieved pairs"):
+        names = columns(line)
         if len(names) != 2:
             raise DiskHlocError(
-                f"{path}, line {number}: expected two names, found {line.strip()!r}"
+                f"{path}, line {number}: expected two names, found {line!r}; separate names that "
+                "have white space by a tab"
             )
         query, image = (require_relative(name, f"{path}, line {number}") for name in names)
         retrieved.setdefault(query, {})[image] = None

@@ -109,7 +109,7 @@ def read_dataset(path: Path) -> dict[str, Scene]:
         DiskHlocError: the file cannot be read, has no scene, or a scene is incomplete.
     """
     try:
-        scenes = json.loads(path.read_text(encoding="utf-8"))
+        scenes = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DiskHlocError(f"cannot read the data set {path}: {error}") from error
     if not isinstance(scenes, dict) or not scenes:

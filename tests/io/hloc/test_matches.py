@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import h5py
 import numpy as np
 import pytest
@@ -11,11 +13,16 @@ from hypothesis import strategies as st
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.matches import (
     find_pair,
+    names_alike,
     names_to_pair,
+    pair_group,
     read_matches,
     require_distinct_groups,
+    require_names_of_hloc,
 )
 from disk_hloc.io.store import reading
+from disk_hloc.io.store.hdf5 import names_with
+from support.errors import one_line_error
 from support.hloc_files import write_matches
 
 
@@ -37,6 +44,39 @@ def test_group_of_a_pair_is_hlocs(tmp_path, name0, name1, group):
         scores = file[group]["matching_scores0"]
         assert scores.dtype == np.float16
         np.testing.assert_array_equal(scores[()], [0.5, 0, 1])
+
+
+def test_names_that_hloc_cannot_tell_apart_have_groups_of_their_own(tmp_path):
+    path = tmp_path / "matches.h5"
+    names = ["a/b.jpg", "a-b.jpg", "c/d.jpg"]
+    pairs = list(combinations(names, 2))
+    alike = names_alike(names)
+    assert alike == {"a/b.jpg", "a-b.jpg"}
+    with h5py.File(path, "w") as file:
+        for i, pair in enumerate(pairs):
+            file[f"{pair_group(*pair, alike)}/matches0"] = np.array([i])
+    with reading(path) as file:
+        for i, (first, second) in enumerate(pairs):
+            np.testing.assert_array_equal(read_matches(file, first, second), [[0, i]])
+            np.testing.assert_array_equal(read_matches(file, second, first), [[i, 0]])
+        assert sorted(names_with(file, "matches0")) == [
+            "a-b.jpg/c/d.jpg", "a/b.jpg/a-b.jpg", "a/b.jpg/c/d.jpg",
+        ]  # fmt: skip
+    assert pair_group("c/d.jpg", "e.jpg", alike) == "c-d.jpg/e.jpg"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["my photo.jpg"], "white space"),
+        (["#1.jpg"], "comment"),
+        (["a/b.jpg", "a-b.jpg"], "cannot distinguish 'a-b.jpg' and 'a/b.jpg'"),
+    ],
+)
+def test_names_that_hloc_itself_cannot_read(names, reason):
+    with pytest.raises(DiskHlocError) as error:
+        require_names_of_hloc(["x.jpg", *names])
+    assert one_line_error(error, reason, "--engine native", "rename")
 
 
 @st.composite

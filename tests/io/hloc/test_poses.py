@@ -22,11 +22,11 @@ poses = st.builds(
     st.tuples(numbers, numbers, numbers, numbers).filter(lambda q: np.linalg.norm(q) > 1e-3),
     st.tuples(*[st.floats(-1e6, 1e6, allow_subnormal=False)] * 3),
 )
-names = st.text(st.characters(exclude_categories=["Cs", "Z", "Cc"]), min_size=1, max_size=8).filter(
-    lambda name: (
-        not name.startswith("#") and is_relative(name) and PurePosixPath(name).as_posix() == name
-    )
-)
+names = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\t\n") | st.sampled_from("# \r1"),
+    min_size=1,
+    max_size=8,
+).filter(lambda name: is_relative(name) and PurePosixPath(name).as_posix() == name)
 
 
 @given(truth=st.dictionaries(names, poses, min_size=1, max_size=5))
@@ -86,10 +86,9 @@ def test_fountain(data):
     "line",
     [
         "b.jpg 1 0 0 0 0 0",
-        "b.jpg 1 0 0 0 0 0 0 0",
+        "b.jpg 1 0 0 0 0 1 2 3",
         "b.jpg 1 0 0 0 0 0 x",
         "b.jpg",
-        "my photo.jpg 1 0 0 0 0 0 0",
         "b.jpg 0 0 0 0 1 2 3",
         "b.jpg nan 0 0 0 1 2 3",
     ],
@@ -149,7 +148,7 @@ def test_invalid_numbers_and_repeated_names_are_errors(tmp_path, number):
         read_poses(path)
 
 
-def test_a_name_with_white_space_is_not_written(tmp_path):
+def test_a_name_that_no_list_holds_is_not_written(tmp_path):
     pose = Pose(np.array([1.0, 0, 0, 0]), np.zeros(3))
-    with pytest.raises(DiskHlocError, match="white space"):
-        write_poses(tmp_path / "poses.txt", {"my photo.jpg": pose})
+    with pytest.raises(DiskHlocError, match="line break"):
+        write_poses(tmp_path / "poses.txt", {"my\tphoto.jpg": pose})

@@ -39,6 +39,22 @@ def test_a_query_without_intrinsics_is_skipped_with_a_warning(
         read_queries(path)
 
 
+def test_lists_that_people_write_are_read_alike(tmp_path: Path) -> None:
+    path = tmp_path / "queries.txt"
+    camera = "PINHOLE 640 480 500 510 320 240"
+    path.write_bytes(
+        b"\xef\xbb\xbf# mine\r\n\r\n"
+        + f"a.jpg\tPINHOLE\t640\t480\t500\t510\t320\t240\r\n my photo.jpg  {camera}\r\n"
+        f"./#1.jpg {camera}\n#2.jpg {camera}\nA PINHOLE photo.jpg {camera}".encode()
+    )
+    assert list(read_queries(path)) == ["a.jpg", "my photo.jpg", "#1.jpg", "A PINHOLE photo.jpg"]
+    path.write_bytes(b"\xef\xbb\xbf# mine\r\na.jpg b.jpg\r\n\r\nmy photo.jpg\tb.jpg\r\n")
+    assert read_retrieval(path) == {"a.jpg": ["b.jpg"], "my photo.jpg": ["b.jpg"]}
+    path.write_text("a.jpg b.jpg\n", encoding="utf-16")
+    with pytest.raises(DiskHlocError, match="save it as UTF-8"):
+        read_retrieval(path)
+
+
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError, match=r"nothing_\*\.txt"):
         read_queries(tmp_path / "nothing_*.txt")
