@@ -19,7 +19,8 @@ from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features
 from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
-from disk_hloc.io.hloc.pairs import read_pairs
+from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
@@ -145,6 +146,7 @@ def from_database(
         raise DiskHlocError(
             f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
+    require_plain_names(names)
     copy = sfm_dir / colmap.DATABASE
     if copy.exists() and copy.samefile(database_path):
         raise DiskHlocError(
@@ -170,6 +172,8 @@ def check_options(
     Raises:
         DiskHlocError: an unknown option, or one that does not work here.
     """
+    require_listable(names)
+    require_plain_names(names)  # of COLMAP's lists of pairs
     colmap.camera_mode(camera_mode)
     colmap.image_reader_options(camera)
     if mapper not in MAPPERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import h5py
@@ -13,6 +14,7 @@ import torch
 from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.models.nearest import match as nearest
 from disk_hloc.stages import extract, match, pairs
@@ -82,6 +84,28 @@ def test_a_stopped_run_resumes_and_overwrite_starts_over(extracted: Path, tmp_pa
     match.main(confs.matchers()["disk-ratio"], some, features, matches, overwrite=True)
     with h5py.File(matches) as file:
         assert sum(len(file[first]) for first in file) == 1
+
+
+def test_names_that_hloc_cannot_tell_apart_come_and_go(extracted: Path, tmp_path: Path) -> None:
+    features, matches, listed = (tmp_path / name for name in ("f.h5", "m.h5", "pairs.txt"))
+    new = {"0000.jpg": "a/b c.jpg", "0001.jpg": "a-b c.jpg", "0002.jpg": "#1.jpg"}
+    with h5py.File(extracted / "features.h5") as source, h5py.File(features, "w") as file:
+        for name, renamed in new.items():
+            source.copy(source[name], file, renamed)
+    conf = confs.matchers()["disk"]
+    three, two = list(combinations(new.values(), 2)), [("a/b c.jpg", "#1.jpg")]
+    for pairs_now in (two, three, two):
+        write_pairs(listed, pairs_now)
+        match.main(conf, listed, features, matches)
+        fresh = match.main(conf, listed, features, tmp_path / "fresh.h5", overwrite=True)
+        assert matches.read_bytes() == fresh.read_bytes()
+    write_pairs(listed, three)
+    match.main(conf, listed, features, matches)
+    whole = match.main(conf, extracted / "pairs.txt", extracted / "features.h5", fresh)
+    with h5py.File(matches) as file, h5py.File(whole) as other:
+        for first, second in combinations(new, 2):
+            expected = read_matches(other, first, second)
+            np.testing.assert_array_equal(read_matches(file, new[first], new[second]), expected)
 
 
 def test_an_image_without_features_is_named(extracted: Path, tmp_path: Path) -> None:
