@@ -22,6 +22,7 @@ from disk_hloc.io.store import reading, require_space
 from .cameras import camera_mode, camera_object, image_reader_options
 from .determinism import SEED
 from .photos import readable_photos
+from .pose_priors import correct_pose_priors
 
 # hloc's options for geometric verification.
 VERIFICATION: dict[str, Any] = {"ransac": {"max_num_trials": 20000, "min_inlier_ratio": 0.1}}
@@ -38,7 +39,7 @@ def create_database(
     camera: str | None,
     cameras: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
-    """Create a database with images and their cameras; a former one is removed.
+    """Create a database with images, their cameras and GPS positions; a former one is removed.
 
     Args:
         path: the database.
@@ -73,6 +74,7 @@ def create_database(
         raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
     if cameras:
         _set_cameras(path, cameras)
+    correct_pose_priors(path, image_dir, ids)
     return ids
 
 
