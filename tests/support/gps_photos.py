@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
+from disk_hloc.io.gps import enu_from_wgs84
+
 
 def write_photo(
     path: Path,
@@ -14,8 +16,9 @@ def write_photo(
     longitude: float,
     altitude: float | None = None,
     precision: float | None = None,
+    image: Image.Image | None = None,
 ) -> Path:
-    """Write a photo of 48 x 32 pixels that was taken at a position, in degrees and metres."""
+    """Write a photo, or one of 48 x 32 pixels, taken at a position in degrees and metres."""
     gps = ExifTags.GPS
     exif = Image.Exif()
     block = exif.get_ifd(ExifTags.IFD.GPSInfo)
@@ -29,9 +32,21 @@ def write_photo(
     if precision is not None:
         block[gps.GPSHPositioningError] = precision
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
-    Image.fromarray(pixels).save(path, exif=exif.tobytes())
+    if image is None:
+        pixels = np.random.default_rng(0).integers(0, 255, (32, 48, 3), np.uint8)
+        image = Image.fromarray(pixels)
+    image.save(path, exif=exif.tobytes())
     return path
+
+
+def wgs84_from_enu(points: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Invert :func:`disk_hloc.io.gps.enu_from_wgs84` by iteration, to a micrometre."""
+    east = 111320 * np.cos(np.radians(origin[0]))
+    found = np.repeat(origin[None], len(points), axis=0)
+    for _ in range(20):
+        missing = points - enu_from_wgs84(found, origin)
+        found = found + missing[:, [1, 0, 2]] / [111132, east, 1]
+    return found
 
 
 def _degrees(value: float) -> tuple[float, float, float]:

@@ -28,12 +28,13 @@ from .model import (
     registered_images,
     to_pose,
 )
-from .model_folder import DATABASE, building, write_model
+from .model_folder import DATABASE, GEOREFERENCE, building, remove_model, write_model
 from .photos import readable_photos
 
 __all__ = [
     "CAMERA_MODES",
     "DATABASE",
+    "GEOREFERENCE",
     "MODEL_FILES",
     "SEED",
     "VERIFICATION",
@@ -58,6 +59,7 @@ __all__ = [
     "read_verified",
     "readable_photos",
     "registered_images",
+    "remove_model",
     "require_sound_database",
     "to_pose",
     "verify_matches",

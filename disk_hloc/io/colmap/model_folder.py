@@ -19,12 +19,14 @@ from pathlib import Path
 import pycolmap
 
 from disk_hloc.errors import DiskHlocError, NoModel
-from disk_hloc.io.output_folder import claimed
+from disk_hloc.io.output_folder import MARK, claimed
 from disk_hloc.io.replace import sync
 
 from .model import COMPLETE, MODEL_FILES, read_model
 
 DATABASE = "database.db"
+# Beside a model in metres: where its origin is (disk_hloc.stages.georeference).
+GEOREFERENCE = "georeference.json"
 _PARTIAL = Path("models", ".partial")
 # Moved first and last; every model has them.
 _FIRST, _LAST = Path("cameras.bin"), Path("images.bin")
@@ -66,6 +68,25 @@ def building(folder: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):  # it is not empty
                 (folder / "models").rmdir()
+
+
+def remove_model(folder: Path) -> None:
+    """Remove the model that :func:`building` wrote to a folder, if there is one, and no more.
+
+    Raises:
+        Busy: another process is building there.
+    """
+    if not (folder / MARK).exists():
+        return
+    with claimed(folder):
+        _remove(folder / COMPLETE)
+        _remove(folder / _PARTIAL)
+        _remove_former(folder)
+        with suppress(OSError):  # it is not empty
+            (folder / "models").rmdir()
+    if [path.name for path in folder.iterdir()] == [MARK]:
+        (folder / MARK).unlink()
+        folder.rmdir()
 
 
 def write_model(model: pycolmap.Reconstruction, folder: Path) -> None:
@@ -113,7 +134,9 @@ def _place(complete: Path, folder: Path) -> None:
 def _remove_former(folder: Path) -> None:
     """Remove what a former run wrote, and nothing else."""
     databases = [DATABASE + suffix for suffix in ("", "-wal", "-shm", "-journal")]
-    for name in sorted((*MODEL_FILES, *databases), key=lambda name: name != _LAST.name):
+    for name in sorted(
+        (*MODEL_FILES, *databases, GEOREFERENCE), key=lambda name: name != _LAST.name
+    ):
         (folder / name).unlink(missing_ok=True)
     for model in (path for path in (folder / "models").glob("*") if path.name.isdigit()):
         for name in MODEL_FILES:

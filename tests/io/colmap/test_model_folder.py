@@ -12,6 +12,7 @@ import pytest
 from disk_hloc.errors import Busy, DiskHlocError, NoModel
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import model_folder
+from disk_hloc.io.output_folder import MARK
 
 
 def model_of(num_images: int) -> pycolmap.Reconstruction:
@@ -138,6 +139,24 @@ def test_a_reader_is_told_that_the_model_is_not_in_its_place(tmp_path: Path) -> 
     model_of(3).write(complete)
     with pytest.raises(DiskHlocError, match="run it again"):
         colmap.read_model(tmp_path)
+
+
+def test_a_model_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "sfm"
+    colmap.remove_model(folder)  # nothing there
+    for others in ([], ["notes.txt"]):
+        build(folder, 3)
+        (folder / "georeference.json").write_text("{}")
+        for name in others:
+            (folder / name).touch()
+        colmap.remove_model(folder)
+        kept = [path.name for path in folder.iterdir()] if folder.exists() else []
+        assert [name for name in kept if name != MARK] == others
+    by_hand = tmp_path / "by_hand"
+    by_hand.mkdir()
+    model_of(3).write(by_hand)
+    colmap.remove_model(by_hand)
+    assert (by_hand / "images.bin").exists()
 
 
 def test_a_database_without_a_model_is_kept(tmp_path: Path) -> None:
