@@ -9,14 +9,17 @@ from typing import Any
 import pycolmap
 
 from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap import read_images_and_pairs
+from disk_hloc.io.colmap import read_images_and_pairs, remove_model
 from disk_hloc.io.output_folder import one_run
 from disk_hloc.io.replace import replace_json
+from disk_hloc.stages import georeference as georeferencing
 from disk_hloc.stages import reconstruct
 from disk_hloc.stages.extract import chosen_images
 from disk_hloc.stages.timing import timed
 
 from . import matching
+
+GEOREFERENCED = "georeferenced"  # the folder of the model in metres
 
 
 @one_run("output", "image_dir")
@@ -38,6 +41,7 @@ def main(
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
     robust: bool = True,
+    georeference: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Extract, choose pairs, match, reconstruct.
@@ -59,14 +63,17 @@ def main(
             process.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
+        georeference: write the model in metres, too, to ``georeferenced/``, by the GPS positions
+            of the photos (:mod:`disk_hloc.stages.georeference`).
 
     Returns:
         What ``summary.json`` holds: the figures of :func:`disk_hloc.eval.model.summarize`, the
-        ``engine``, ``seconds`` of each stage, and ``unreadable``, the images that could not be
-        read (the model is built from the others).
+        ``engine``, ``seconds`` of each stage, ``unreadable``, the images that could not be read
+        (the model is built from the others), and ``georeference``, if it is asked for.
 
     Raises:
-        DiskHlocError: as the stages.
+        DiskHlocError: as the stages. If GPS does not tell how the model lies, the model in
+            ``sfm/`` and ``summary.json`` are complete.
     """
     names = chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
     engine = reconstruct.check_options(engine, camera_mode, camera, mapper, names)
@@ -74,14 +81,16 @@ def main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
         overwrite=overwrite, device=device, on_error=on_error, dask=dask,
     )  # fmt: skip
+    remove_model(output / GEOREFERENCED)  # it is not of this model
     with timed(matched.seconds, "reconstruct"):
         model = reconstruct.main(
             output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
             engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
             mapper=mapper, robust=robust, verbose=verbose,
         )  # fmt: skip
-    return _write_summary(
-        output, model, len(matched.images), engine, matched.seconds, matched.unreadable
+    photos = image_dir if georeference else None
+    return _finish(
+        output, model, len(matched.images), engine, matched.seconds, matched.unreadable, photos
     )
 
 
@@ -94,46 +103,47 @@ def from_database(
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
     robust: bool = True,
+    georeference: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Verify and reconstruct the images of a COLMAP database.
 
     Args:
         database_path: a COLMAP database with keypoints and matches; it is not changed.
-        image_dir: the photos.
-        output: gets ``sfm/`` and ``summary.json``.
+        image_dir, output, georeference: see :func:`main`; there are no features and matches.
         fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.from_database`.
 
-    Returns:
-        What ``summary.json`` holds, as of :func:`main`.
-
-    Raises:
-        DiskHlocError: as the stage.
+    Returns, Raises: see :func:`main`.
     """
     seconds: dict[str, float] = {}
+    remove_model(output / GEOREFERENCED)
     with timed(seconds, "reconstruct"):
         model = reconstruct.from_database(
             output / "sfm", image_dir, database_path,
             fix_intrinsics=fix_intrinsics, mapper=mapper, robust=robust, verbose=verbose,
         )  # fmt: skip
     names, _ = read_images_and_pairs(database_path)
-    return _write_summary(output, model, len(names), "native", seconds, {})
+    photos = image_dir if georeference else None
+    return _finish(output, model, len(names), "native", seconds, {}, photos)
 
 
-def _write_summary(
+def _finish(
     output: Path,
     model: pycolmap.Reconstruction,
     num_images: int,
     engine: str,
     seconds: dict[str, float],
     unreadable: dict[str, str],
+    photos: Path | None,
 ) -> dict[str, Any]:
-    summary = {
-        **summarize(model, num_images),
-        "engine": engine,
-        "seconds": seconds,
-        "unreadable": unreadable,
-    }
+    """Write the summary; then georeference the model, if ``photos`` are given, and write that."""
+    figures = {**summarize(model, num_images), "engine": engine, "seconds": seconds}
+    summary: dict[str, Any] = {**figures, "unreadable": unreadable}
     replace_json(output / "summary.json", summary)
+    if photos is not None:
+        with timed(seconds, "georeference"):
+            report = georeferencing.main(output / "sfm", photos, output / GEOREFERENCED)
+        summary["georeference"] = report
+        replace_json(output / "summary.json", summary)
     return summary

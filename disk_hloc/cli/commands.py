@@ -27,7 +27,14 @@ app = typer.Typer(
 for panel, commands, groups in (
     (
         "Photos to model",
-        (photos.extract, photos.match, photos.mask, photos.reconstruct, photos.triangulate),
+        (
+            photos.extract,
+            photos.match,
+            photos.mask,
+            photos.reconstruct,
+            photos.georeference,
+            photos.triangulate,
+        ),
         {"pairs": pairs.app},
     ),
     (

@@ -107,6 +107,15 @@ Mapper = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Georeference = Annotated[
+    bool,
+    typer.Option(
+        "--georeference",
+        help="Write the model in metres, too: aligned to the GPS positions of the photos, x east, "
+        "y north, z up.",
+        rich_help_panel=MODEL,
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show COLMAP's output.", rich_help_panel=RUN)
 ]

@@ -15,7 +15,8 @@ from .mask_options import mask_options
 
 # With --from-database everything else comes from the database.
 _WITH_DATABASE = {
-    "images", "out", "from_database", "fix_intrinsics", "mapper", "robust", "verbose",
+    "images", "out", "from_database", "fix_intrinsics", "mapper", "robust", "georeference",
+    "verbose",
 }  # fmt: skip
 
 
@@ -165,6 +166,7 @@ def reconstruct(
             rich_help_panel=options.MODEL,
         ),
     ] = True,
+    georeference: options.Georeference = False,
     verbose: options.Verbose = False,
     on_error: options.OnError = "skip",
     overwrite: options.Overwrite = False,
@@ -175,7 +177,7 @@ def reconstruct(
     """Build a COLMAP model from a folder of photos. Run again to resume.
 
     OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db) and
-    summary.json.
+    summary.json; with --georeference also georeferenced/ (the model in metres).
     """
     from disk_hloc.pipelines import sfm
     from disk_hloc.report import tables
@@ -184,20 +186,40 @@ def reconstruct(
         _require_only(ctx, _WITH_DATABASE)
         summary = sfm.from_database(
             from_database, images, out,
-            fix_intrinsics=fix_intrinsics, mapper=mapper, robust=robust, verbose=verbose,
+            fix_intrinsics=fix_intrinsics, mapper=mapper, robust=robust,
+            georeference=georeference, verbose=verbose,
         )  # fmt: skip
     else:
         summary = sfm.main(
             images, out, extractor=extractor, matcher=matcher, pairs_from=pairs, masks=masks,
             overwrite=overwrite, device=device, on_error=on_error, dask=dask, engine=engine,
             camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics, mapper=mapper,
-            robust=robust, verbose=verbose,
+            robust=robust, georeference=georeference, verbose=verbose,
         )  # fmt: skip
+    summary.get("georeference", {}).pop("photos", None)  # it is in summary.json
     unreadable = summary.pop("unreadable")
     _preview(preview, images, out / "features.h5", masks)
     typer.echo(tables.key_values(summary))
     if unreadable:
         raise SkippedImages(skipped(unreadable))
+
+
+def georeference(
+    model: options.Model,
+    images: options.Images,
+    out: Annotated[Path, typer.Argument(help="Folder for the model in metres.")],
+) -> None:
+    """Write a model in metres, aligned to the GPS positions of its photos.
+
+    The frame is local: x points east, y north and z up. OUT/georeference.json has the origin in
+    degrees, the scale, and the residuals of each photo.
+    """
+    from disk_hloc.report import tables
+    from disk_hloc.stages import georeference as stage
+
+    report = stage.main(model, images, out)
+    del report["photos"]
+    typer.echo(tables.key_values(report))
 
 
 def triangulate(
@@ -241,8 +263,8 @@ def _require_only(ctx: typer.Context, allowed: set[str]) -> None:
     if given:
         raise DiskHlocError(
             "--from-database takes features, matches and cameras from the database: leave out "
-            f"{', '.join(given)} (only --fix-intrinsics, --mapper, --no-robust and --verbose go "
-            "with it)"
+            f"{', '.join(given)} (only --fix-intrinsics, --mapper, --no-robust, --georeference and "
+            "--verbose go with it)"
         )
 
 

@@ -7,15 +7,19 @@ import shutil
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pycolmap
 import pytest
 from packaging.version import Version
+from PIL import Image
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
+from disk_hloc.io.colmap import poses_of
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
 from support.errors import one_line_error
+from support.gps_photos import wgs84_from_enu, write_photo
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -62,6 +66,39 @@ def test_readable_photos_are_reconstructed_without_the_others(scene: Path, tmp_p
     assert summary["images"] == 6
     assert summary["registered"] == 5
     assert list(summary["unreadable"]) == ["cut.jpg"]
+
+
+def test_a_model_in_metres_is_written_and_never_of_another_model(
+    scene: Path, tmp_path: Path
+) -> None:
+    images, out = scene / "images", tmp_path / "out"
+    with pytest.raises(DiskHlocError) as error:
+        sfm.main(images, out, extractor="disk-2k", engine="native", georeference=True)
+    assert one_line_error(error, out / "sfm", "0 of its 5 photos", "have a GPS position")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["registered"] == 5
+    assert not (out / "georeferenced").exists()
+    plain = (out / "sfm" / "images.bin").read_bytes()
+
+    # The same photos with GPS; a unit of the room is 10 m.
+    photos, origin = tmp_path / "photos", np.array([55.7, 13.19, 40.0])
+    truth = read_poses(scene / "poses.txt")
+    enu = 10 * np.array([pose.center for pose in truth.values()])
+    for name, position in zip(truth, wgs84_from_enu(enu, origin), strict=True):
+        with Image.open(images / name) as image:
+            write_photo(photos / name, *position, precision=0.1, image=image)
+    database = out / "sfm" / "database.db"
+    summary = sfm.from_database(database, photos, tmp_path / "metres", georeference=True)
+    assert summary["georeference"]["positions"] == 5
+    assert summary["georeference"]["median_horizontal"] < 0.3
+    assert json.loads((tmp_path / "metres" / "summary.json").read_text()) == summary
+    found = poses_of(pycolmap.Reconstruction(tmp_path / "metres" / "georeferenced"))
+    sides = np.linalg.norm(np.diff([found[name].center for name in truth], axis=0), axis=1)
+    np.testing.assert_allclose(sides, np.linalg.norm(np.diff(enu, axis=0), axis=1), rtol=0.1)
+    assert (tmp_path / "metres" / "sfm" / "images.bin").read_bytes() == plain
+
+    sfm.from_database(database, photos, tmp_path / "metres")
+    assert not (tmp_path / "metres" / "georeferenced").exists()
 
 
 def test_given_pairs_are_matched_and_no_others(scene: Path, tmp_path: Path) -> None:
