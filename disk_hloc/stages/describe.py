@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,33 @@ from tqdm import tqdm
 
 from disk_hloc.confs import require_known_keys, require_values
 from disk_hloc.errors import DiskHlocError, SkippedImages, listing, require_on_error, skipped
-from disk_hloc.io.hloc.features import content_digest, descriptors_shape, list_features
+from disk_hloc.io.digests import digest_of_data
+from disk_hloc.io.hloc.features import (
+    content_digest,
+    descriptors_shape,
+    features_digests,
+    list_features,
+)
 from disk_hloc.io.hloc.global_features import (
     KEY,
     codebook_path,
     global_entry,
     read_codebook,
+    read_learnt_from,
     write_codebook,
 )
 from disk_hloc.io.outputs import require_output
-from disk_hloc.io.store import Fingerprint, Plan, plan, reading, writing
-from disk_hloc.io.store.hdf5 import entries_with, read
+from disk_hloc.io.store import (
+    CONF_ATTRIBUTE,
+    Fingerprint,
+    Plan,
+    conf_text,
+    journal_path,
+    plan,
+    reading,
+    writing,
+)
+from disk_hloc.io.store.hdf5 import entries_with, read, text_attribute
 from disk_hloc.log import logger
 from disk_hloc.models.vlad import DEFAULT_CONF, VALUES, describe, learn_codebook
 
@@ -38,6 +54,7 @@ def main(
     output: Path,
     *,
     codebook: Path | None = None,
+    relearn: bool = False,
     overwrite: bool = False,
     on_error: str = "skip",
 ) -> Path:
@@ -45,7 +62,7 @@ def main(
 
     Images that the file has already are skipped, so a run that was stopped resumes. The codebook
     is saved beside the file (:func:`disk_hloc.io.hloc.global_features.codebook_path`), and images
-    that are added later are described with it.
+    that are added later are described with it, unless it is to be learnt again.
 
     Args:
         conf: ``{output, model}``; see configs/global.yaml.
@@ -55,6 +72,9 @@ def main(
         codebook: the codebook to use, for example that of another data set; without it, one is
             learnt from these features. The descriptors of two files can be compared only if they
             have the same codebook.
+        relearn: learn the codebook again, and describe all images with it, if it was learnt from
+            other features or with another conf: the file is then that of one run on the features
+            as they are now. Not with ``codebook``.
         overwrite: make the file and its codebook from scratch.
         on_error: ``skip`` images whose descriptors cannot be read or are not finite, or ``stop`` at
             the first.
@@ -79,19 +99,22 @@ def main(
     require_on_error(on_error)
     broken = _Broken(stop=on_error == "stop")
     shapes = _descriptor_shapes(feature_path)
-    if not overwrite and output.is_file():
+    learnt_from = _learnt_from(model, feature_path, shapes) if relearn else ""
+    if relearn:
+        overwrite = overwrite or not _is_made_of(output, model, learnt_from)
+    elif not overwrite and output.is_file():
         # A codebook learnt from other features is of no use.
         former = _plan(feature_path, shapes, _described(output), output)
         overwrite = former.outdated == set(_described(output)) != set()
     book = _choose_codebook(model, shapes, feature_path, output, codebook, overwrite, broken)
-    made_with = {"model": model, "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
+    made_with = _made_with(model, book)
     with (
         reading(feature_path) as features,
         writing(output, made_with, overwrite=overwrite) as store,
     ):
         found = store.entries(KEY)
         if not found:
-            write_codebook(codebook_path(output), book)
+            write_codebook(codebook_path(output), book, learnt_from)
         planned = _plan(feature_path, shapes, found, output)
         planned.log()
         store.drop(planned.outdated)
@@ -113,6 +136,37 @@ def main(
     if broken.reasons:
         raise SkippedImages(skipped(broken.reasons, f" of {output}"))
     return output
+
+
+def remove(output: Path) -> None:
+    """Remove a file of global descriptors with its codebook and unfinished work, if they exist."""
+    for path in (output, codebook_path(output), journal_path(output)):
+        path.unlink(missing_ok=True)
+
+
+def _made_with(model: Mapping[str, Any], book: np.ndarray) -> dict[str, Any]:
+    """Return what all entries of a file depend on."""
+    return {"model": dict(model), "codebook": hashlib.sha256(book.tobytes()).hexdigest()}
+
+
+def _learnt_from(model: Mapping[str, Any], feature_path: Path, names: Iterable[str]) -> str:
+    """Return the digest of what a codebook is learnt from: all features, and the conf."""
+    return digest_of_data([dict(model), sorted(features_digests(feature_path, names).items())])
+
+
+def _is_made_of(output: Path, model: Mapping[str, Any], learnt_from: str) -> bool:
+    """Return whether a file and its codebook may be resumed with these features and this conf."""
+    saved = codebook_path(output)
+    if not saved.is_file():
+        return not output.exists() and not journal_path(output).exists()
+    if read_learnt_from(saved) != learnt_from:
+        return False
+    if not output.is_file():
+        return True
+    # A run that was killed may have saved a new codebook beside a file that is made with another.
+    with reading(output) as file:
+        made_with = text_attribute(file, CONF_ATTRIBUTE)
+    return made_with == conf_text(_made_with(model, read_codebook(saved)))
 
 
 class _Broken:

@@ -18,6 +18,7 @@ from disk_hloc.io.hloc.global_features import (
     read_codebook,
     write_codebook,
 )
+from disk_hloc.io.store import journal_path
 from disk_hloc.models import vlad
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import describe
@@ -316,3 +317,36 @@ def test_another_conf_or_model(features: Path, tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError) as error:
         describe.main({"model": {"name": "netvlad"}}, features, path)
     assert one_line_error(error, "'netvlad'", "known: disk_vlad")
+
+
+def test_a_codebook_is_learnt_again_of_other_features(features: Path, tmp_path: Path) -> None:
+    def made(name: str) -> tuple[bytes, bytes]:
+        path = describe.main(CONF, features, tmp_path / name, relearn=True)
+        return path.read_bytes(), codebook_path(path).read_bytes()
+
+    first = made("global.h5")
+    time = (tmp_path / "global.h5").stat().st_mtime_ns
+    assert made("global.h5") == first
+    assert (tmp_path / "global.h5").stat().st_mtime_ns == time
+    add(features, "another.jpg", 70)
+    second = made("global.h5")
+    assert second[1] != first[1]
+    assert second == made("fresh.h5")
+    # A run was killed when it had saved the new codebook.
+    (tmp_path / "global.h5").write_bytes(first[0])
+    assert made("global.h5") == second
+    # Another conf.
+    path = describe.main(
+        {"output": "global", "model": {"name": "disk_vlad", "clusters": 4}},
+        features, tmp_path / "global.h5", relearn=True,
+    )  # fmt: skip
+    assert read_codebook(codebook_path(path)).shape == (4, 128)
+
+
+def test_descriptors_are_removed_with_what_belongs_to_them(features: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    describe.main(CONF, features, tmp_path / "global.h5")
+    journal_path(tmp_path / "global.h5").touch()
+    describe.remove(tmp_path / "global.h5")
+    describe.remove(tmp_path / "global.h5")
+    assert set(tmp_path.iterdir()) == before

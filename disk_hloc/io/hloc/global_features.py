@@ -95,8 +95,13 @@ def codebook_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.codebook.npz")
 
 
-def write_codebook(path: Path, codebook: np.ndarray) -> None:
+def write_codebook(path: Path, codebook: np.ndarray, learnt_from: str = "") -> None:
     """Write a codebook (K, D) as ``centres`` of an npz file, which is complete or unchanged.
+
+    Args:
+        path: the file.
+        codebook: (K, D).
+        learnt_from: digest of the features that it was learnt from, if it is known.
 
     Raises:
         DiskHlocError: the disk is full.
@@ -104,7 +109,16 @@ def write_codebook(path: Path, codebook: np.ndarray) -> None:
     with replaced(path) as partial:
         require_space(path, codebook.nbytes)
         with partial.open("wb") as file:
-            np.savez(file, centres=codebook)
+            np.savez(file, centres=codebook, learnt_from=np.array(learnt_from))
+
+
+def read_learnt_from(path: Path) -> str:
+    """Return the digest of what a codebook was learnt from; empty if the file does not say."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return str(arrays["learnt_from"])
+    except (*PARSER_ERRORS, MemoryError, *_ARCHIVE_ERRORS):
+        return ""
 
 
 def read_codebook(path: Path) -> np.ndarray:
