@@ -106,12 +106,7 @@ def main(
             zero |= _zeros(names, descriptors)
             best = nearest(names, descriptors, database, num_matched, min_score, resolved, zero)
             found += [(name, other) for name in names for other in best[name]]
-    if zero:
-        logger.warning(
-            "%d images have no features, so their descriptor is zero and they are in no pair: %s",
-            len(zero),
-            listing(sorted(zero)),
-        )
+    _warn_of_zero(zero)
     alone = sorted(set(query_names) - zero - {name for name, _ in found})
     if alone:
         logger.warning(
@@ -128,6 +123,40 @@ def main(
     write_pairs(output, found)
     logger.info("%d pairs of %d queries", len(found), len(query_names))
     return output
+
+
+def most_similar(
+    global_path: Path,
+    queries: Sequence[str],
+    database: Sequence[str],
+    count: int,
+    *,
+    min_score: float = 0.0,
+    device: str = "auto",
+) -> dict[str, list[str]]:
+    """Return the images of the greatest cosine of each query, the greatest first.
+
+    Args:
+        global_path: the global descriptors of all images.
+        queries: names of the queries. Those whose descriptor is zero are named in a warning.
+        database: names of the images to find; an image does not find itself.
+        count: how many, at most.
+        min_score: the smallest cosine.
+        device: ``auto``, ``cpu``, ``cuda``, ...
+
+    Raises:
+        DiskHlocError: an image has no descriptor, or their lengths differ.
+    """
+    found: dict[str, list[str]] = {}
+    zero: set[str] = set()
+    resolved = devices.resolve(device)
+    with reading(global_path) as file:
+        images = dict.fromkeys(database, file)
+        for names, descriptors in _blocks(dict.fromkeys(queries, file), QUERY_BYTES):
+            zero |= _zeros(names, descriptors)
+            found |= nearest(names, descriptors, images, count, min_score, resolved, zero)
+    _warn_of_zero(zero)
+    return found
 
 
 @torch.inference_mode()
@@ -263,3 +292,12 @@ def _blocks(
 
 def _zeros(names: Sequence[str], descriptors: np.ndarray) -> set[str]:
     return {name for name, row in zip(names, descriptors, strict=True) if not row.any()}
+
+
+def _warn_of_zero(names: set[str]) -> None:
+    if names:
+        logger.warning(
+            "%d images have no features, so their descriptor is zero and they are in no pair: %s",
+            len(names),
+            listing(sorted(names)),
+        )
