@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from disk_hloc.log import logger
 from disk_hloc.report.pair_picture import same_pair
 from disk_hloc.stages import pairs, reconstruct
 
-from . import compare_row
+from . import compare_row, pairing
 from .compare_row import Shared
 
 
@@ -29,7 +30,7 @@ def main(
     output: Path,
     *,
     rows: Sequence[str],
-    pairs_from: str = "exhaustive",
+    pairs_from: str = "auto",
     max_keypoints: int | None = None,
     poses: Path | None = None,
     camera: str | None = None,
@@ -52,7 +53,8 @@ def main(
         output: gets ``results.json``, ``results.md``, ``matches.png``, ``pairs.txt``,
             ``features/`` and, for each row, ``rows/<row>/`` with matches and model.
         rows: names of configs/compare.yaml, or ``extractor/matcher``.
-        pairs_from: ``exhaustive``, or a pairs file.
+        pairs_from: as of :func:`disk_hloc.pipelines.sfm.main`. Photos are retrieved by the
+            features of ``disk``, whatever the rows are.
         max_keypoints: keypoints of an image, for every row; None leaves each conf's own number.
         poses: known poses: a poses file, or a folder of calibration files
             (:func:`disk_hloc.eval.reference.read_reference`).
@@ -76,9 +78,10 @@ def main(
     chosen = [find_row(name) for name in rows]
     if not chosen:
         raise DiskHlocError(f"no row is given; known: {', '.join(named_rows())}")
-    pairs.check_choice(pairs_from)
     names = list_images(image_dir)
     require_listable(names)
+    photos = pairs.Photos(names, image_dir, device=device)
+    pairs.check_choice(pairs_from, photos)
     reference = read_reference(poses, camera, names)
     if reference.poses and reference.known_cameras() is None:
         logger.warning("No stereo accuracy: it needs --camera, or calibration files")
@@ -94,7 +97,9 @@ def main(
     # All rows get the same photos, so one that cannot be read stops them all.
     _require_readable(image_dir, names)
     pairs_path = output / "pairs.txt"
-    pairs.choose(pairs_from, names, pairs_path)
+    shared = Shared(image_dir, pairs_path, reference, max_keypoints, options, device, dask)
+    features = partial(compare_row.extract_features, find_row("disk"), output, shared)
+    pairing.main(pairs_from, photos, features, output)
     settings = comparison_results.settings(
         reference, pairs_path, max_keypoints, options, device,
         photos=digest_of_photos(output, image_dir, names),
@@ -105,7 +110,6 @@ def main(
         compare_row.remove(find_row(name).files(output))
     comparison_results.write(output, results)
     options["verbose"] = verbose
-    shared = Shared(image_dir, pairs_path, reference, max_keypoints, options, device, dask)
     for row in chosen:
         former = results["rows"].get(row.name, {})
         if "figures" in former and compare_row.is_current(row, former, max_keypoints):

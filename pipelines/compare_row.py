@@ -16,7 +16,7 @@ from disk_hloc.io.colmap import DATABASE
 from disk_hloc.io.digests import digest_of_data
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.stages import dense, extract, match, reconstruct
-from disk_hloc.stages.timing import record_path, recorded, timed
+from disk_hloc.stages.timing import Record, record_path, recorded, timed
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,36 @@ def _match(
         with recorded(matches, conf) as record:
             dense.main(conf, pairs_path, image_dir, features, matches, device=device)
         return {"match": record.seconds}
-    # What is done already is only checked; a record that is done keeps its time.
-    with recorded(features, confs["extractor"]) as extraction:
-        work = extract.work(confs["extractor"], image_dir, features)
-        parallel.run(work, shared.dask, device=device)
+    extraction = _extract(confs["extractor"], features, shared)
     with recorded(matches, confs) as matching:
         work = match.work(confs["matcher"], pairs_path, features, matches)
         parallel.run(work, shared.dask, device=device)
     return {"extract": extraction.seconds, "match": matching.seconds}
+
+
+def extract_features(row: Row, output: Path, shared: Shared) -> Path:
+    """Make a row's features, for a stage that needs them before the row is run.
+
+    Args:
+        row: a row with an extractor.
+        output: the folder of the comparison.
+        shared: what all rows share.
+
+    Returns:
+        The features file.
+    """
+    features = row.files(output).features
+    features.parent.mkdir(parents=True, exist_ok=True)
+    _extract(row.confs(shared.max_keypoints)["extractor"], features, shared)
+    return features
+
+
+def _extract(conf: Mapping[str, Any], features: Path, shared: Shared) -> Record:
+    # What is done already is only checked; a record that is done keeps its time.
+    with recorded(features, conf) as record:
+        work = extract.work(conf, shared.image_dir, features)
+        parallel.run(work, shared.dask, device=shared.device)
+    return record
 
 
 def remove(files: RowFiles) -> None:

@@ -57,8 +57,8 @@ def main(
     cameras = read_cameras(database) if database.is_file() else None
     # The benchmark's figures are of all photos, so one that cannot be read ends the run.
     matched = matching.main(
-        image_dir, output, extractor=extractor, matcher=matcher, device=device, on_error="stop",
-        dask=dask,
+        image_dir, output, extractor=extractor, matcher=matcher, pairs_from="exhaustive",
+        device=device, on_error="stop", dask=dask,
     )  # fmt: skip
     model = reconstruct.main(
         output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,

@@ -14,6 +14,8 @@ from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match, pairs
 from disk_hloc.stages.timing import timed
 
+from . import pairing
+
 
 @dataclass(frozen=True)
 class Matched:
@@ -42,7 +44,7 @@ def main(
     *,
     extractor: str = "disk",
     matcher: str = "disk",
-    pairs_from: str = "exhaustive",
+    pairs_from: str = "auto",
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -52,7 +54,8 @@ def main(
     """Extract, choose pairs, match.
 
     Args:
-        output: gets ``features.h5``, ``pairs.txt`` and ``matches.h5``.
+        output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, and global descriptors where
+            pairs are retrieved.
         image_dir, extractor, matcher, pairs_from, masks, overwrite, device, on_error, dask: see
             :func:`disk_hloc.pipelines.sfm.main`.
 
@@ -61,10 +64,11 @@ def main(
     """
     extractor_conf = find_conf("extractors", extractor)
     matcher_conf = find_conf("matchers", matcher)
-    pairs.check_choice(pairs_from)
     names = extract.chosen_images(image_dir, masks=masks)
     require_listable(names)
     match.require_names(matcher_conf, names)
+    photos = pairs.Photos(names, image_dir, device=device)
+    pairs.check_choice(pairs_from, photos)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
     made = Matched(*files, seconds={}, unreadable={}, images=names)
     with timed(made.seconds, "extract"):
@@ -76,9 +80,12 @@ def main(
         except UnreadableImages as error:
             made.unreadable.update(error.reasons)
     with timed(made.seconds, "pairs"):
-        pairs.choose(pairs_from, names, made.pairs, without=made.unreadable)
+        again = overwrite or extraction.renumbers
+        pairing.main(
+            pairs_from, photos, lambda: made.features, output,
+            without=made.unreadable, overwrite=again,
+        )  # fmt: skip
     with timed(made.seconds, "match"):
         matching = match.work(matcher_conf, made.pairs, made.features, made.matches)
-        again = overwrite or extraction.renumbers
         parallel.run(matching, dask, overwrite=again, device=device)
     return made

@@ -29,7 +29,7 @@ def main(
     *,
     extractor: str = "disk",
     matcher: str = "disk",
-    pairs_from: str = "exhaustive",
+    pairs_from: str = "auto",
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -53,7 +53,8 @@ def main(
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, ``sfm/``, ``summary.json``.
         extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
         matcher: likewise, of configs/matchers.yaml.
-        pairs_from: ``exhaustive``, or a pairs file.
+        pairs_from: methods of configs/pairs.yaml, yaml files of that form and pairs files, joined
+            with ``+`` (:func:`disk_hloc.stages.pairs.choose`).
         masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`;
             :func:`disk_hloc.stages.extract.main` says when they act).
         overwrite: extract and match from scratch.

@@ -11,15 +11,16 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.hloc.matches import list_pairs
+from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.inputs import inputs_path
 from disk_hloc.io.store import journal_path
-from disk_hloc.stages import pairs
 from support.stage_runs import run, run_until
 
 STAGES = ["extract", "extract more", "match"]
@@ -48,7 +49,7 @@ def whole(sacre_coeur: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             start(run, "extract some", sacre_coeur, folder).join(60)
             shutil.copy(folder / "features.h5", folder / "some.h5")
         elif stage == "match":
-            pairs.exhaustive(names, folder / "pairs.txt")
+            write_pairs(folder / "pairs.txt", combinations(names, 2))
             shutil.copy(folders["extract"] / "features.h5", folder)
         process = start(run, stage, sacre_coeur, folder)
         process.join(60)

@@ -28,7 +28,7 @@ def compare(
             "extractor/matcher."
         ),
     ] = "disk,disk-ratio,disk+lightglue,aliked+lightglue,sift",
-    pairs: options.PairsFrom = "exhaustive",
+    pairs: options.PairsFrom = "auto",
     max_keypoints: Annotated[
         int | None,
         typer.Option(

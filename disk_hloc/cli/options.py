@@ -42,7 +42,17 @@ Matches = Annotated[Path, typer.Argument(help="Matches file (.h5).")]
 Pairs = Annotated[Path, typer.Argument(help="Pairs file: two image names on each line (.txt).")]
 Model = Annotated[Path, typer.Argument(help="Folder of a COLMAP model.")]
 PairsFrom = Annotated[
-    str, typer.Option("--pairs", help="exhaustive (all pairs of photos), or a pairs file.")
+    str,
+    typer.Option(
+        "--pairs",
+        help="Which photos to match: all pairs (exhaustive), those that look alike (retrieval), "
+        "follow each other (sequential) or were taken nearby (spatial); or a pairs file. Several "
+        "are joined with +. auto matches all pairs of a small folder, and chooses otherwise.",
+    ),
+]
+DescriptorsFile = Annotated[
+    Path | None,
+    typer.Option("--descriptors", help="Global descriptors (.h5), from disk-hloc describe."),
 ]
 FeaturesFile = Annotated[
     Path | None, typer.Option("--features", help="Existing features file (.h5) to use.")

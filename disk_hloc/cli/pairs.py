@@ -27,21 +27,59 @@ def exhaustive(source: Source, output: options.PairsOutput) -> None:
 
 
 @app.command()
+def auto(
+    source: Source,
+    output: options.PairsOutput,
+    descriptors: options.DescriptorsFile = None,
+    device: options.Device = "auto",
+) -> None:
+    """Pair all photos of a small folder; of a large one, those that look alike or are neighbours.
+
+    configs/pairs.yaml says what is small. Neighbours are those in a sequence, if successive photos
+    look alike, and those taken nearby, by EXIF. A large folder needs --descriptors.
+    """
+    from disk_hloc.stages import pairs as stage
+
+    stage.main("auto", source, output, descriptors=descriptors, device=device)
+
+
+@app.command()
 def sequential(
     source: Source,
     output: options.PairsOutput,
-    overlap: Annotated[
-        int, typer.Option(help="Number of following images, in the order of their names.")
-    ] = 10,
+    overlap: Annotated[int, typer.Option(help="Number of following images.")] = 10,
     quadratic: Annotated[
         bool,
         typer.Option("--quadratic", help="Also pair with the images 2, 4, 8, 16, ... further on."),
     ] = False,
+    descriptors: options.DescriptorsFile = None,
+    device: options.Device = "auto",
 ) -> None:
-    """Pair every image with the ones that follow it, as for the frames of a video."""
+    """Pair every image with the ones that follow it, as for the frames of a video.
+
+    The order is that of the times in EXIF if SOURCE is a folder and all photos have one, else that
+    of names, frame2 before frame10. With --descriptors, loops are closed: every tenth image is also
+    paired with those that look like it.
+    """
     from disk_hloc.stages import pairs as stage
 
-    stage.main("sequential", source, output, overlap=overlap, quadratic=quadratic)
+    stage.main(
+        "sequential", source, output,
+        descriptors=descriptors, device=device, overlap=overlap, quadratic=quadratic,
+    )  # fmt: skip
+
+
+@app.command()
+def spatial(
+    images: options.Images,
+    output: options.PairsOutput,
+    num_matched: NumMatched = 50,
+    max_distance: Annotated[float, typer.Option(help="Largest distance, in metres.")] = 100.0,
+) -> None:
+    """Pair every photo with the ones taken nearest to it, by the GPS in their EXIF data."""
+    from disk_hloc.stages import pairs as stage
+
+    stage.main("spatial", images, output, num_matched=num_matched, max_distance=max_distance)
 
 
 @app.command()

@@ -138,7 +138,7 @@ def reconstruct(
     out: Annotated[Path, typer.Argument(help="Folder for features, matches and the model.")],
     extractor: options.Extractor = "disk",
     matcher: options.Matcher = "disk",
-    pairs: options.PairsFrom = "exhaustive",
+    pairs: options.PairsFrom = "auto",
     from_database: Annotated[
         Path | None,
         typer.Option(

@@ -29,6 +29,7 @@ REQUIRED_KEYS = {
     "matchers": ("output", "model"),
     "global": ("output", "model"),
     "dense": ("output", "model", "preprocessing", "cell_size"),
+    "pairs": ("output", "model"),
     "train": ("model",),
 }
 

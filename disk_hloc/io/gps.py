@@ -45,11 +45,18 @@ def enu_from_wgs84(positions: np.ndarray, origin: np.ndarray) -> np.ndarray:
             [cos_lat * cos_lon, cos_lat * sin_lon, sin_lat],
         ]
     )
-    return (_ecef(positions) - _ecef(origin)) @ enu_from_ecef.T
+    return (ecef_from_wgs84(positions) - ecef_from_wgs84(origin)) @ enu_from_ecef.T
 
 
-def _ecef(positions: np.ndarray) -> np.ndarray:
-    """Return (..., 3) earth-centred coordinates in metres."""
+def ecef_from_wgs84(positions: np.ndarray) -> np.ndarray:
+    """Convert positions to the earth-centred frame: x to 0° N 0° E, z to the north pole.
+
+    Args:
+        positions: (..., 3) latitude and longitude in degrees, altitude in metres.
+
+    Returns:
+        (..., 3) float64, in metres.
+    """
     latitude, longitude = np.radians(positions[..., 0]), np.radians(positions[..., 1])
     altitude = positions[..., 2]
     normal = _RADIUS / np.sqrt(1 - _ECCENTRICITY_SQUARED * np.sin(latitude) ** 2)

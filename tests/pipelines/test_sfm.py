@@ -124,8 +124,10 @@ def test_a_bad_name_stops_before_extraction(scene: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
-def test_pairs_that_are_no_file_are_refused_before_extraction(scene: Path, tmp_path: Path) -> None:
+def test_pairs_that_are_no_method_are_refused_before_extraction(
+    scene: Path, tmp_path: Path
+) -> None:
     with pytest.raises(DiskHlocError) as error:
-        sfm.main(scene / "images", tmp_path / "out", pairs_from="sequential")
-    assert one_line_error(error, "--pairs sequential", "disk-hloc pairs sequential PHOTOS")
+        sfm.main(scene / "images", tmp_path / "out", pairs_from="sequental")
+    assert one_line_error(error, "--pairs sequental", "did you mean 'sequential'?")
     assert not (tmp_path / "out").exists()
