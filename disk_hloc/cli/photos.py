@@ -177,7 +177,8 @@ def reconstruct(
     """Build a COLMAP model from a folder of photos. Run again to resume.
 
     OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db) and
-    summary.json; with --georeference also georeferenced/ (the model in metres).
+    summary.json; with --georeference also georeferenced/ (the model in metres), and where pairs are
+    retrieved, global descriptors of the photos.
     """
     from disk_hloc.pipelines import sfm
     from disk_hloc.report import tables

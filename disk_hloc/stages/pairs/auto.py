@@ -12,8 +12,8 @@ from .names import along, by_time, exhaustive, natural_order
 from .photos import Photos
 
 # Photos form a sequence if this share of successive ones look alike: if one is among the other's
-# nearest by their global descriptors. Of 29 photos of a walk 0.96 do in their order, and of the
-# same photos in a random order 0.2 to 0.4.
+# nearest by their global descriptors. Measured (docs/pairs.md): 0.93 of a walk, 0.88 of a drone's
+# flight, and at most 0.41 of the same photos in 50 random orders.
 _LEAST_ALIKE = 0.6
 _ALIKE_WITHIN = 3
 

@@ -50,7 +50,7 @@ class Photos:
         """The file of global descriptors.
 
         Raises:
-            DiskHlocError: there is none, or as the stage that makes it.
+            DiskHlocError: there is no such file, or as the stage that makes it.
         """
         if self.describe is None:
             raise DiskHlocError(
