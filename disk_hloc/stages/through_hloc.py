@@ -64,8 +64,8 @@ def extract(
         if not unreadable:
             raise
         raise DiskHlocError(
-            f"{unreadable[-1]} cannot be read by hloc, which stops there: fix it, convert it to JPEG "
-            "or remove it, then run the same command again"
+            f"{unreadable[-1]} cannot be read by hloc, which stops there: fix it, convert it to "
+            "JPEG or remove it, then run the same command again"
         ) from error
     if masks is not None:
         mask.main(masks, extracted, feature_path, overwrite=True)
