@@ -64,8 +64,7 @@ def main(
             process.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
-        georeference: write the model in metres, too, to ``georeferenced/``, by the GPS positions
-            of the photos (:mod:`disk_hloc.stages.georeference`).
+        georeference: write ``georeferenced/``, too (:mod:`disk_hloc.stages.georeference`).
 
     Returns:
         What ``summary.json`` holds: the figures of :func:`disk_hloc.eval.model.summarize`, the
