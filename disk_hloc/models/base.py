@@ -145,12 +145,15 @@ class Extractor(Model):
             it is not listed. A batch does not help a CPU, whose caches it would fill.
         describes_pixels: whether :meth:`describe` is implemented.
         trainable: whether ``disk-hloc train`` can train it.
+        default_matcher: the conf of configs/matchers.yaml that matches its features where no other
+            is given.
     """
 
     required_data_keys: ClassVar[list[str]] = ["image"]
     images_at_once: ClassVar[dict[str, int]] = {"cuda": 8}
     describes_pixels: ClassVar[bool] = False
     trainable: ClassVar[bool] = False
+    default_matcher: ClassVar[str] = "disk"
 
     def forward(self, data: Mapping[str, Any]) -> dict[str, list[Tensor]]:
         """Extract the features of a batch of images.

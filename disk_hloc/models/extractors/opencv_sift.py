@@ -43,6 +43,7 @@ class SIFT(Extractor):
         DiskHlocError: an unknown key in the conf.
     """
 
+    default_matcher: ClassVar[str] = "sift-ratio"
     default_conf: ClassVar[dict[str, Any]] = {
         "max_keypoints": None,
         "contrast_threshold": 0.02,
