@@ -103,6 +103,9 @@ def work(
     paths = {"feature_path": feature_path, "reference_path": reference_path or feature_path}
     for path, names in zip(paths.values(), zip(*pairs, strict=True), strict=True):
         require_features(path, names, because=f"{pairs_path} names")
+        with reading(path) as file:
+            for name in names[:1]:
+                descriptors_shape(file, name)
     model_name = conf["model"]["name"]
     if not models.has("matchers", model_name):
         return HlocWork(

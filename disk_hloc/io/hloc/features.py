@@ -174,8 +174,9 @@ def descriptors_shape(file: h5py.File, name: str) -> tuple[int, int]:
     stored = find(file, f"{name}/descriptors")
     if not isinstance(stored, h5py.Dataset):
         raise DiskHlocError(
-            f"{file.filename} has keypoints of {name} but no descriptors (a dense matcher made it, "
-            "or it is incomplete): use the file that the extraction wrote"
+            f"{file.filename} has keypoints of {name} but no descriptors (it joins features of "
+            "several extractors, a dense matcher made it, or it is incomplete): use a file that an "
+            "extraction wrote"
         )
     require_array(stored, (None, None))
     length, count = stored.shape

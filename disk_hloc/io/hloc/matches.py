@@ -141,14 +141,15 @@ def stored_group(pair: Pair, groups: Container[str], alike: Collection[str] = ()
     return other if group not in groups and other in groups else group
 
 
-def match_inputs(digests: tuple[str, str], is_reversed: bool = False) -> str:
+def match_inputs(digests: tuple[str, str], is_reversed: bool = False, *others: str) -> str:
     """Return the inputs of a pair's fingerprint.
 
     Args:
         digests: of the features of both images (:func:`.features.content_digest`).
         is_reversed: the pair is stored the other way around.
+        others: digests of what else the matches were made of.
     """
-    return " ".join(digests[::-1] if is_reversed else digests)
+    return " ".join((*(digests[::-1] if is_reversed else digests), *others))
 
 
 def require_made_of(
@@ -179,7 +180,7 @@ def require_made_of(
             first, second = map(digest, feature_paths, pair)
             if found is None or made_of is None or first is None or second is None:
                 continue
-            if made_of.inputs != match_inputs((first, second), found[1]):
+            if made_of.inputs.split()[:2] != match_inputs((first, second), found[1]).split():
                 raise DiskHlocError(
                     f"{match_path} was made from other features of {pair[0]} and {pair[1]} than "
                     f"{feature_paths[0]} has now: match again"
