@@ -26,7 +26,7 @@ def main(
     output: Path,
     *,
     extractor: str = "disk",
-    matcher: str = "disk",
+    matcher: str | None = None,
     device: str = "auto",
     verbose: bool = False,
     dask: str | None = None,
@@ -40,8 +40,7 @@ def main(
             without it, from EXIF.
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, ``sfm/``, ``results.json`` and
             ``results.md``.
-        extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file.
-        matcher: likewise, of configs/matchers.yaml.
+        extractor, matcher: as of :func:`disk_hloc.pipelines.sfm.main`.
         device: ``auto``, ``cpu``, ``cuda``, ...
         verbose: show COLMAP's own output.
         dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this

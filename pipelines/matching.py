@@ -1,4 +1,4 @@
-"""From a folder of photos to matches: extract, choose pairs, match."""
+"""From a folder of photos to matches: extract, choose pairs, match; for one extractor or more."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 from disk_hloc import parallel
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.io.text import require_listable
-from disk_hloc.plugin import find_conf
-from disk_hloc.stages import extract, match, pairs
+from disk_hloc.plugin import find_parts
+from disk_hloc.stages import extract, match, mix, pairs
 from disk_hloc.stages.timing import timed
 
 from . import pairing
@@ -43,7 +43,7 @@ def main(
     output: Path,
     *,
     extractor: str = "disk",
-    matcher: str = "disk",
+    matcher: str | None = None,
     pairs_from: str = "auto",
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
@@ -55,37 +55,53 @@ def main(
 
     Args:
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, and global descriptors where
-            pairs are retrieved.
+            pairs are retrieved. With several extractors, each has its own features and matches in
+            ``parts/<extractor>/``, and those files join them (:mod:`disk_hloc.stages.mix`).
         image_dir, extractor, matcher, pairs_from, masks, overwrite, device, on_error, dask: see
             :func:`disk_hloc.pipelines.sfm.main`.
 
     Raises:
         DiskHlocError: as the stages.
     """
-    extractor_conf = find_conf("extractors", extractor)
-    matcher_conf = find_conf("matchers", matcher)
+    parts = find_parts(extractor, matcher)
     names = extract.chosen_images(image_dir, masks=masks)
     require_listable(names)
-    match.require_names(matcher_conf, names)
+    for part in parts:
+        match.require_names(part.matcher, names)
     photos = pairs.Photos(names, image_dir, device=device)
     pairs.check_choice(pairs_from, photos)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
     made = Matched(*files, seconds={}, unreadable={}, images=names)
+    folders = [output / "parts" / part.stem for part in parts] if len(parts) > 1 else [output]
+    part_files = [(folder / "features.h5", folder / "matches.h5") for folder in folders]
+    if len(parts) > 1 and not overwrite:
+        mix.require_joined(made.features, made.matches)
+    again = []
     with timed(made.seconds, "extract"):
-        extraction = extract.work(
-            extractor_conf, image_dir, made.features, masks=masks, on_error=on_error
-        )
-        try:
-            parallel.run(extraction, dask, overwrite=overwrite, device=device)
-        except UnreadableImages as error:
-            made.unreadable.update(error.reasons)
+        for part, (features, _) in zip(parts, part_files, strict=True):
+            extraction = extract.work(
+                part.extractor, image_dir, features, masks=masks, on_error=on_error
+            )
+            again.append(overwrite or extraction.renumbers)
+            try:
+                parallel.run(extraction, dask, overwrite=overwrite, device=device)
+            except UnreadableImages as error:
+                made.unreadable.update(error.reasons)
     with timed(made.seconds, "pairs"):
-        again = overwrite or extraction.renumbers
+        # Joined features have no descriptors to describe photos by.
         pairing.main(
-            pairs_from, photos, lambda: made.features, output,
-            without=made.unreadable, overwrite=again,
+            pairs_from, photos, lambda: part_files[0][0], output,
+            without=made.unreadable, overwrite=again[0],
         )  # fmt: skip
     with timed(made.seconds, "match"):
-        matching = match.work(matcher_conf, made.pairs, made.features, made.matches)
-        parallel.run(matching, dask, overwrite=again, device=device)
+        for part, (features, matches), from_scratch in zip(parts, part_files, again, strict=True):
+            matching = match.work(part.matcher, made.pairs, features, matches)
+            parallel.run(matching, dask, overwrite=from_scratch, device=device)
+    if len(parts) > 1:
+        with timed(made.seconds, "join"):
+            readable = [name for name in names if name not in made.unreadable]
+            mix.join_features(part_files, made.features, names=readable, overwrite=overwrite)
+            mix.join_matches(
+                part_files, made.pairs, made.features, made.matches, overwrite=overwrite
+            )
     return made

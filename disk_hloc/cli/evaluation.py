@@ -197,7 +197,7 @@ def eth(
     ],
     out: Out = Path("outputs/eth"),
     extractor: options.Extractor = "disk",
-    matcher: options.Matcher = "disk",
+    matcher: options.SuitableMatcher = None,
     device: options.Device = "auto",
     dask: options.Dask = None,
     verbose: options.Verbose = False,

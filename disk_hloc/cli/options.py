@@ -24,16 +24,22 @@ Conf = Annotated[
 ]
 _EXTRACTOR = typer.Option(
     help="Extractor configuration: disk, disk-2k, aliked, sift or another name in "
-    "configs/extractors.yaml, one of hloc's, or a .yaml file."
+    "configs/extractors.yaml, one of hloc's, or a .yaml file. reconstruct and eval eth also mix "
+    "several: disk+sift."
 )
-_MATCHER = typer.Option(
-    help="Matcher configuration: disk, disk-ratio, disk+lightglue or another name in "
-    "configs/matchers.yaml, one of hloc's, or a .yaml file."
+_MATCHER_HELP = (
+    "Matcher configuration: disk, disk-ratio, disk+lightglue or another name in "
+    "configs/matchers.yaml, one of hloc's, or a .yaml file. For mixed extractors, one for each: "
+    "disk+lightglue,sift-ratio."
 )
+_MATCHER = typer.Option(help=_MATCHER_HELP)
 Extractor = Annotated[str, _EXTRACTOR]
 OptionalExtractor = Annotated[str | None, _EXTRACTOR]
 Matcher = Annotated[str, _MATCHER]
 OptionalMatcher = Annotated[str | None, _MATCHER]
+SuitableMatcher = Annotated[
+    str | None, typer.Option(help=_MATCHER_HELP, show_default="each extractor's own")
+]
 
 # Inputs.
 Images = Annotated[Path, typer.Argument(help="Folder of photos; subfolders are included.")]

@@ -137,7 +137,7 @@ def reconstruct(
     images: options.Images,
     out: Annotated[Path, typer.Argument(help="Folder for features, matches and the model.")],
     extractor: options.Extractor = "disk",
-    matcher: options.Matcher = "disk",
+    matcher: options.SuitableMatcher = None,
     pairs: options.PairsFrom = "auto",
     from_database: Annotated[
         Path | None,
