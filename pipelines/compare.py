@@ -10,7 +10,7 @@ from typing import Any
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.eval import comparison_results
 from disk_hloc.eval.reference import read_reference
-from disk_hloc.eval.rows import find_row, named_rows
+from disk_hloc.eval.rows import find_row, is_current, named_rows
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.images import ImageReadError, list_images, read_image
 from disk_hloc.io.inputs import digest_of_photos
@@ -107,17 +107,17 @@ def main(
     repeated = [row.name for row in chosen] if overwrite else []
     results, dropped = comparison_results.resume(output, settings, repeated)
     for name in {*repeated, *dropped}:
-        compare_row.remove(find_row(name).files(output))
+        compare_row.remove(find_row(name), output)
     comparison_results.write(output, results)
     options["verbose"] = verbose
     for row in chosen:
         former = results["rows"].get(row.name, {})
-        if "figures" in former and compare_row.is_current(row, former, max_keypoints):
+        if "figures" in former and is_current(row, former, max_keypoints):
             logger.info("%s is done already", row.name)
             continue
         logger.info("%s ...", row.name)
         try:
-            results["rows"][row.name] = compare_row.main(row, row.files(output), shared)
+            results["rows"][row.name] = compare_row.main(row, output, shared)
         except Exception as error:  # noqa: BLE001 - whatever other people's models raise
             reason = " ".join(str(error).split())
             if not isinstance(error, DiskHlocError):

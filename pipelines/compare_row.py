@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import models, parallel
-from disk_hloc.errors import DiskHlocError, NoModel
+from disk_hloc import parallel
+from disk_hloc.errors import NoModel
 from disk_hloc.eval import comparison
 from disk_hloc.eval.reference import Reference
-from disk_hloc.eval.rows import Row, RowFiles
+from disk_hloc.eval.rows import Row, made_with
 from disk_hloc.io.colmap import DATABASE
-from disk_hloc.io.digests import digest_of_data
 from disk_hloc.io.hloc.pairs import read_pairs
-from disk_hloc.stages import dense, extract, match, reconstruct
-from disk_hloc.stages.timing import Record, record_path, recorded, timed
+from disk_hloc.plugin import split_names
+from disk_hloc.stages import dense, extract, match, mix, reconstruct
+from disk_hloc.stages.timing import Record, record_path, recorded, timed, total
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class Shared:
     dask: str | None
 
 
-def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
+def main(row: Row, output: Path, shared: Shared) -> dict[str, Any]:
     """Run a row from photos to figures.
 
     Args:
         row: the row.
-        files: the files to make, or to resume.
+        output: the folder of the comparison, with the row's files to make or to resume.
         shared: what all rows share.
 
     Returns:
@@ -48,8 +48,11 @@ def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
         DiskHlocError: as the stages, or :meth:`disk_hloc.eval.rows.Row.confs`.
     """
     confs = row.confs(shared.max_keypoints)
-    features, matches, sfm_dir = files
-    seconds: dict[str, float | None] = _match(row, confs, files, shared)
+    features, matches, sfm_dir = row.files(output)
+    if "parts" in confs:
+        seconds = _match_parts(row, confs["parts"], output, shared)
+    else:
+        seconds = _match(confs, features, matches, shared)
     reference = shared.reference
     result: dict[str, Any] = {}
     model = None
@@ -72,41 +75,18 @@ def main(row: Row, files: RowFiles, shared: Shared) -> dict[str, Any]:
         )
     return {
         "figures": figures, "seconds": seconds, **result, "confs": confs,
-        "made_with": _made_with(confs),
+        "made_with": made_with(confs),
     }  # fmt: skip
 
 
-def is_current(row: Row, former: Mapping[str, Any], max_keypoints: int | None) -> bool:
-    """Return whether former results of a row were made with its confs and weights as they are."""
-    try:
-        made_with = _made_with(row.confs(max_keypoints))
-    except DiskHlocError:
-        return True  # it cannot be run again
-    return bool(former.get("made_with", made_with) == made_with)
-
-
-def _made_with(confs: Mapping[str, Any]) -> str:
-    """Return the digest of a row's confs and weights."""
-    kinds = {"extractor": "extractors", "matcher": "matchers", "dense": "dense"}
-    identities = {}
-    for key, conf in confs.items():
-        kind, name = kinds[key], conf["model"]["name"]
-        model = conf["model"]
-        if models.has(kind, name):
-            model = models.load(kind, name).identity(model)  # type: ignore[call-overload]
-        identities[key] = {**conf, "model": model}
-    return digest_of_data(identities)
-
-
 def _match(
-    row: Row, confs: dict[str, Any], files: RowFiles, shared: Shared
+    confs: dict[str, Any], features: Path, matches: Path, shared: Shared
 ) -> dict[str, float | None]:
-    """Make a row's features and matches; return the seconds of its stages."""
-    features, matches, _ = files
+    """Make features and matches of one extractor, or densely; return the stages' seconds."""
     for path in (features, matches):
         path.parent.mkdir(parents=True, exist_ok=True)
     image_dir, pairs_path, device = shared.image_dir, shared.pairs_path, shared.device
-    if row.is_dense:
+    if "dense" in confs:
         conf = confs["dense"]
         with recorded(matches, conf) as record:
             dense.main(conf, pairs_path, image_dir, features, matches, device=device)
@@ -143,9 +123,28 @@ def _extract(conf: Mapping[str, Any], features: Path, shared: Shared) -> Record:
     return record
 
 
-def remove(files: RowFiles) -> None:
+def _match_parts(
+    row: Row, confs: Mapping[str, dict[str, Any]], output: Path, shared: Shared
+) -> dict[str, float | None]:
+    """Make features and matches of each extractor and join them; return the stages' seconds."""
+    parts = row.part_files(output, confs)
+    times = [_match(confs[name], *files, shared) for name, files in parts.items()]
+    features, matches, _ = row.files(output)
+    joining: dict[str, float | None] = {"extract": 0.0}
+    with timed(joining, "match"):
+        mix.join_features(list(parts.values()), features)
+        mix.join_matches(list(parts.values()), shared.pairs_path, features, matches)
+    return {stage: total(one[stage] for one in (*times, joining)) for stage in joining}
+
+
+def remove(row: Row, output: Path) -> None:
     """Remove a row's features and matches; its model is replaced as it is built."""
-    for path in (files.features, files.matches):
+    features, matches, _ = row.files(output)
+    paths = {features, matches}
+    if "extractor" in row.conf_names:
+        names = split_names(row.conf_names["extractor"])
+        paths.update(*row.part_files(output, names).values())
+    for path in paths:
         path.unlink(missing_ok=True)
         record_path(path).unlink(missing_ok=True)
-    dense.ends_path(files.matches).unlink(missing_ok=True)
+    dense.ends_path(matches).unlink(missing_ok=True)

@@ -51,10 +51,8 @@ def main(
     Args:
         image_dir: the photos, at any depth.
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, ``sfm/``, ``summary.json``.
-        extractor: a conf of configs/extractors.yaml, of hloc's, or a yaml file; several joined by
-            ``+`` are mixed (:func:`disk_hloc.plugin.find_parts`).
-        matcher: likewise, of configs/matchers.yaml; of a mix, one for each extractor, joined by
-            commas. None is each extractor's own.
+        extractor, matcher: confs by their names, several extractors joined by ``+``, and a matcher
+            for each; None takes each extractor's own (:func:`disk_hloc.plugin.find_parts`).
         pairs_from: methods of configs/pairs.yaml, yaml files of that form and pairs files, joined
             with ``+`` (:func:`disk_hloc.stages.pairs.choose`).
         masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`;

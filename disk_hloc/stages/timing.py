@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,13 @@ def recorded(target: Path, conf: Mapping[str, Any]) -> Iterator[Record]:
             record.seconds = round(record.seconds + time.perf_counter() - start, 2)
         text = json.dumps({"conf": conf, "done": ended, "seconds": record.seconds})
         replace_text(path, text + "\n")
+
+
+def total(seconds: Iterable[float | None]) -> float | None:
+    """Return the sum of times; None if one is unknown."""
+    known = list(seconds)
+    times = [one for one in known if one is not None]
+    return round(sum(times), 2) if len(times) == len(known) else None
 
 
 def record_path(target: Path) -> Path:

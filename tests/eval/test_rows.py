@@ -34,10 +34,23 @@ def test_rows_with_a_name_run_confs_that_exist(name: str) -> None:
     row = find_row(name)
     if "superpoint" in name:
         pytest.skip("hloc's")
+    if name == "disk+sift":
+        parts = {"disk": find_row("disk").confs(None), "sift": find_row("sift").confs(None)}
+        assert row.confs(None) == {"parts": parts}
+        return
     assert set(row.confs(None)) == set(row.conf_names)
     for kind, conf_name in row.conf_names.items():
         found = find_conf(kind if kind == "dense" else f"{kind}s", conf_name)
         assert row.confs(None)[kind] == found
+
+
+def test_a_mix_shares_the_features_of_its_parts(tmp_path: Path) -> None:
+    row = find_row("disk+sift")
+    parts = row.part_files(tmp_path, ["disk", "sift"])
+    for name, (features, matches) in parts.items():
+        assert features == find_row(f"{name}/disk").files(tmp_path).features
+        assert row.files(tmp_path).matches.parent in matches.parents
+    assert row.files(tmp_path).features == tmp_path / "features" / "disk+sift.h5"
 
 
 @pytest.mark.parametrize("name", ["disc", "/disk", "disk/"])

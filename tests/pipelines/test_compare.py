@@ -16,8 +16,9 @@ from PIL import Image
 from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
+from disk_hloc.eval.rows import find_row, is_current
 from disk_hloc.io.hloc.poses import read_camera
-from disk_hloc.pipelines import compare
+from disk_hloc.pipelines import compare, compare_row
 from disk_hloc.report.pair_picture import PAIR_HEIGHT, TITLE_HEIGHT
 from disk_hloc.stages import extract, match, reconstruct
 from support.errors import one_line_error
@@ -149,6 +150,31 @@ def test_ctrl_c_loses_nothing(scene: Path, copied: Path, monkeypatch) -> None:
     assert list(results["rows"]) == [*ROWS, "sift/disk"]
     seconds = [results["rows"][name]["seconds"]["extract"] for name in ("sift", "sift/disk")]
     assert seconds[0] == seconds[1]
+
+
+def test_a_mix_takes_the_features_of_other_rows(scene: Path, copied: Path, monkeypatch) -> None:
+    def forbidden(*_, **__):
+        raise AssertionError("extracted again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extract, "extract_photos", forbidden)
+        rows = compare.main(**arguments(scene, copied, rows=["disk+sift"]))["rows"]
+    mixed, disk, sift = (rows[name]["figures"] for name in ("disk+sift", "disk", "sift"))
+    for figure in ("keypoints", "matches"):
+        assert mixed[figure] == pytest.approx(disk[figure] + sift[figure], abs=0.2)
+    assert mixed["points3D"] > disk["points3D"]
+    assert mixed["position_error"] < 0.02
+    seconds = [rows[name]["seconds"]["extract"] for name in ("disk+sift", "disk", "sift")]
+    assert seconds[0] == pytest.approx(seconds[1] + seconds[2], abs=0.011)
+    assert set(rows["disk+sift"]["seconds"]) == {"extract", "match", "reconstruct"}
+    row, confs = find_row("disk+sift"), rows["disk+sift"]["confs"]["parts"]
+    assert set(confs) == {"disk", "sift"}
+    assert is_current(row, rows["disk+sift"], 400)
+    assert not is_current(row, rows["disk+sift"], 300)
+    compare_row.remove(row, copied)
+    left = {path.name for path in (copied / "rows" / "disk+sift").rglob("*.h5")}
+    assert not left
+    assert not list((copied / "features").glob("*.h5"))
 
 
 def test_the_time_of_a_killed_run_is_unknown(scene: Path, copied: Path) -> None:

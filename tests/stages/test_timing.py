@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from disk_hloc.stages.timing import record_path, recorded, timed
+from disk_hloc.stages.timing import record_path, recorded, timed, total
 
 
 def test_an_error_leaves_no_time() -> None:
@@ -49,3 +49,12 @@ def test_after_a_kill_the_time_is_unknown(tmp_path: Path) -> None:
     with recorded(target, {}) as again:
         assert again.done
         assert again.seconds is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"), [([1.254, 2.0], 3.25), ([1.0, None, 2.0], None), ([], 0)]
+)
+def test_a_sum_with_an_unknown_time_is_unknown(
+    seconds: list[float | None], expected: float | None
+) -> None:
+    assert total(seconds) == expected
