@@ -105,8 +105,9 @@ def main(
     made = (*ROWS, "dataset", "training", "weights.pth", "extractor.yaml")
     run_settings.claim(output, settings, made=made, overwrite=overwrite)
     shared: dict[str, Any] = {
-        "matcher": matcher, "camera": camera, "fix_intrinsics": camera is not None,
-        "device": device, "engine": engine, "dask": dask,
+        # The figures are of all pairs.
+        "matcher": matcher, "pairs_from": "exhaustive", "camera": camera,
+        "fix_intrinsics": camera is not None, "device": device, "engine": engine, "dask": dask,
     }  # fmt: skip
     _reconstruct(image_dir, output / "before", extractor, shared)
     model = read_model(output / "before" / "sfm")

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pycolmap
 import pytest
@@ -17,6 +18,7 @@ from disk_hloc import models, plugin
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import comparison
 from disk_hloc.eval.rows import find_row, is_current
+from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.hloc.poses import read_camera
 from disk_hloc.pipelines import compare, compare_row
 from disk_hloc.report.pair_picture import PAIR_HEIGHT, TITLE_HEIGHT
@@ -82,6 +84,17 @@ def test_rows_are_measured_in_the_same_way(finished: Path) -> None:
     assert model.num_points3D() == disk["points3D"]
     assert results["settings"]["max_keypoints"] == 400
     assert results["settings"]["fix_intrinsics"] is True
+
+
+def test_photos_are_retrieved_by_disk_whatever_the_rows(scene: Path, tmp_path: Path) -> None:
+    conf = tmp_path / "few.yaml"
+    conf.write_text("output: x\nmodel: {name: retrieval, num_matched: 1}\n")
+    options = arguments(scene, tmp_path / "out", rows=["sift"], pairs_from=str(conf))
+    results = compare.main(**options)
+    assert 3 <= len(read_pairs(tmp_path / "out" / "pairs.txt")) <= 5
+    assert results["rows"]["sift"]["figures"]["keypoints"] <= 400
+    with h5py.File(tmp_path / "out" / "features" / "disk.h5") as file:
+        assert {len(file[name]["keypoints"]) for name in file} == {400}
 
 
 def test_a_row_that_cannot_be_run_is_in_the_table_with_its_reason(finished: Path) -> None:
