@@ -9,7 +9,7 @@ from disk_hloc.log import logger
 
 from . import gps
 from .names import along, by_time, exhaustive, natural_order
-from .photos import Photos
+from .photos import Photos, distinct
 
 # Photos form a sequence if this share of successive ones look alike: if one is among the other's
 # nearest by their global descriptors. Measured (docs/pairs.md): 0.93 of a walk, 0.88 of a drone's
@@ -47,14 +47,15 @@ def auto(
     """
     count = len(photos.names)
     if count <= exhaustive_up_to:
+        pairs = exhaustive(photos)
         logger.info(
-            "auto: all pairs, as there are %d photos (up to %d are matched exhaustively)",
-            count, exhaustive_up_to,
+            "auto: all %d pairs of %d photos (up to %d are matched exhaustively)",
+            len(pairs), count, exhaustive_up_to,
         )  # fmt: skip
-        return exhaustive(photos)
+        return pairs
     similar = photos.similar(num_matched)
     pairs = [(name, other) for name, others in similar.items() for other in others]
-    reasons = [f"retrieval, as there are {count} photos (more than {exhaustive_up_to})"]
+    reasons = [f"retrieval, as there are more than {exhaustive_up_to}"]
     found = _sequence(photos, similar)
     if found is None:
         reasons.append("no sequence, as successive photos do not look alike")
@@ -66,7 +67,8 @@ def auto(
     if len(located) > 1:
         pairs += gps.nearest(located, num_nearest, max_distance)
         reasons.append(f"GPS, as {len(located)} photos have it")
-    logger.info("auto: %s", "; ".join(reasons))
+    pairs = distinct(pairs)
+    logger.info("auto: %d pairs of %d photos: %s", len(pairs), count, "; ".join(reasons))
     return pairs
 
 

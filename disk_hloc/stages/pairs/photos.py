@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.exif import Exif, read_exif
+from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.stages.retrieve import most_similar
 
 
@@ -80,3 +81,11 @@ class Photos:
             min_score=min_score,
             device=self.device,
         )
+
+
+def distinct(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return each pair once, as it is met first in either order."""
+    seen: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        seen.setdefault(frozenset(pair), pair)
+    return list(seen.values())

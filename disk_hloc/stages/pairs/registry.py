@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from . import gps
 from .auto import auto
 from .model import covisibility, poses
 from .names import exhaustive, sequential
-from .photos import NoPairs, Photos
+from .photos import NoPairs, Photos, distinct
 from .retrieval import retrieval
 
 
@@ -117,9 +117,9 @@ def main(
             None if descriptors is None else lambda: descriptors,
             device,
         )
-        pairs = _distinct(_chosen(method, photos, conf))
+        pairs = distinct(_chosen(method, photos, conf))
         num_images = len(photos.names)
-    _write(output, pairs, num_images)
+    _write(output, pairs, num_images, method)
     return output
 
 
@@ -175,7 +175,7 @@ def choose(choice: str, photos: Photos, output: Path, without: Collection[str] =
         pairs += [(min(pair), max(pair)) for pair in found]
     if not pairs:
         raise NoPairs(f"--pairs {choice} finds no pair of the {len(left.names)} photos")
-    _write(output, _distinct(pairs), len(left.names), choice)
+    _write(output, distinct(pairs), len(left.names), choice)
     return output
 
 
@@ -257,14 +257,8 @@ def _of_file(path: Path, without: Collection[str]) -> list[Pair]:
     return kept
 
 
-def _distinct(pairs: Iterable[Pair]) -> list[Pair]:
-    """Return each pair once, as it is met first in either order."""
-    seen: dict[frozenset[str], Pair] = {}
-    for pair in pairs:
-        seen.setdefault(frozenset(pair), pair)
-    return list(seen.values())
-
-
 def _write(output: Path, pairs: list[Pair], num_images: int, choice: str = "") -> None:
     write_pairs(output, pairs)
-    logger.info("%d pairs of %d images%s", len(pairs), num_images, f" ({choice})" if choice else "")
+    if choice != "auto":  # which has said how many, and why
+        by = f" by {choice}" if choice else ""
+        logger.info("%d pairs of %d images%s", len(pairs), num_images, by)

@@ -42,7 +42,7 @@ def test_all_pairs_of_up_to_the_given_number(caplog: pytest.LogCaptureFixture) -
     names = [f"{i}.jpg" for i in range(limit)]
     with caplog.at_level(logging.INFO):
         assert len(auto(Photos(names), **options())) == limit * (limit - 1) // 2
-    assert f"auto: all pairs, as there are {limit} photos" in caplog.text
+    assert f"auto: all {limit * (limit - 1) // 2} pairs of {limit} photos" in caplog.text
 
 
 def test_scenes_under_shuffled_names_are_paired_within_themselves(
@@ -56,6 +56,7 @@ def test_scenes_under_shuffled_names_are_paired_within_themselves(
     scene = {name: i // 20 for i, name in enumerate(names)}
     within = {frozenset(pair) for pair in found if scene[pair[0]] == scene[pair[1]]}
     assert len(within) == 6 * 190
+    assert f"auto: {len(found)} pairs of 120 photos: retrieval" in caplog.text
     assert "no sequence" in caplog.text
     assert "GPS" not in caplog.text
     # Each photo has 19 others of its scene, and at most one more.
