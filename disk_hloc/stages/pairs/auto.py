@@ -83,12 +83,12 @@ def _sequence(
     orders = {"name": sorted(photos.names, key=natural_order)}
     if times is not None:
         orders["time"] = times
-    shares = {order: _share_alike(names, similar) for order, names in orders.items()}
+    shares = {order: share_alike(names, similar) for order, names in orders.items()}
     best = max(shares, key=shares.__getitem__)
     return (best, orders[best], shares[best]) if shares[best] >= _LEAST_ALIKE else None
 
 
-def _share_alike(names: Sequence[str], similar: Mapping[str, Sequence[str]]) -> float:
+def share_alike(names: Sequence[str], similar: Mapping[str, Sequence[str]]) -> float:
     """Return the share of successive photos of which one is among the other's nearest."""
     nearest = {name: set(others[:_ALIKE_WITHIN]) for name, others in similar.items()}
     pairs = along(names, [1])
