@@ -99,15 +99,12 @@ def _match(
 
 
 def extract_features(row: Row, output: Path, shared: Shared) -> Path:
-    """Make a row's features, for a stage that needs them before the row is run.
+    """Make a row's features file, for a stage that needs it before the row is run.
 
     Args:
         row: a row with an extractor.
         output: the folder of the comparison.
         shared: what all rows share.
-
-    Returns:
-        The features file.
     """
     features = row.files(output).features
     features.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ A method is a function that returns pairs, with an entry in :data:`METHODS`:
 model).
 """
 
+from .choice import check_choice, choose
 from .photos import Photos
-from .registry import METHODS, check_choice, choose, main
+from .registry import METHODS, main
 
 __all__ = ["METHODS", "Photos", "check_choice", "choose", "main"]
