@@ -14,6 +14,7 @@ from PIL import Image
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
+from disk_hloc.io.colmap.model import cam_from_world
 from disk_hloc.io.hloc.features import list_features, read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import read_pairs
@@ -21,7 +22,7 @@ from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.store import reading
 from disk_hloc.pipelines import matching, sfm
 from disk_hloc.plugin import engine, find_conf, find_provider, hloc_module
-from disk_hloc.stages import describe, extract, match, pairs, retrieve
+from disk_hloc.stages import describe, extract, localize, match, pairs, retrieve, triangulate
 
 needs_hloc = pytest.mark.skipif(
     find_provider() is None or not engine.hloc_verdict("reconstruct").works,
@@ -95,6 +96,37 @@ def test_models_of_hlocs_own_run_through_hloc(scene: Path, tmp_path: Path) -> No
             assert len(expected) > 50
             # Exact ties may be resolved differently.
             assert len(found ^ expected) <= 0.001 * len(expected)
+
+
+@needs_hloc
+def test_hloc_mixes_features_and_reads_them(scene: Path, tmp_path: Path) -> None:
+    """An extractor of hloc's own beside DISK, for reconstruction, triangulation, localization."""
+    images, out = scene / "images", tmp_path / "out"
+    for name, preprocessing in (("disk", "{}"), ("dog", "{grayscale: true, resize_max: 512}")):
+        (tmp_path / f"{name}.yaml").write_text(
+            f"output: f\nmodel: {{name: {name}, max_keypoints: 500}}\n"
+            f"preprocessing: {preprocessing}\n"
+        )
+    mixed = f"{tmp_path / 'disk.yaml'}+{tmp_path / 'dog.yaml'}"
+    summary = sfm.main(images, out, extractor=mixed, engine="hloc")
+    assert summary["registered"] == 5
+    files = out / "pairs.txt", out / "features.h5", out / "matches.h5"
+    model = triangulate.main(tmp_path / "model", out / "sfm", images, *files, engine="hloc")
+    image = {image.name: image for image in model.images.values()}["0002.jpg"]
+    seen = [point.has_point3D() for point in image.points2D]
+    with reading(out / "parts" / "disk" / "features.h5") as file:
+        count = len(read_keypoints(file, image.name))
+    assert sum(seen[:count]) > 100
+    assert sum(seen[count:]) > 50
+    camera = " ".join((scene / "camera.txt").read_text().split())
+    (tmp_path / "queries.txt").write_text(f"0002.jpg {camera}\n")
+    (tmp_path / "retrieved.txt").write_text("0002.jpg 0001.jpg\n0002.jpg 0003.jpg\n")
+    found = localize.main(
+        tmp_path / "model", tmp_path / "queries.txt", tmp_path / "retrieved.txt", *files[1:],
+        tmp_path / "results.txt", engine="hloc",
+    )  # fmt: skip
+    expected = cam_from_world(image).translation
+    np.testing.assert_allclose(found[image.name].translation, expected, atol=0.02)
 
 
 @pytest.mark.skipif(find_provider() is None, reason="needs hloc")
