@@ -53,8 +53,8 @@ def compare(
     cameras (--camera, or those of --poses) are kept fixed.
 
     Rows in configs/compare.yaml: disk, disk-ratio, disk+lightglue, aliked+lightglue, xfeat,
-    xfeat+lighterglue, sift, loftr and others, some of which need hloc, such as
-    superpoint+superglue.
+    xfeat+lighterglue, sift, disk+sift (both in one model), loftr and others, some of which need
+    hloc, such as superpoint+superglue.
     """
     from disk_hloc.eval import comparison
     from disk_hloc.pipelines import compare as pipeline

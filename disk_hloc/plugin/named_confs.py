@@ -57,6 +57,8 @@ def find_conf(kind: str, name: str) -> Conf:
         known += f"; through hloc: {', '.join(sorted(set(others) - set(ours)))}"
     else:
         known += "; more through hloc, which is not installed"
+    if kind == "extractors" and "+" in name:
+        known += "; only reconstruct, compare and eval eth mix several"
     raise DiskHlocError(f"no {noun} is called {name!r}; {known}; or give a .yaml file")
 
 

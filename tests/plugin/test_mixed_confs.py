@@ -76,3 +76,9 @@ def test_what_is_no_mix_is_refused(extractor: str, matcher: str | None, parts: l
     with pytest.raises(DiskHlocError) as error:
         find_parts(extractor, matcher)
     assert one_line_error(error, *parts)
+
+
+def test_where_one_extractor_is_taken_a_mix_is_refused_with_where_it_is_not() -> None:
+    with pytest.raises(DiskHlocError) as error:
+        find_conf("extractors", "disk+sift")
+    assert one_line_error(error, "no extractor is called 'disk+sift'", "reconstruct, compare")
