@@ -13,7 +13,7 @@ from disk_hloc.io.hloc.pairs import Pair, read_pairs
 from disk_hloc.log import logger
 
 from . import gps
-from .photos import NoPairs, Photos, distinct
+from .photos import NoPairs, Photos, distinct, in_order
 from .registry import METHODS, pairs_by, sound_options, write
 
 
@@ -131,4 +131,4 @@ def _of_method(part: dict[str, Any], photos: Photos) -> list[Pair]:
     The order is the same whichever method chose a pair, so that its matches can be kept.
     """
     options = {key: value for key, value in part.items() if key != "name"}
-    return [(min(pair), max(pair)) for pair in pairs_by(part["name"], photos, options)]
+    return [in_order(pair) for pair in pairs_by(part["name"], photos, options)]

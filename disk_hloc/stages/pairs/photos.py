@@ -83,9 +83,15 @@ class Photos:
         )
 
 
+def in_order(pair: Pair) -> Pair:
+    """Return a pair with its names in their order."""
+    return pair if pair[0] <= pair[1] else (pair[1], pair[0])
+
+
 def distinct(pairs: Iterable[Pair]) -> list[Pair]:
     """Return each pair once, as it is met first in either order."""
-    seen: dict[frozenset[str], Pair] = {}
+    # Of millions of pairs, most are in order: then the key costs no memory of its own.
+    seen: dict[Pair, Pair] = {}
     for pair in pairs:
-        seen.setdefault(frozenset(pair), pair)
+        seen.setdefault(in_order(pair), pair)
     return list(seen.values())
