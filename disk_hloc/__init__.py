@@ -5,15 +5,27 @@ Importing this package is cheap: torch, kornia and hloc are imported where they 
 
 from __future__ import annotations
 
+import sys
+
 # pycolmap 4.2's wheel exports its own zlib. If the system's libz is loaded after it, the two get
 # mixed up, and writing a PNG (Pillow, OpenCV) corrupts the heap. Python's zlib loads libz first.
-import zlib  # noqa: F401
-from typing import TYPE_CHECKING
+_IMPORTED = [*sys.builtin_module_names, *sys.modules]
+_LATE = (
+    "pycolmap._core" in _IMPORTED and "zlib" not in _IMPORTED[: _IMPORTED.index("pycolmap._core")]
+)
+import zlib  # noqa: E402, F401
+from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
     from types import ModuleType
 
 __version__ = "0.1.0"
+
+if _LATE and sys.platform == "linux" and not sys.modules["pycolmap"].__version__.startswith("3."):
+    raise ImportError(
+        "pycolmap was imported first, after which this process can no longer write PNG files: "
+        "import disk_hloc (or zlib) before pycolmap"
+    )
 
 
 def register() -> ModuleType:

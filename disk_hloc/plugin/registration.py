@@ -23,6 +23,7 @@ from typing import Any
 
 from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.log import logger
 
 from .provider import find_provider, import_provider
 
@@ -92,7 +93,12 @@ def _register(provider: str) -> None:
                 delattr(package, name)
     sys.meta_path.insert(0, _Importer(provider, modules))
     for kind, runner in _RUNNERS.items():
-        theirs_by_name = importlib.import_module(f"{provider}.{runner}").confs
+        try:
+            theirs_by_name = importlib.import_module(f"{provider}.{runner}").confs
+        except ModuleNotFoundError as error:
+            # hloc.match_dense needs torchvision; who needs the module is told by hloc_module.
+            logger.info("No models of %s.%s: %s", provider, runner, error)
+            continue
         for name, conf in confs.packaged(kind).items():
             # hloc's own extractor conf `disk` stays, with our model under it.
             is_disks_matcher = kind == "matchers" and name.startswith("disk")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,10 @@ def extract(
     extracted = feature_path if masks is None else unmasked_path(feature_path)
     hloc = plugin.hloc_module("extract_features", needed_for=conf["model"]["name"])
     try:
-        hloc.main(conf, image_dir, image_list=names, feature_path=extracted, overwrite=overwrite)
+        with needed_packages(conf):
+            hloc.main(
+                conf, image_dir, image_list=names, feature_path=extracted, overwrite=overwrite
+            )
     except ValueError as error:
         # hloc's own message is at the end of a worker's traceback.
         unreadable = re.findall(r"Cannot read image (.+)\.", str(error))
@@ -82,14 +86,15 @@ def match(
 ) -> Path:
     """Match pairs by ``match_features.main``. See :func:`disk_hloc.stages.match.main`."""
     hloc = plugin.hloc_module("match_features", needed_for=conf["model"]["name"])
-    path: Path = hloc.main(
-        conf,
-        pairs_path,
-        feature_path,
-        matches=match_path,
-        features_ref=reference_path,
-        overwrite=overwrite,
-    )
+    with needed_packages(conf):
+        path: Path = hloc.main(
+            conf,
+            pairs_path,
+            feature_path,
+            matches=match_path,
+            features_ref=reference_path,
+            overwrite=overwrite,
+        )
     return path
 
 
@@ -103,9 +108,11 @@ def match_dense(
 ) -> tuple[Path, Path]:
     """Match photos by ``match_dense.main``. See :func:`disk_hloc.stages.dense.main`."""
     hloc = plugin.hloc_module("match_dense", needed_for=conf["model"]["name"])
-    hloc.main(
-        conf, pairs_path, image_dir, matches=match_path, features=feature_path, overwrite=overwrite
-    )
+    with needed_packages(conf):
+        hloc.main(
+            conf, pairs_path, image_dir, matches=match_path, features=feature_path,
+            overwrite=overwrite,
+        )  # fmt: skip
     with replaced(feature_path) as partial:
         shutil.copyfile(feature_path, partial)
         with h5py.File(partial, "a", libver="latest") as file:
@@ -115,6 +122,22 @@ def match_dense(
                     height, width = read_image(image_dir / name).shape[:2]
                     file[name].create_dataset("image_size", data=np.array([width, height]))
     return feature_path, match_path
+
+
+@contextmanager
+def needed_packages(conf: Mapping[str, Any]) -> Iterator[None]:
+    """Name the package that hloc's model of a conf needs and that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        absent = (error.name or "").split(".")[0]
+        if absent in ("", "disk_hloc", (plugin.find_provider() or "").split(".")[0]):
+            raise
+        raise DiskHlocError(
+            f"hloc's model {conf['model']['name']} needs the module {absent}, which is not "
+            "installed: install its package, or if it is in hloc's third_party folder, get that "
+            "with `git submodule update --init --recursive`"
+        ) from error
 
 
 def _require_unmasked(feature_path: Path) -> None:

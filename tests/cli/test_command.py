@@ -184,3 +184,17 @@ Image.fromarray(rng.integers(0, 255, (600, 800, 3), dtype=np.uint8)).save("a.png
         [sys.executable, "-c", code], cwd=tmp_path, check=False, timeout=60, capture_output=True
     )
     assert done.returncode == 0
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or pycolmap.__version__.startswith("3."),
+    reason="pycolmap 3, and other systems, keep the two zlib apart",
+)
+def test_pycolmap_before_our_guard_is_an_error_that_says_so(tmp_path: Path) -> None:
+    for first, expected in (("pycolmap", 1), ("pycolmap, zlib", 1), ("zlib, pycolmap", 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"import {first}\nimport disk_hloc"],
+            cwd=tmp_path, check=False, timeout=60, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == expected
+        assert expected == 0 or "import disk_hloc (or zlib) before pycolmap" in done.stderr

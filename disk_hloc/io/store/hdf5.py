@@ -45,7 +45,7 @@ def clear_errors(group: h5py.HLObject) -> Iterator[None]:
     except _BROKEN as error:
         reason = " ".join(str(error).split())
         raise DiskHlocError(
-            f"{_filename(group)} is broken ({reason}): remove it or use another file"
+            f"{_filename(group)} is broken ({reason}): make it again or use another file"
         ) from error
 
 

@@ -507,4 +507,18 @@ def _size(path: Path | None) -> int:
 
 def _not_hdf5(path: Path, error: OSError) -> str:
     reason = " ".join(str(error).split())
-    return f"{path} cannot be opened as an HDF5 file ({reason}): remove it or use another file"
+    if "unable to lock file" in reason:
+        return f"{path} is open for writing in another program: close it there"
+    if "already open for write" in reason:
+        return (
+            f"{path} is open for writing in another program, or one was stopped before it closed "
+            f"the file: close it there, or clear the file's mark with `h5clear -s {path}` (of the "
+            "HDF5 tools) if none is running"
+        )
+    if isinstance(error, PermissionError):
+        return f"{path} cannot be read: permission denied"
+    if "file signature not found" in reason:
+        return f"{path} is not an HDF5 file: use another file"
+    if "truncated file" in reason:
+        return f"{path} is not a whole HDF5 file, its end is missing: copy it or make it again"
+    return f"{path} cannot be opened as an HDF5 file ({reason}): make it again or use another file"

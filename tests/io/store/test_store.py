@@ -262,6 +262,25 @@ def test_a_file_that_is_not_a_whole_hdf5_file_is_not_changed(tmp_path, kept):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_that_is_open_elsewhere_is_not_called_broken(tmp_path):
+    path = tmp_path / "features.h5"
+    code = (
+        f"import h5py; file = h5py.File({str(path)!r}, 'w', libver='latest')\n"
+        "file['x'] = 1; file.flush(); print('open', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        with pytest.raises(DiskHlocError) as error:
+            reading(path).__enter__()
+        assert one_line_error(error, path, "open for writing in another program: close it")
+        process.kill()
+    with pytest.raises(DiskHlocError) as error:
+        reading(path).__enter__()
+    assert one_line_error(error, path, "stopped before it closed", f"h5clear -s {path}")
+
+
 def test_a_file_that_is_not_a_journal_is_not_changed(tmp_path):
     path = tmp_path / "features.h5"
     journal_path(path).write_text("my diary")
