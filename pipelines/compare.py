@@ -88,7 +88,7 @@ def main(
     if reference.cameras is not None and engine == "auto":
         engine = "native"
     options = {
-        "engine": reconstruct.check_options(engine, camera_mode, camera, mapper, names),
+        "engine": reconstruct.check_options(engine, camera_mode, camera, mapper, image_dir, names),
         "camera_mode": camera_mode,
         "fix_intrinsics": camera is not None or reference.cameras is not None,
         "mapper": mapper,

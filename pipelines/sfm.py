@@ -76,7 +76,7 @@ def main(
             ``sfm/`` and ``summary.json`` are complete.
     """
     names = chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
-    engine = reconstruct.check_options(engine, camera_mode, camera, mapper, names)
+    engine = reconstruct.check_options(engine, camera_mode, camera, mapper, image_dir, names)
     matched = matching.main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
         overwrite=overwrite, device=device, on_error=on_error, dask=dask,

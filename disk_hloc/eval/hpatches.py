@@ -51,7 +51,7 @@ def evaluate(
         DiskHlocError: an image has no features, or a pair has no matches.
     """
     names = sorted({name for pair in homographies for name in pair})
-    require_features(feature_path, names, because="are in the data set")
+    require_features(feature_path, names, "are in the data set", "image_size")
     accuracies, corners, repeated, num_matches = [], [], [], []
     with reading(feature_path) as features, reading(match_path) as file:
         unmatched = [" ".join(pair) for pair in homographies if find_pair(file, *pair) is None]

@@ -18,7 +18,7 @@ from disk_hloc.io.hloc.features import (
     content_digest,
     descriptors_shape,
     features_digests,
-    list_features,
+    list_keypoints,
 )
 from disk_hloc.io.hloc.global_features import (
     KEY,
@@ -188,7 +188,7 @@ class _Broken:
 
 def _descriptor_shapes(feature_path: Path) -> dict[str, tuple[int, int]]:
     """Return image name -> shape (D, N) of its descriptors; all have the same D."""
-    names = list_features(feature_path)
+    names = list_keypoints(feature_path)
     if not names:
         raise DiskHlocError(f"{feature_path} has no features: extract them first")
     shapes: dict[str, tuple[int, int]] = {}

@@ -102,7 +102,7 @@ def work(
     require_names(conf, {name for pair in pairs for name in pair})
     paths = {"feature_path": feature_path, "reference_path": reference_path or feature_path}
     for path, names in zip(paths.values(), zip(*pairs, strict=True), strict=True):
-        require_features(path, names, because=f"{pairs_path} names")
+        require_features(path, names, f"{pairs_path} names", "image_size")
         with reading(path) as file:
             for name in names[:1]:
                 descriptors_shape(file, name)

@@ -17,9 +17,10 @@ from disk_hloc.choices import MAPPERS
 from disk_hloc.errors import DiskHlocError, NoModel, listing
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
-from disk_hloc.io.hloc.features import require_features
+from disk_hloc.io.hloc.features import require_features, require_image_sizes
 from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
 from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.sizes import photo_sizes, require_same_sizes, require_shared_cameras
 from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
@@ -91,6 +92,8 @@ def main(
     names = sorted({name for pair in pairs for name in pair})
     require_features(feature_path, names, because=f"{pairs_path} names")
     require_made_of(match_path, (feature_path, feature_path), pairs)
+    photos = f"the photos of {image_dir}"
+    require_image_sizes(feature_path, photo_sizes(image_dir, names), photos)
     if cameras is not None:
         if engine == "hloc":
             raise DiskHlocError("hloc takes one camera for all images: use --engine native")
@@ -98,9 +101,8 @@ def main(
         without = [name for name in names if name not in cameras]
         if without:
             raise DiskHlocError(f"no camera is given for {listing(without)}")
-    engine = check_options(engine, camera_mode, camera, mapper, names)
-    if camera is not None and camera_mode == "auto":
-        camera_mode = "single"
+    engine = check_options(engine, camera_mode, camera, mapper, image_dir, names)
+    camera_mode = _sharing(camera_mode, camera)
     if fix_intrinsics and camera is None and cameras is None:
         logger.warning(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
@@ -138,7 +140,7 @@ def from_database(
         DiskHlocError: not a COLMAP database, no matches in it, photos are missing, or no model
             could be built.
     """
-    check_options("native", "auto", None, mapper)
+    check_options("native", "auto", None, mapper, image_dir, ())
     colmap.require_sound_database(database_path)
     names, _ = colmap.read_images_and_pairs(database_path)
     missing = [name for name in names if not (image_dir / name).is_file()]
@@ -147,6 +149,10 @@ def from_database(
             f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
     require_plain_names(names)
+    require_same_sizes(
+        photo_sizes(image_dir, names), f"the photos of {image_dir}",
+        colmap.read_sizes(database_path), f"the cameras of {database_path}",
+    )  # fmt: skip
     copy = sfm_dir / colmap.DATABASE
     if copy.exists() and copy.samefile(database_path):
         raise DiskHlocError(
@@ -158,12 +164,17 @@ def from_database(
 
 
 def check_options(
-    engine: str, camera_mode: str, camera: str | None, mapper: str, names: Collection[str] = ()
+    engine: str,
+    camera_mode: str,
+    camera: str | None,
+    mapper: str,
+    image_dir: Path,
+    names: Collection[str],
 ) -> str:
     """Check the options, so that a pipeline can do so before it spends an hour.
 
     Args:
-        engine, camera_mode, camera, mapper: as of :func:`main`.
+        engine, camera_mode, camera, mapper, image_dir: as of :func:`main`.
         names: the images; hloc cannot read all names.
 
     Returns:
@@ -176,6 +187,7 @@ def check_options(
     require_plain_names(names)  # of COLMAP's lists of pairs
     colmap.camera_mode(camera_mode)
     colmap.image_reader_options(camera)
+    require_shared_cameras(image_dir, names, _sharing(camera_mode, camera))
     if mapper not in MAPPERS:
         raise DiskHlocError(f"no mapper is called {mapper!r}; known: {', '.join(MAPPERS)}")
     if mapper == "incremental":
@@ -191,6 +203,11 @@ def check_options(
         )
     logger.info("Engine: native (hloc has no global mapper)")
     return engines.choose("native", "reconstruct")
+
+
+def _sharing(camera_mode: str, camera: str | None) -> str:
+    """Return which images share a camera: all of them where it is given, unless a mode is too."""
+    return "single" if camera is not None and camera_mode == "auto" else camera_mode
 
 
 def _refinement_options(fix_intrinsics: bool) -> dict[str, Any]:
@@ -355,11 +372,29 @@ def _finish(job: _Job, folder: Path, model: pycolmap.Reconstruction | None, num_
         verified = _verified_pairs(folder / colmap.DATABASE)
         raise NoModel(
             f"no model could be built: {verified} of {num_pairs} pairs agree geometrically{points};"
-            " the photos need more overlap, or other pairs or features"
+            f" {_advice(folder / colmap.DATABASE)}"
         )
     if job.robust:
         adjust.main(model, fix_intrinsics=job.fix_intrinsics)
     colmap.write_model(model, folder)
+
+
+def _advice(database_path: Path) -> str:
+    """Return what to change so that a model can be built."""
+    with pycolmap.Database.open(database_path) as database:
+        guessed = {
+            camera.model.name
+            for camera in database.read_all_cameras()
+            if not colmap.is_planar(camera)
+            and not camera.has_prior_focal_length
+            and camera.focal_length_idxs()
+        }
+    if guessed:
+        return (
+            f"the focal length of {listing(sorted(guessed))} was guessed as of a lens without "
+            "fisheye: give the camera's parameters"
+        )
+    return "the photos need more overlap, or other pairs or features"
 
 
 def _verified_pairs(database_path: Path) -> int:

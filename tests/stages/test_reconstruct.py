@@ -16,6 +16,7 @@ import numpy as np
 import pycolmap
 import pytest
 from packaging.version import Version
+from PIL import Image
 
 from disk_hloc import confs
 from disk_hloc.errors import DiskHlocError, NoModel
@@ -23,6 +24,7 @@ from disk_hloc.eval.model import pose_errors
 from disk_hloc.geometry import rotation_angle
 from disk_hloc.io import colmap
 from disk_hloc.io.hloc.poses import read_camera, read_poses
+from disk_hloc.pipelines import sfm as pipeline
 from disk_hloc.stages import extract, match, pairs, reconstruct, triangulate
 from support.errors import one_line_error
 
@@ -125,8 +127,11 @@ def test_photos_that_share_nothing_give_no_model(scene: Path, inputs, tmp_path: 
     images, pairs_path, features, _ = inputs
     strict = {"output": "none", "model": {"name": "disk", "distance_threshold": 1e-6}}
     matches = match.main(strict, pairs_path, features, tmp_path / "matches.h5")
-    with pytest.raises(DiskHlocError, match=r"no model could be built: 0 of 10 pairs"):
-        reconstruct.main(tmp_path / "sfm", images, pairs_path, features, matches, engine="native")
+    files = tmp_path / "sfm", images, pairs_path, features, matches
+    with pytest.raises(DiskHlocError, match=r"could be built: 0 of 10 pairs .* need more overlap"):
+        reconstruct.main(*files, engine="native")
+    with pytest.raises(DiskHlocError, match=r"focal length of OPENCV_FISHEYE was guessed"):
+        reconstruct.main(*files, engine="native", camera="OPENCV_FISHEYE")
 
 
 def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> None:
@@ -143,6 +148,26 @@ def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> 
         with pytest.raises(DiskHlocError, match=message):
             reconstruct.main(tmp_path / "sfm", *inputs, **options)
     assert not (tmp_path / "sfm").exists()
+
+
+def test_photos_of_another_size_are_named(inputs, tmp_path: Path) -> None:
+    images, *files = inputs
+    smaller = tmp_path / "images"
+    shutil.copytree(images, smaller)
+    with Image.open(images / "0001.jpg") as photo:
+        photo.resize((256, 192)).save(smaller / "0001.jpg")
+    with pytest.raises(DiskHlocError) as error:
+        reconstruct.main(tmp_path / "sfm", smaller, *files)
+    assert one_line_error(error, smaller, files[1], "0001.jpg (256 x 192 and 512 x 384)")
+    with pytest.raises(DiskHlocError) as error:
+        pipeline.main(smaller, tmp_path / "out", camera_mode="single", engine="native")
+    assert one_line_error(error, smaller, "0001.jpg (256 x 192)", "share one camera")
+    assert not (tmp_path / "out" / "features.h5").exists()
+    reconstruct.main(tmp_path / "sfm", *inputs, engine="native")
+    database = tmp_path / "sfm" / "database.db"
+    with pytest.raises(DiskHlocError) as error:
+        reconstruct.from_database(tmp_path / "again", smaller, database)
+    assert one_line_error(error, smaller, database, "0001.jpg (512 x 384 and 256 x 192)")
 
 
 def test_an_image_without_features_is_named(inputs, tmp_path: Path) -> None:

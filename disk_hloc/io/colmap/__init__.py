@@ -4,7 +4,15 @@ COLMAP has (0, 0) at the top-left corner of the top-left pixel, hloc's files at 
 a pixel is added to keypoints when they are written.
 """
 
-from .cameras import CAMERA_MODES, camera_mode, camera_object, camera_rays, image_reader_options
+from .cameras import (
+    CAMERA_MODES,
+    bearings,
+    camera_mode,
+    camera_object,
+    camera_rays,
+    image_reader_options,
+    is_planar,
+)
 from .check_database import database_errors, require_sound_database
 from .database import (
     VERIFICATION,
@@ -14,6 +22,7 @@ from .database import (
     import_features_and_matches,
     read_cameras,
     read_images_and_pairs,
+    read_sizes,
     read_verified,
     verify_matches,
 )
@@ -38,6 +47,7 @@ __all__ = [
     "MODEL_FILES",
     "SEED",
     "VERIFICATION",
+    "bearings",
     "building",
     "cam_from_world",
     "camera_mode",
@@ -50,12 +60,14 @@ __all__ = [
     "database_errors",
     "image_reader_options",
     "import_features_and_matches",
+    "is_planar",
     "log_to",
     "num_threads",
     "poses_of",
     "read_cameras",
     "read_images_and_pairs",
     "read_model",
+    "read_sizes",
     "read_verified",
     "readable_photos",
     "registered_images",

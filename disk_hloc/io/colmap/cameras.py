@@ -15,6 +15,11 @@ CAMERA_MODES = {
 }
 
 
+_HAS_RAYS = hasattr(pycolmap.Camera, "cam_ray_from_img")
+# Over which derivatives are taken.
+_STEP_PX = 0.01
+
+
 def camera_mode(name: str) -> pycolmap.CameraMode:
     """Return COLMAP's mode of sharing cameras among images.
 
@@ -76,6 +81,47 @@ def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
         height=height,
         params=[float(value) for value in options["camera_params"].split(",")],
     )
+
+
+def is_planar(camera: pycolmap.Camera) -> bool:
+    """Return whether a camera maps a plane before it, as all but fisheyes and panoramas do."""
+    # Before COLMAP 4 all models had a plane.
+    return bool(camera.is_perspective_pinhole()) if _HAS_RAYS else True
+
+
+def bearings(camera: pycolmap.Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rays of points of an image, and how they change from pixel to pixel.
+
+    The rays of a planar camera (:func:`is_planar`) are points of the plane z = 1, and change by the
+    inverse of the mean focal length, as in COLMAP. Those of fisheyes and panoramas have unit
+    length and may point backwards.
+
+    Args:
+        camera: the camera.
+        points: (N, 2) pixels, COLMAP's: (0, 0) at the corner of the image.
+
+    Returns:
+        (N, 3) float64 rays, x right, y down, z forward; NaN where COLMAP cannot undo the distortion
+        or, for fisheyes, beyond 90 degrees from the axis, where its models end. And (N, 3, 2)
+        float64 derivatives by x and y, or (1, 3, 2) if they are the same for all.
+    """
+    if is_planar(camera):
+        plane = camera_rays(camera, points)
+        jacobian = np.eye(3, 2)[None] * camera.cam_from_img_threshold(1.0)
+        return np.column_stack([plane, np.ones(len(plane))]), jacobian
+    points = np.asarray(points, np.float64).reshape(-1, 2)
+    rays = camera.cam_ray_from_img(points)
+    steps = np.array([[_STEP_PX, 0], [0, _STEP_PX]])
+    columns = [
+        (camera.cam_ray_from_img(points + step) - camera.cam_ray_from_img(points - step))
+        / (2 * _STEP_PX)
+        for step in steps
+    ]
+    if not camera.is_spherical():
+        # COLMAP returns a ray of less than 90 degrees there.
+        back = np.asarray(camera.img_from_cam(rays), np.float64).reshape(-1, 2)
+        rays = np.where((np.abs(back - points).max(axis=1) < 1)[:, None], rays, np.nan)
+    return rays, np.stack(columns, axis=-1)
 
 
 def camera_rays(camera: pycolmap.Camera, points: np.ndarray) -> np.ndarray:

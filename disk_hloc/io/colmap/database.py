@@ -255,6 +255,13 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
     return verified
 
 
+def read_sizes(database_path: Path) -> dict[str, tuple[int, int]]:
+    """Read image name -> width and height of its camera in pixels; nothing is written."""
+    query = "SELECT name, width, height FROM images JOIN cameras USING (camera_id)"
+    with closing(sqlite3.connect(database_path)) as database:
+        return {name: (width, height) for name, width, height in database.execute(query)}
+
+
 def read_cameras(database_path: Path) -> dict[str, str]:
     """Read image name -> ``"PINHOLE fx,fy,cx,cy"`` or another model; nothing is written.
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.digests import digest_of_arrays
+from disk_hloc.io.sizes import require_same_sizes
 from disk_hloc.io.store import fingerprints, reading
 from disk_hloc.io.store.hdf5 import (
     arrays_of,
@@ -72,22 +73,28 @@ def list_keypoints(path: Path) -> list[str]:
         return sorted(names_with(file, "keypoints"))
 
 
-def require_features(path: Path, names: Iterable[str], because: str) -> None:
-    """Check that a features file has all ``names``.
+def require_features(path: Path, names: Iterable[str], because: str, *arrays: str) -> None:
+    """Check that a features file has keypoints of all ``names``.
 
     Args:
         path: the features file.
         names: names of images.
         because: why they are needed, for the error message: "images that <because>".
+        arrays: further arrays of an image that are needed, such as ``image_size``.
 
     Raises:
-        DiskHlocError: an image is missing.
+        DiskHlocError: an image or an array is missing.
     """
     # Listing all images of the file instead would take a second for 3,000 images.
     with reading(path) as file:
-        missing = sorted(
-            name for name in set(names) if not has(file, name, "keypoints", "image_size")
-        )
+        missing = sorted(name for name in set(names) if not has(file, name, "keypoints"))
+        for array in arrays if not missing else ():
+            without = sorted(name for name in set(names) if not has(file, name, array))
+            if without:
+                raise DiskHlocError(
+                    f"{path} has keypoints but no {array} of {len(without)} of the images that "
+                    f"{because}: {listing(without)}; use the file that an extraction wrote"
+                )
     if missing:
         raise DiskHlocError(
             f"{path} is missing {len(missing)} of the images that {because}: {listing(missing)}; "
@@ -95,32 +102,33 @@ def require_features(path: Path, names: Iterable[str], because: str) -> None:
         )
 
 
-def require_image_sizes(path: Path, sizes: Mapping[str, tuple[int, int]], source: object) -> None:
-    """Check that the images of a features file have the sizes that cameras have.
+def require_image_sizes(path: Path, sizes: Mapping[str, tuple[int, int]], source: str) -> None:
+    """Check that the images of a features file have the sizes that another file says.
 
     Images that the file does not have, or has without ``image_size``, are not checked.
 
     Args:
         path: the features file.
-        sizes: image name -> width and height of its camera, in pixels.
-        source: where the cameras are from, for the error.
+        sizes: image name -> width and height in pixels.
+        source: where these are from, for the error: ``the cameras of queries.txt``.
 
     Raises:
         DiskHlocError: they differ.
     """
-    differing = []
+    found = image_sizes(path, sizes)
+    require_same_sizes(found, f"the images that {path} was extracted from", sizes, source)
+
+
+def image_sizes(path: Path, names: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """Read image name -> width and height in pixels, of those whose size a features file has.
+
+    Raises:
+        DiskHlocError: a size is invalid, or the file is broken.
+    """
     with reading(path) as file:
-        for name, size in sizes.items():
-            if has(file, name, "image_size"):
-                found = read_image_size(file, name)
-                if found != tuple(size):
-                    differing.append(f"{name} ({size[0]} x {size[1]}, not {found[0]} x {found[1]})")
-    if differing:
-        raise DiskHlocError(
-            f"{len(differing)} cameras of {source} have another size than the images that {path} "
-            f"was extracted from: {listing(differing)}; give cameras and features of the same "
-            "images"
-        )
+        return {
+            name: read_image_size(file, name) for name in names if has(file, name, "image_size")
+        }
 
 
 def read_keypoints(file: h5py.File, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from disk_hloc import confs
 from disk_hloc.confs import TRUE_OR_FALSE, Value, number, require_known_keys, require_values
 from disk_hloc.confs import whole_number as whole
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.hloc.features import list_features
+from disk_hloc.io.hloc.features import list_keypoints
 from disk_hloc.io.hloc.pairs import Pair, write_pairs
 from disk_hloc.io.images import list_images
 from disk_hloc.io.outputs import require_output
@@ -110,7 +110,7 @@ def main(
         num_images = len({name for pair in pairs for name in pair})
     else:
         photos = Photos(
-            list_images(source) if source.is_dir() else list_features(source),
+            list_images(source) if source.is_dir() else list_keypoints(source),
             source if source.is_dir() else None,
             None if descriptors is None else lambda: descriptors,
             device,

@@ -7,7 +7,13 @@ import pycolmap
 import pytest
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.io.colmap import CAMERA_MODES, camera_mode, camera_rays, image_reader_options
+from disk_hloc.io.colmap import (
+    CAMERA_MODES,
+    bearings,
+    camera_mode,
+    camera_rays,
+    image_reader_options,
+)
 from support.errors import one_line_error
 
 
@@ -84,3 +90,33 @@ def test_rays_are_seen_at_their_pixels(model, params):
     in_space = np.column_stack([rays, np.ones(50)])
     np.testing.assert_allclose(camera.img_from_cam(in_space), pixels, atol=1e-6)
     assert camera_rays(camera, np.zeros((0, 2))).shape == (0, 2)
+
+
+@pytest.mark.skipif(not hasattr(pycolmap.Camera, "cam_ray_from_img"), reason="needs pycolmap 4.2")
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("OPENCV", [500, 510, 310, 250, 0.1, -0.05, 1e-3, 0]),
+        ("EQUIRECTANGULAR", [640, 480]),
+        ("OPENCV_FISHEYE", [150, 150, 320, 240, 0.01, 0, 0, 0]),
+    ],
+)
+def test_bearings_point_anywhere_and_change_from_pixel_to_pixel(model, params):
+    camera = pycolmap.Camera(model=model, width=640, height=480, params=params)
+    pixels = np.random.default_rng(0).uniform((1, 1), (639, 479), (200, 2))
+    rays, changes = bearings(camera, pixels)
+    assert (rays.shape, changes.shape[1:]) == ((200, 3), (3, 2))
+    seen = np.isfinite(rays).all(axis=1)
+    angles = np.linalg.norm((pixels - (320, 240)) / 150, axis=1)
+    assert seen.all() if model != "OPENCV_FISHEYE" else not seen[angles > 1.7].any()
+    assert seen[angles < 1.4].all()
+    assert (rays[seen, 2] < 0).any() == (model == "EQUIRECTANGULAR")
+    np.testing.assert_allclose(camera.img_from_cam(rays[seen]), pixels[seen], atol=1e-5)
+    if model == "OPENCV":
+        assert len(changes) == 1
+        return
+    step = np.array([0.05, -0.02])
+    moved, _ = bearings(camera, pixels + step)
+    expected = rays + changes @ step
+    near = seen & np.isfinite(moved).all(axis=1)
+    np.testing.assert_allclose(moved[near], expected[near], atol=1e-5)

@@ -112,6 +112,11 @@ def test_required_features_that_are_missing(tmp_path):
     path = tmp_path / "features.h5"
     write_features(path, "db/a.jpg", make_features(), 1.0)
     require_features(path, ["db/a.jpg"], because="pairs.txt names")
+    with h5py.File(path, "a") as file:
+        file["alone.jpg/keypoints"] = np.zeros((3, 2))
+    require_features(path, ["alone.jpg"], "pairs.txt names")
+    with pytest.raises(DiskHlocError, match=r"no image_size of 1 .* names: alone\.jpg; use the"):
+        require_features(path, ["alone.jpg", "db/a.jpg"], "pairs.txt names", "image_size")
     # A folder in the file is not an image.
     missing = ["db", *(f"{i}.jpg" for i in range(6))]
     with pytest.raises(DiskHlocError) as error:
@@ -137,7 +142,7 @@ def test_a_link_is_not_followed_when_features_are_asked_for(tmp_path, key):
         del file[key]
         file[key] = h5py.ExternalLink(pipe, "x")
     with pytest.raises(DiskHlocError) as error:
-        require_features(path, ["a.jpg", "b.jpg"], because="somebody names")
+        require_features(path, ["a.jpg", "b.jpg"], "somebody names", "image_size")
     assert one_line_error(error, path, "b.jpg", "link")
 
 
@@ -177,7 +182,7 @@ def test_cameras_of_another_size_than_the_images(tmp_path):
     with h5py.File(path, "a") as file:
         del file["q/c.jpg/image_size"]
     sizes = {"q/a.jpg": (6000, 4000), "q/c.jpg": (1, 1), "q/not there.jpg": (1, 1)}
-    require_image_sizes(path, sizes, "queries.txt")
+    require_image_sizes(path, sizes, "the cameras of queries.txt")
     with pytest.raises(DiskHlocError) as error:
-        require_image_sizes(path, {**sizes, "q/b.jpg": (4000, 6000)}, "queries.txt")
-    assert one_line_error(error, path, "queries.txt", "q/b.jpg (4000 x 6000, not 6000 x 4000)")
+        require_image_sizes(path, {**sizes, "q/b.jpg": (4000, 6000)}, "the cameras of queries.txt")
+    assert one_line_error(error, path, "queries.txt", "q/b.jpg (4000 x 6000 and 6000 x 4000)")
