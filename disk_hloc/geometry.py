@@ -111,6 +111,45 @@ def epipolar_distances(points0: Array, points1: Array, matrix: Array) -> tuple[A
         return residual / line_lengths(lines0, matrix), residual / line_lengths(lines1, matrix)
 
 
+def epipolar_errors(
+    rays0: np.ndarray,
+    jacobians0: np.ndarray,
+    rays1: np.ndarray,
+    jacobians1: np.ndarray,
+    essential: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return how many pixels matched keypoints are from each other's epipolar curves.
+
+    A ray may point anywhere, also backwards. Its distance is that to first order: the product of
+    the ray with the normal of the epipolar plane, by the change of that product with the pixel. On
+    the plane z = 1 it is the distance from the epipolar line.
+
+    Args:
+        rays0: (K, 3) in the frame of the first camera.
+        jacobians0: (K, 3, 2) or (1, 3, 2), the change of the rays with x and y, per pixel.
+        rays1, jacobians1: those of the matches, in the frame of the second camera.
+        essential: (3, 3) matrix of the two cameras.
+
+    Returns:
+        (K,) pixels in the first image and (K,) in the second; NaN where a ray is NaN, or where the
+        matrix is 0.
+    """
+    normals0, normals1 = rays1 @ essential, rays0 @ essential.T
+    shortest = _SHORTEST_LINE * np.linalg.norm(essential)
+    errors = []
+    for rays, jacobians, normals in (
+        (rays0, jacobians0, normals0),
+        (rays1, jacobians1, normals1),
+    ):
+        gradients = (normals[:, None] @ jacobians)[:, 0]
+        # At an epipole, where the gradient vanishes, the distance is 0.
+        scale = np.linalg.norm(jacobians, axis=(1, 2))
+        lengths = np.linalg.norm(gradients, axis=1).clip(shortest * scale)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            errors.append(np.abs((rays * normals).sum(axis=1)) / lengths)
+    return errors[0], errors[1]
+
+
 def rotation_angle(rotation: np.ndarray) -> float:
     """Return the angle of a (3, 3) rotation matrix in degrees, exact also for small angles."""
     sine = np.linalg.norm(rotation - rotation.T) / (2 * np.sqrt(2))

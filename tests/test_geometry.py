@@ -13,6 +13,7 @@ from disk_hloc.geometry import (
     align,
     angle_between,
     epipolar_distances,
+    epipolar_errors,
     epipolar_lines,
     essential_matrix,
     line_lengths,
@@ -133,6 +134,38 @@ def test_the_photos_may_be_swapped(seed):
     np.testing.assert_allclose(lines1, swapped1)
     assert (len(lines0), len(lines1)) == (7, len(points0))
     np.testing.assert_allclose(line_lengths(lines1, matrix), np.hypot(*lines1[:, :2].T))
+
+
+@given(seed=seeds)
+@settings(deadline=None)
+def test_errors_of_rays_on_a_plane_are_those_from_lines(seed):
+    rng = np.random.default_rng(seed)
+    rotation, translation = random_rotation(rng), rng.normal(size=3)
+    matrix = essential_matrix(rotation, translation)
+    points = rng.normal(size=(2, 20, 2))
+    rays = [np.column_stack([side, np.ones(20)]) for side in points]
+    pixel = np.eye(3, 2)[None] / 700
+    found = epipolar_errors(rays[0], pixel, rays[1], pixel, matrix)
+    expected = epipolar_distances(*points, matrix)
+    np.testing.assert_allclose(found, 700 * np.array(expected), rtol=1e-9, atol=1e-9)
+
+
+def test_rays_that_point_backwards_have_no_error_where_they_meet():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 3)) * 3
+    rotation, translation = about((0, 1, 0), 2.0), np.array([0.3, 0.1, -0.2])
+    rays = [points, points @ rotation.T + translation]
+    rays = [ray / np.linalg.norm(ray, axis=1, keepdims=True) for ray in rays]
+    across = np.stack([np.linalg.svd(ray[None])[2][1:].T for ray in rays[1]]) / 100
+    same = np.stack([np.linalg.svd(ray[None])[2][1:].T for ray in rays[0]]) / 100
+    matrix = essential_matrix(rotation, translation)
+    found = epipolar_errors(rays[0], same, rays[1], across, matrix)
+    assert np.max(found) < 1e-9
+    # Moved by a hundredth of a radian off their planes, they are one pixel away.
+    normals = rays[0] @ matrix.T
+    off = rays[1] + 0.01 * normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    _, errors = epipolar_errors(rays[0], same, off, across, matrix)
+    np.testing.assert_allclose(errors, 1, atol=1e-3)
 
 
 def test_every_point_lies_on_the_line_of_an_epipole():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from disk_hloc import plugin
 from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.geometry import Pose
 from disk_hloc.io.colmap import cam_from_world, read_model, to_pose
-from disk_hloc.io.hloc.features import list_keypoints, read_keypoints, require_image_sizes
+from disk_hloc.io.hloc.features import image_sizes, list_keypoints, read_keypoints
 from disk_hloc.io.hloc.matches import (
     find_pair,
     read_matches,
@@ -81,8 +81,7 @@ def main(
     }  # fmt: skip
     require_output(results, "text", inputs)
     queries = read_queries(queries_path)
-    sizes = {name: (camera.width, camera.height) for name, camera in queries.items()}
-    require_image_sizes(feature_path, sizes, queries_path)
+    sizes = image_sizes(feature_path, queries)
     retrieved = read_retrieval(retrieval_path)
     model = read_model(reference_path)
     if model.num_points3D() == 0:
@@ -126,6 +125,11 @@ def main(
                 entry["reason"] = "none of its retrieved images is in the model"
             elif name not in with_features:
                 entry["reason"] = f"it is not in {feature_path}"
+            elif sizes.get(name, (camera.width, camera.height)) != (camera.width, camera.height):
+                entry["reason"] = (
+                    f"its camera in {queries_path} has {camera.width} x {camera.height} pixels, "
+                    "but {} was extracted from an image of {} x {}; give both of the same image"
+                ).format(feature_path, *sizes[name])
             elif not matched:
                 entry["reason"] = f"none of its pairs is in {match_path}"
             if names:
@@ -149,6 +153,7 @@ def main(
                 entry["localized"] = True
                 written[name] = pose
     _report(log, reference_path)
+    _warn_of_shared_names(written, prepend_camera_name)
     _write_results(results, written, prepend_camera_name)
     about = {
         "model": str(reference_path), "features": str(feature_path), "matches": str(match_path),
@@ -304,12 +309,33 @@ def _report(log: Mapping[str, Mapping[str, Any]], reference_path: Path) -> None:
         logger.warning("%s was not localized: %s", name, reason)
 
 
+def _shown(name: str, prepend_camera_name: bool) -> str:
+    """Return a query's name as the benchmarks expect it in the results."""
+    return "/".join(name.split("/")[-2 if prepend_camera_name else -1 :])
+
+
+def _warn_of_shared_names(names: Iterable[str], prepend_camera_name: bool) -> None:
+    """Warn of queries that cannot be told apart in the results."""
+    by_shown: dict[str, list[str]] = {}
+    for name in names:
+        by_shown.setdefault(_shown(name, prepend_camera_name), []).append(name)
+    shared = [name for alike in by_shown.values() if len(alike) > 1 for name in alike]
+    if shared:
+        logger.warning(
+            "%d queries have the name of another one in the results, which leave out their "
+            "folders%s: %s",
+            len(shared),
+            " but the last" if prepend_camera_name else " (--prepend-camera-name keeps the last)",
+            listing(shared),
+        )
+
+
 def _write_results(
     path: Path, poses: Mapping[str, pycolmap.Rigid3d], prepend_camera_name: bool
 ) -> None:
     lines = []
     for name, pose in poses.items():
-        shown = "/".join(name.split("/")[-2 if prepend_camera_name else -1 :])
+        shown = _shown(name, prepend_camera_name)
         found = to_pose(pose)
         values = [*found.quaternion, *found.translation]
         lines.append(" ".join([shown, *(repr(float(value)) for value in values)]))

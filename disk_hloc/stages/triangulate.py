@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,12 +17,18 @@ from tqdm import tqdm
 from disk_hloc import plugin
 from disk_hloc.choices import VERIFY
 from disk_hloc.errors import DiskHlocError, listing
-from disk_hloc.geometry import epipolar_distances, essential_matrix, relative_pose
+from disk_hloc.geometry import epipolar_errors, essential_matrix, relative_pose
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
-from disk_hloc.io.hloc.features import read_keypoints, require_features
+from disk_hloc.io.hloc.features import (
+    image_sizes,
+    read_keypoints,
+    require_features,
+    require_image_sizes,
+)
 from disk_hloc.io.hloc.matches import read_matches, require_made_of, require_names_of_hloc
 from disk_hloc.io.hloc.pairs import Pair, read_pairs
+from disk_hloc.io.sizes import photo_sizes, require_same_sizes
 from disk_hloc.io.store import reading
 from disk_hloc.io.store.hdf5 import find, number_attribute
 from disk_hloc.log import logger
@@ -29,6 +36,12 @@ from disk_hloc.plugin import engine as engines
 
 # Largest distance of a match from its epipolar lines by the known poses; that of hloc.
 MAX_EPIPOLAR_ERROR_PX = 4.0
+# COLMAP leaves the poses of frames alone, but not those of the cameras in their rigs.
+_FIXED_RIGS: dict[str, Any] = (
+    {"ba_refine_sensor_from_rig": False}
+    if hasattr(pycolmap.IncrementalPipelineOptions(), "ba_refine_sensor_from_rig")
+    else {}
+)
 _CALIBRATED = int(pycolmap.TwoViewGeometryConfiguration.CALIBRATED)
 
 
@@ -81,10 +94,16 @@ def main(
             f"{listing(unknown)}"
         )
     require_features(feature_path, known, because=f"the model {reference_path} has")
+    _require_sizes(reference, reference_path, image_dir, feature_path)
     require_made_of(match_path, (feature_path, feature_path), pairs)
-    engine = engines.choose(engine, "triangulate")
-    if engine == "hloc":
+    chosen = engines.choose(engine, "triangulate")
+    if chosen == "hloc":
         require_names_of_hloc(known)
+        if verify == "poses" and not all(map(colmap.is_planar, reference.cameras.values())):
+            logger.warning(
+                "hloc loses the matches that fisheyes and panoramas have far from their axis: "
+                "use --engine native or --verify estimate"
+            )
     with colmap.building(sfm_dir) as folder:
         isolated.call(
             _build,
@@ -92,7 +111,7 @@ def main(
             reference_path,
             image_dir,
             (folder / colmap.DATABASE, pairs_path, feature_path, match_path),
-            engine,
+            chosen,
             verify,
             verbose,
             task=f"triangulating the points of {sfm_dir}",
@@ -107,6 +126,21 @@ def main(
         model.compute_mean_reprojection_error(),
     )
     return model
+
+
+def _require_sizes(
+    reference: pycolmap.Reconstruction, reference_path: Path, image_dir: Path, feature_path: Path
+) -> None:
+    """Check that cameras have the sizes of their images: of the features', else of the photos."""
+    cameras = {
+        image.name: reference.cameras[image.camera_id] for image in reference.images.values()
+    }
+    sizes = {name: (camera.width, camera.height) for name, camera in cameras.items()}
+    source = f"the cameras of {reference_path}"
+    require_image_sizes(feature_path, sizes, source)
+    unknown = set(sizes).difference(image_sizes(feature_path, sizes))
+    photos = f"the photos of {image_dir}"
+    require_same_sizes(photo_sizes(image_dir, unknown), photos, sizes, source)
 
 
 def _build(
@@ -157,6 +191,7 @@ def _natively(
     options = {
         "num_threads": colmap.num_threads(reference.num_reg_images()),
         "random_seed": colmap.SEED,
+        **_FIXED_RIGS,
     }
     return pycolmap.triangulate_points(reference, database_path, image_dir, folder, options=options)
 
@@ -170,7 +205,7 @@ def _write_verified(
 ) -> None:
     """Write the matches that agree with the known poses, as those of calibrated pairs."""
     database_path, _, feature_path, match_path = paths
-    rays: dict[str, np.ndarray] = {}
+    rays: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     ratios = []
     with (
         reading(feature_path) as features,
@@ -179,12 +214,13 @@ def _write_verified(
         pycolmap.DatabaseTransaction(database),
     ):
 
-        def rays_of(image: pycolmap.Image) -> np.ndarray:
+        def rays_of(image: pycolmap.Image, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             if image.name not in rays:
                 keypoints = read_keypoints(features, image.name).astype(np.float64) + 0.5
                 camera = reference.cameras[image.camera_id]
-                rays[image.name] = colmap.camera_rays(camera, keypoints)
-            return rays[image.name]
+                rays[image.name] = colmap.bearings(camera, keypoints)
+            found, changes = rays[image.name]
+            return found[index], changes if len(changes) == 1 else changes[index]
 
         for pair in tqdm(pairs, desc="Verify", unit="pair"):
             matches = read_matches(stored, *pair)
@@ -193,16 +229,13 @@ def _write_verified(
             if not all_of_them:
                 images = [reference.images[ids[name]] for name in pair]
                 poses = [colmap.to_pose(colmap.cam_from_world(image)) for image in images]
-                errors = epipolar_distances(
-                    rays_of(images[0])[matches[:, 0]],
-                    rays_of(images[1])[matches[:, 1]],
+                errors = epipolar_errors(
+                    *rays_of(images[0], matches[:, 0]),
+                    *rays_of(images[1], matches[:, 1]),
                     essential_matrix(*relative_pose(*poses)),
                 )
                 limits = [
-                    reference.cameras[image.camera_id].cam_from_img_threshold(
-                        MAX_EPIPOLAR_ERROR_PX * _uncertainty(features, image.name)
-                    )
-                    for image in images
+                    MAX_EPIPOLAR_ERROR_PX * _uncertainty(features, image.name) for image in images
                 ]
                 kept = (errors[0] <= limits[0]) & (errors[1] <= limits[1])
                 ratios.append(kept.mean())
@@ -243,8 +276,9 @@ def _with_hloc(
     }
     if Version(pycolmap.__version__) < Version("4"):
         return hloc.main(
-            sfm_dir, reference_path, image_dir, pairs_path, feature_path, match_path, **options
-        )
+            sfm_dir, reference_path, image_dir, pairs_path, feature_path, match_path,
+            mapper_options=_FIXED_RIGS, **options,
+        )  # fmt: skip
     ids = hloc.create_db_from_model(reference, database_path)
     with pycolmap.Database.open(database_path) as database:
         hloc.import_features(ids, database, feature_path)
@@ -260,7 +294,9 @@ def _with_hloc(
     else:
         with closing(sqlite3.connect(database_path)) as database, database:
             database.execute("UPDATE two_view_geometries SET config = ?", (_CALIBRATED,))
-    return hloc.run_triangulation(sfm_dir, database_path, image_dir, reference, verbose)
+    return hloc.run_triangulation(
+        sfm_dir, database_path, image_dir, reference, verbose, _FIXED_RIGS
+    )
 
 
 def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -> str:
