@@ -38,6 +38,7 @@ class Seen(NamedTuple):
         size: width and height of the photo in pixels.
         mask_stamps: of the files of its mask, before they were read; None without masks.
         mask: digest of the mask.
+        turn: by how many quarters the photo was turned, counter-clockwise.
     """
 
     stamp: Stamp
@@ -45,11 +46,12 @@ class Seen(NamedTuple):
     size: Size
     mask_stamps: tuple[Stamp, ...] | None
     mask: str
+    turn: int = 0
 
     @property
     def inputs(self) -> str:
         """The inputs of the features' fingerprint."""
-        return f"{self.digest} {self.mask}"
+        return _inputs(self.digest, self.mask, self.turn)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -78,8 +80,12 @@ class Inputs:
         self._photos, self._mask_digests = _read(self._path)
         self._changed = False
 
-    def of(self, name: str) -> str | None:
+    def of(self, name: str, turn: int = 0) -> str | None:
         """Return the inputs of a photo's features as they are now (:attr:`Seen.inputs`).
+
+        Args:
+            name: of the photo.
+            turn: by how many quarters it is to be turned.
 
         Returns:
             None if the photo cannot be read.
@@ -89,12 +95,12 @@ class Inputs:
         """
         photo = self._photo(name)
         if photo is None or self._masks is None:
-            return photo and f"{photo} {NOTHING}"
+            return photo and _inputs(photo, NOTHING, turn)
         try:
             size = image_size(self._image_dir / name)
         except ImageReadError:
             return None
-        return f"{photo} {self._mask(name, size)}"
+        return _inputs(photo, self._mask(name, size), turn)
 
     def note(self, name: str, seen: Seen) -> None:
         """Remember what a photo and its mask were when they were read."""
@@ -175,6 +181,11 @@ def digest_of_photos(output: Path, image_dir: Path, names: Iterable[str]) -> str
 def mask_stamps(masks: Masks, name: str) -> tuple[Stamp, ...]:
     """Return the stamps of the files that a photo's mask is read from."""
     return tuple(stamp_of(path) for path in masks.files_of(name))
+
+
+def _inputs(photo: str, mask: str, turn: int) -> str:
+    # Without a turn, the line of earlier versions.
+    return f"{photo} {mask} turned{90 * turn}" if turn else f"{photo} {mask}"
 
 
 def inputs_path(output: Path) -> Path:

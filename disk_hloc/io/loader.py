@@ -23,6 +23,7 @@ from .images import (
 )
 from .inputs import Seen, Stamp, mask_stamps, stamp_of
 from .masks import Mask, Masks, Size, digest_of_mask
+from .turns import Turns, turned, turned_back
 
 # hloc's defaults (extract_features.ImageDataset).
 DEFAULT_PREPROCESSING: dict[str, Any] = {
@@ -59,10 +60,13 @@ class Photo:
     Attributes:
         name: path relative to the image folder, with ``/``.
         image: (3, H, W) RGB, or (1, H, W) if the conf asks for grayscale; float32 in [0, 1].
-        original_size: width and height of the stored image in pixels, before resizing.
+        original_size: width and height of the stored image in pixels, before it was resized and
+            turned.
         mask: (height, width) bool at the original size, True where keypoints are allowed; None if
             nothing is masked.
         seen: what the files were when they were read.
+        turn: how often ``image`` was turned by 90 degrees, counter-clockwise
+            (:mod:`disk_hloc.io.turns`).
     """
 
     name: str
@@ -70,10 +74,21 @@ class Photo:
     original_size: Size
     mask: Mask | None = None
     seen: Seen | None = None
+    turn: int = 0
+
+    @property
+    def resized_size(self) -> Size:
+        """Width and height in pixels after resizing, before turning."""
+        height, width = self.image.shape[1:]
+        return (height, width) if self.turn % 2 else (width, height)
 
 
 def load_photo(
-    folder: Path, name: str, preprocessing: Mapping[str, Any], masks: Masks | None = None
+    folder: Path,
+    name: str,
+    preprocessing: Mapping[str, Any],
+    masks: Masks | None = None,
+    turn: int = 0,
 ) -> Photo:
     """Read and resize one photo, bit-identical to hloc's loader, and read its mask.
 
@@ -82,6 +97,7 @@ def load_photo(
         name: path of the photo in the folder.
         preprocessing: the conf's ``preprocessing``; missing keys have hloc's defaults.
         masks: source of the mask; None keeps the whole photo.
+        turn: the quarters by which the resized photo is then turned, counter-clockwise.
 
     Raises:
         ImageReadError: the photo cannot be read; see :func:`read_image`.
@@ -107,9 +123,9 @@ def load_photo(
     mask = None if masks is None else masks(name, (width, height))
     if mask is not None and mask.all():
         mask = None
-    seen = Seen(stamp, digest, (width, height), stamps, digest_of_mask(mask))
-    values = np.ascontiguousarray(image) / np.float32(255)
-    return Photo(name, values, (width, height), mask, seen)
+    seen = Seen(stamp, digest, (width, height), stamps, digest_of_mask(mask), turn)
+    values = np.ascontiguousarray(turned(image, turn)) / np.float32(255)
+    return Photo(name, values, (width, height), mask, seen, turn)
 
 
 def read_with_digest(path: Path, grayscale: bool = False) -> tuple[np.ndarray, Stamp, str]:
@@ -158,6 +174,7 @@ def read_ahead(
     preprocessing: Mapping[str, Any],
     ahead: int = 2,
     masks: Masks | None = None,
+    turns: Turns | None = None,
 ) -> Iterator[tuple[str, Photo | ImageReadError]]:
     """Yield photos in order, read by a thread while the caller works on the previous ones.
 
@@ -167,6 +184,7 @@ def read_ahead(
         preprocessing: see :func:`load_photo`.
         ahead: number of photos to read ahead, at least one.
         masks: see :func:`load_photo`.
+        turns: of the photos that are to be turned.
 
     Yields:
         (name, photo), or (name, error) for a photo that cannot be read.
@@ -178,7 +196,8 @@ def read_ahead(
     with ThreadPoolExecutor(max_workers=1) as pool:
 
         def submit(name: str) -> tuple[str, Future[Photo]]:
-            return name, pool.submit(load_photo, folder, name, preprocessing, masks)
+            turn = (turns or {}).get(name, 0)
+            return name, pool.submit(load_photo, folder, name, preprocessing, masks, turn)
 
         waiting = [submit(name) for name in islice(remaining, max(ahead, 1))]
         try:
@@ -195,7 +214,10 @@ def read_ahead(
 
 
 def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
-    """Yield photos in order, in batches of up to ``at_once`` photos of the same resized size."""
+    """Yield photos in order, in batches of up to ``at_once`` photos of the same size.
+
+    That is the size of what the network sees: after resizing and turning.
+    """
     batch: list[Photo] = []
     for photo in photos:
         if batch and (len(batch) == at_once or photo.image.shape != batch[0].image.shape):
@@ -207,9 +229,15 @@ def of_one_size(photos: Iterable[Photo], at_once: int) -> Iterator[list[Photo]]:
 
 
 def in_original(photo: Photo, keypoints: np.ndarray) -> np.ndarray:
-    """Convert (N, 2) keypoints of the resized photo to pixels of the stored one, float32."""
+    """Convert (N, 2) keypoints of the resized and turned photo to pixels of the stored one.
+
+    Returns:
+        (N, 2) float32.
+    """
+    resized = photo.resized_size
+    upright = turned_back(keypoints, photo.turn, resized)
     moved = [
-        original_coordinates(values, photo.original_size[axis], photo.image.shape[2 - axis])
-        for axis, values in enumerate(keypoints.T)
+        original_coordinates(values, photo.original_size[axis], resized[axis])
+        for axis, values in enumerate(upright.T)
     ]
     return np.stack(moved, axis=1)

@@ -52,14 +52,13 @@ def compute(
             the scheduler is. Finished shards are kept.
     """
     paths = {name: path.absolute() for name, path in work.task.paths.items()}
-    task = replace(work.task, paths=paths)
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
     running: dict[Any, tuple[Future, Shard]] = {}
     waiting = [(0.0, shard) for shard in shards]
     results = []
     last_worker = time.monotonic()
     total = sum(len(shard.entries) for shard in shards)
-    progress = tqdm(total=total, desc=f"Make {work.path.name}", unit=task.unit)
+    progress = tqdm(total=total, desc=f"Make {work.path.name}", unit=work.task.unit)
     try:
         with progress:
             while running or waiting:
@@ -67,7 +66,7 @@ def compute(
                 for _, shard in [item for item in waiting if item[0] <= now]:
                     future = client.submit(
                         make_shard,
-                        task,
+                        replace(work.task_of(shard.entries), paths=paths),
                         shard.listed,
                         Path.cwd(),
                         device,

@@ -29,6 +29,7 @@ from disk_hloc.io.loader import (
 from disk_hloc.io.masks import Masks, input_files, keep_keypoints, log_missing, mask_folder
 from disk_hloc.io.outputs import require_output
 from disk_hloc.io.store import FORMAT, FORMAT_KEY, Fingerprint, Plan, Store, plan
+from disk_hloc.io.turns import Turns
 from disk_hloc.models.base import Extractor
 
 from . import through_hloc
@@ -48,6 +49,7 @@ def main(
     *,
     image_list: Path | None = None,
     masks: Mapping[str, Any] | None = None,
+    turns: Turns | None = None,
     overwrite: bool = False,
     device: str = "auto",
     on_error: str = "skip",
@@ -68,6 +70,9 @@ def main(
             (:func:`disk_hloc.stages.through_hloc.unmasked_path`), and the masked keypoints are
             then removed. This changes indices, so matches have to be computed again
             (:attr:`disk_hloc.stages.work.HlocWork.renumbers`).
+        turns: the photos that are turned before keypoints are detected, of
+            :func:`disk_hloc.stages.turn.main`; keypoints are in pixels of the stored photo all the
+            same. Without them, photos are taken as they are stored. hloc's extractors cannot do it.
         overwrite: make the file from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
@@ -81,8 +86,9 @@ def main(
             that cannot be read with ``on_error="stop"``; those before it are kept.
     """
     chosen = work(
-        conf, image_dir, feature_path, image_list=image_list, masks=masks, on_error=on_error
-    )
+        conf, image_dir, feature_path,
+        image_list=image_list, masks=masks, turns=turns, on_error=on_error,
+    )  # fmt: skip
     return chosen.run(overwrite=overwrite, device=device)
 
 
@@ -93,6 +99,7 @@ def work(
     *,
     image_list: Path | None = None,
     masks: Mapping[str, Any] | None = None,
+    turns: Turns | None = None,
     on_error: str = "skip",
 ) -> Work | HlocWork:
     """Return the work that :func:`main` does. See there for arguments and errors."""
@@ -101,24 +108,45 @@ def work(
     names = chosen_images(image_dir, image_list, masks)
     model_name = conf["model"]["name"]
     if not models.has("extractors", model_name):
+        if turns:
+            raise DiskHlocError(
+                f"{model_name} runs through hloc, which takes photos as they are stored: use "
+                "--turn none"
+            )
         make = partial(through_hloc.extract, conf, image_dir, names, feature_path, masks)
         return HlocWork(feature_path, model_name, make, renumbers=masks is not None)
-    task = Task(
-        made_with(conf),
-        arrays=("keypoints", "image_size"),
-        unit="image",
-        plan=partial(_plan, image_dir=image_dir, masks=masks, exact=image_list is None),
-        load=partial(_load, conf, masks),
-        compute=partial(_extract, preprocessing=conf["preprocessing"], on_error=on_error),
-        paths={"image_dir": image_dir},
-    )
+    task = partial(_task, conf, image_dir, masks=masks, exact=image_list is None, on_error=on_error)
+    turns = turns or {}
     return Work(
         feature_path,
         names,
-        task,
+        task(turns),
         partial(_report, names=names, image_dir=image_dir, feature_path=feature_path, masks=masks),
         MAX_IMAGES_PER_SHARD,
         order=lambda names, _: list(names),
+        narrowed=lambda names: task({name: turns[name] for name in names if name in turns}),
+    )
+
+
+def _task(
+    conf: Mapping[str, Any],
+    image_dir: Path,
+    turns: Turns,
+    *,
+    masks: Mapping[str, Any] | None,
+    exact: bool,
+    on_error: str,
+) -> Task:
+    return Task(
+        made_with(conf),
+        arrays=("keypoints", "image_size"),
+        unit="image",
+        plan=partial(_plan, image_dir=image_dir, masks=masks, turns=turns, exact=exact),
+        load=partial(_load, conf, masks),
+        compute=partial(
+            _extract, preprocessing=conf["preprocessing"], turns=turns, on_error=on_error
+        ),
+        paths={"image_dir": image_dir},
     )
 
 
@@ -176,12 +204,13 @@ def _plan(
     *,
     image_dir: Path,
     masks: Mapping[str, Any] | None,
+    turns: Turns,
     exact: bool,
 ) -> Plan:
     inputs = Inputs(feature_path, image_dir, None if masks is None else Masks(masks))
     planned = plan(
-        feature_path, names, found, lambda name, _: inputs.of(name),
-        kinds=("photos", "masks"), unit="image", verb="extract", exact=exact,
+        feature_path, names, found, lambda name, _: inputs.of(name, turns.get(name, 0)),
+        kinds=("photos", "masks", "turns"), unit="image", verb="extract", exact=exact,
     )  # fmt: skip
     inputs.save()
     return planned
@@ -202,13 +231,14 @@ def _extract(
     *,
     image_dir: Path,
     preprocessing: Mapping[str, Any],
+    turns: Turns,
     on_error: str,
 ) -> Extracted:
     """Extract images, and write each as it is done."""
     model, sources = loaded
     result = Extracted(count=len(names))
     at_once = model.images_at_once.get(model.device.type, 1)
-    photos = read_ahead(image_dir, names, preprocessing, 2 * at_once, sources)
+    photos = read_ahead(image_dir, names, preprocessing, 2 * at_once, sources, turns)
     progress = tqdm(photos, total=len(names), desc="Extract", unit="image") if names else photos
 
     def readable() -> Iterator[Photo]:
@@ -283,7 +313,7 @@ def _report(
 
 @torch.inference_mode()
 def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
-    """Extract features of photos that have one size after resizing.
+    """Extract features of photos that have one size after resizing and turning.
 
     Returns:
         For each photo, in the coordinates of its file, the arrays of
@@ -307,7 +337,7 @@ def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
             "descriptors": prediction["descriptors"].astype(np.float16),
             "image_size": np.array(photo.original_size),
         }
-        scale = np.array(photo.original_size) / photo.image.shape[:0:-1]
+        scale = np.array(photo.original_size) / photo.resized_size
         results.append((features, float(scale.mean())))
     return results
 

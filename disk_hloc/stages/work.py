@@ -77,6 +77,8 @@ class Work:
         max_per_shard: entries that one worker makes at a time, at most.
         order: puts entries in an order in which those of a shard, of the given size, belong
             together.
+        narrowed: returns ``task`` without what it knows of other entries than some, for workers
+            to which it is sent; None where it knows nothing of single entries.
     """
 
     path: Path
@@ -85,6 +87,11 @@ class Work:
     report: Callable[[list[Any]], None]
     max_per_shard: int
     order: Callable[[Sequence[str], int], list[str]]
+    narrowed: Callable[[Sequence[str]], Task] | None = None
+
+    def task_of(self, entries: Sequence[str]) -> Task:
+        """Return the task of some of the entries."""
+        return self.task if self.narrowed is None else self.narrowed(entries)
 
     def run(self, *, overwrite: bool = False, device: str = "auto") -> Path:
         """Do the work in this process. Entries that the file has already are kept.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import shutil
 from pathlib import Path
 
@@ -259,3 +260,85 @@ def test_a_reader_that_dies_ends_the_run_and_loses_nothing(
     assert {"0.jpg", "1.jpg"} <= unfinished(tmp_path / "features.h5")
     extract.main(CONF, images, tmp_path / "features.h5")
     assert (tmp_path / "features.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def turned_folder(photos: Path, folder: Path, quarters: dict[str, int]) -> Path:
+    """Write photos of 256 x 192 without loss, turned by quarters."""
+    for name in ("a", "b"):
+        source = photos / ("a.jpg" if name == "a" else "sub/b.jpg")
+        small = cv2.resize(cv2.imread(str(source)), (256, 192), interpolation=cv2.INTER_AREA)
+        image = np.rot90(small, quarters.get(f"{name}.png", 0))
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+    return folder
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_a_turned_photo_has_the_features_of_the_upright_one(
+    photos: Path, tmp_path: Path, quarters: int
+) -> None:
+    """At the same places of what it shows, and in pixels of the photo as it is stored."""
+    upright = turned_folder(photos, tmp_path / "upright", {})
+    stored = turned_folder(photos, tmp_path / "stored", {"b.png": quarters})
+    masks = {}
+    for folder in (upright, stored):
+        # The left of what b.png shows is masked.
+        mask = np.full((192, 256), 255, np.uint8)
+        mask[:, :100] = 0
+        masks[folder] = tmp_path / f"masks of {folder.name}"
+        masks[folder].mkdir()
+        mask = np.rot90(mask, quarters) if folder == stored else mask
+        cv2.imwrite(str(masks[folder] / "b.png.png"), mask)
+    expected = content(
+        extract.main(CONF, upright, tmp_path / "u.h5", masks={"folder": masks[upright]})
+    )
+    path = extract.main(
+        CONF, stored, tmp_path / "s.h5",
+        masks={"folder": masks[stored]}, turns={"b.png": -quarters % 4},
+    )  # fmt: skip
+    found = content(path)
+    for key, values in expected["a.png"].items():
+        np.testing.assert_array_equal(found["a.png"][key], values)
+    one, other = expected["b.png"], found["b.png"]
+    assert other["image_size"].tolist() == ([256, 192] if quarters == 2 else [192, 256])
+    np.testing.assert_array_equal(other["descriptors"], one["descriptors"])
+    x, y = one["keypoints"].T
+    assert x.min() > 99.5  # none is exactly between two pixels
+    places = ((y, 255 - x), (255 - x, 191 - y), (191 - y, x))[quarters - 1]
+    np.testing.assert_allclose(other["keypoints"], np.stack(places, axis=1), atol=1e-4)
+    assert (other["keypoints"] % 1 != 0).any()  # sub-pixel peaks, too
+    with h5py.File(path) as file:
+        assert file["b.png"]["keypoints"].attrs["uncertainty"] == 1
+
+
+def test_another_turn_is_another_input(photos: Path, tmp_path: Path, caplog) -> None:
+    folder = turned_folder(photos, tmp_path / "two", {})
+    path = tmp_path / "features.h5"
+    plain = extract.main(CONF, folder, path).read_bytes()
+    caplog.set_level(logging.INFO)
+    extract.main(CONF, folder, path, turns={"b.png": 1})
+    assert "1 turn changed: 1 of 2 to extract" in caplog.text
+    once = extract.main(CONF, folder, tmp_path / "once.h5", turns={"b.png": 1})
+    assert path.read_bytes() == once.read_bytes() != plain
+    caplog.clear()
+    extract.main(CONF, folder, path, turns={"b.png": 1})
+    assert "All 2 images are up to date" in caplog.text
+    extract.main(CONF, folder, path, turns={"b.png": 2})
+    assert "1 turn changed: 1 of 2 to extract" in caplog.text
+    # Without turns the file is that of before.
+    assert extract.main(CONF, folder, path).read_bytes() == plain
+
+
+def test_workers_get_the_turns_of_their_photos_alone(photos: Path, tmp_path: Path) -> None:
+    turns = {"a.jpg": 1, "sub/b.jpg": 2}
+    work = extract.work(CONF, photos, tmp_path / "features.h5", turns=turns)
+    assert b"a.jpg" in pickle.dumps(work.task)
+    sent = pickle.dumps(work.task_of(["sub/b.jpg"]))
+    assert b"sub/b.jpg" in sent
+    assert b"a.jpg" not in sent
+
+
+def test_hlocs_extractors_turn_nothing(photos: Path, tmp_path: Path) -> None:
+    conf = {**CONF, "model": {"name": "superpoint"}}
+    with pytest.raises(DiskHlocError, match="use --turn none"):
+        extract.work(conf, photos, tmp_path / "features.h5", turns={"a.jpg": 1})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from disk_hloc.log import logger
 
-from .fingerprints import Fingerprint
+from .fingerprints import NOTHING, Fingerprint
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def plan(
 def _reason(former: str, now: str | None, kinds: Sequence[str]) -> str:
     """Return the kind of the first input that has changed."""
     if now is not None:
-        for kind, one, other in zip(kinds, former.split(), now.split(), strict=False):
+        # Inputs at the end of the line may be absent.
+        parts = zip_longest(former.split(), now.split(), fillvalue=NOTHING)
+        for kind, (one, other) in zip(kinds, parts, strict=False):
             if one != other:
                 return kind
     return kinds[0]
