@@ -19,6 +19,9 @@ CameraMode = Literal["auto", "single", "per-folder", "per-image"]
 Verify = Literal["poses", "estimate", "none"]
 # What happens at an image that cannot be read: skip it and name it at the end, or stop there.
 OnError = Literal["skip", "stop"]
+# By how many degrees, counter-clockwise, photos are turned before they are looked at: as EXIF says
+# and neighbours agree, as EXIF says, or all by the same.
+Turn = Literal["auto", "exif", "none", "0", "90", "180", "270"]
 # What happens at an image that has no mask.
 MissingMask = Literal["keep", "error"]
 # Whose files are converted.
@@ -46,6 +49,7 @@ ENGINES: Final[tuple[str, ...]] = get_args(Engine)
 MAPPERS: Final[tuple[str, ...]] = get_args(Mapper)
 VERIFY: Final[tuple[str, ...]] = get_args(Verify)
 ON_ERROR: Final[tuple[str, ...]] = get_args(OnError)
+TURNS: Final[tuple[str, ...]] = get_args(Turn)
 MISSING_MASK: Final[tuple[str, ...]] = get_args(MissingMask)
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 DETECT_MODES: Final[tuple[str, ...]] = get_args(DetectMode)

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 
 from disk_hloc.confs import whole_number
 from disk_hloc.errors import DiskHlocError
@@ -48,6 +47,9 @@ def learn_codebook(descriptors: np.ndarray, clusters: int, seed: int = 0) -> np.
             f"{clusters} clusters cannot be made of {len(descriptors)} descriptors: set "
             "model: clusters to a number from 1 to that, or give a codebook learnt from more images"
         )
+    # Imported here: it takes a second, and describing does not need it.
+    from sklearn.cluster import MiniBatchKMeans
+
     kmeans = MiniBatchKMeans(clusters, random_state=seed, batch_size=4096, n_init=3)
     kmeans.fit(descriptors.astype(np.float32))
     centres: np.ndarray = kmeans.cluster_centers_.astype(np.float32)
