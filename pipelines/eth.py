@@ -54,10 +54,11 @@ def main(
     """
     image_dir, database = folder / "images", folder / "database.db"
     cameras = read_cameras(database) if database.is_file() else None
-    # The benchmark's figures are of all photos, so one that cannot be read ends the run.
+    # The benchmark's figures are of all photos as they are stored: one that cannot be read ends
+    # the run, and none is turned.
     matched = matching.main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from="exhaustive",
-        device=device, on_error="stop", dask=dask,
+        turn="none", device=device, on_error="stop", dask=dask,
     )  # fmt: skip
     model = reconstruct.main(
         output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,

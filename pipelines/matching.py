@@ -13,7 +13,9 @@ from disk_hloc.io.text import require_listable
 from disk_hloc.plugin import find_parts
 from disk_hloc.stages import extract, match, mix, pairs
 from disk_hloc.stages.timing import timed
+from disk_hloc.stages.turn import read_turns
 
+from . import extraction as extracting
 from . import pairing
 
 
@@ -27,6 +29,7 @@ class Matched:
         matches: the matches file.
         seconds: stage -> its duration.
         unreadable: images that are left out -> why they cannot be read.
+        turned: photos that were turned for extraction -> by how many degrees, counter-clockwise.
         images: the names of all images.
     """
 
@@ -35,6 +38,7 @@ class Matched:
     matches: Path
     seconds: dict[str, float]
     unreadable: dict[str, str]
+    turned: dict[str, int]
     images: list[str]
 
 
@@ -45,6 +49,7 @@ def main(
     extractor: str = "disk",
     matcher: str | None = None,
     pairs_from: str = "auto",
+    turn: str = "auto",
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -57,8 +62,8 @@ def main(
         output: gets ``features.h5``, ``pairs.txt``, ``matches.h5``, and global descriptors where
             pairs are retrieved. With several extractors, each has its own features and matches in
             ``parts/<extractor>/``, and those files join them (:mod:`disk_hloc.stages.mix`).
-        image_dir, extractor, matcher, pairs_from, masks, overwrite, device, on_error, dask: see
-            :func:`disk_hloc.pipelines.sfm.main`.
+        image_dir, extractor, matcher, pairs_from, turn, masks, overwrite, device, on_error,
+            dask: see :func:`disk_hloc.pipelines.sfm.main`.
 
     Raises:
         DiskHlocError: as the stages.
@@ -71,17 +76,19 @@ def main(
     photos = pairs.Photos(names, image_dir, device=device)
     pairs.check_choice(pairs_from, photos)
     files = output / "features.h5", output / "pairs.txt", output / "matches.h5"
-    made = Matched(*files, seconds={}, unreadable={}, images=names)
+    made = Matched(*files, seconds={}, unreadable={}, turned={}, images=names)
     folders = [output / "parts" / part.stem for part in parts] if len(parts) > 1 else [output]
     part_files = [(folder / "features.h5", folder / "matches.h5") for folder in folders]
     if len(parts) > 1 and not overwrite:
         mix.require_joined(made.features, made.matches)
     again = []
     with timed(made.seconds, "extract"):
-        for part, (features, _) in zip(parts, part_files, strict=True):
-            extraction = extract.work(
-                part.extractor, image_dir, features, masks=masks, on_error=on_error
-            )
+        extractions = extracting.works(
+            [part.extractor for part in parts], image_dir, [path for path, _ in part_files],
+            made.features, turn=turn, masks=masks, on_error=on_error,
+        )  # fmt: skip
+        made.turned.update(read_turns(made.features))
+        for extraction in extractions:
             again.append(overwrite or extraction.renumbers)
             try:
                 parallel.run(extraction, dask, overwrite=overwrite, device=device)

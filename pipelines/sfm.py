@@ -30,6 +30,7 @@ def main(
     extractor: str = "disk",
     matcher: str | None = None,
     pairs_from: str = "auto",
+    turn: str = "auto",
     masks: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     device: str = "auto",
@@ -55,21 +56,21 @@ def main(
             for each; None takes each extractor's own (:func:`disk_hloc.plugin.find_parts`).
         pairs_from: methods of configs/pairs.yaml, yaml files of that form and pairs files, joined
             with ``+`` (:func:`disk_hloc.stages.pairs.choose`).
+        turn: how photos are turned before extraction (:func:`disk_hloc.stages.turn.main`).
         masks: where keypoints may be (:data:`disk_hloc.io.masks.DEFAULT_CONF`;
             :func:`disk_hloc.stages.extract.main` says when they act).
         overwrite: extract and match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
-        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`); None is this
-            process.
+        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`), if others.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
         georeference: write ``georeferenced/``, too (:mod:`disk_hloc.stages.georeference`).
 
     Returns:
         What ``summary.json`` holds: the figures of :func:`disk_hloc.eval.model.summarize`, the
-        ``engine``, ``seconds`` of each stage, ``unreadable``, the images that could not be read
-        (the model is built from the others), and ``georeference``, if it is asked for.
+        ``engine``, ``seconds`` of each stage, ``turned`` and ``unreadable`` photos
+        (:class:`disk_hloc.pipelines.matching.Matched`), and ``georeference``, if it is asked for.
 
     Raises:
         DiskHlocError: as the stages. If GPS does not tell how the model lies, the model in
@@ -78,8 +79,8 @@ def main(
     names = chosen_images(image_dir, masks=masks)  # a wrong folder is reported first
     engine = reconstruct.check_options(engine, camera_mode, camera, mapper, image_dir, names)
     matched = matching.main(
-        image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, masks=masks,
-        overwrite=overwrite, device=device, on_error=on_error, dask=dask,
+        image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, turn=turn,
+        masks=masks, overwrite=overwrite, device=device, on_error=on_error, dask=dask,
     )  # fmt: skip
     remove_model(output / GEOREFERENCED)  # it is not of this model
     with timed(matched.seconds, "reconstruct"):
@@ -90,8 +91,9 @@ def main(
         )  # fmt: skip
     photos = image_dir if georeference else None
     return _finish(
-        output, model, len(matched.images), engine, matched.seconds, matched.unreadable, photos
-    )
+        output, model, len(matched.images), engine, matched.seconds, photos,
+        turned=matched.turned, unreadable=matched.unreadable,
+    )  # fmt: skip
 
 
 @one_run("output", "image_dir")
@@ -125,7 +127,7 @@ def from_database(
         )  # fmt: skip
     names, _ = read_images_and_pairs(database_path)
     photos = image_dir if georeference else None
-    return _finish(output, model, len(names), "native", seconds, {}, photos)
+    return _finish(output, model, len(names), "native", seconds, photos, turned={}, unreadable={})
 
 
 def _finish(
@@ -134,12 +136,12 @@ def _finish(
     num_images: int,
     engine: str,
     seconds: dict[str, float],
-    unreadable: dict[str, str],
     photos: Path | None,
+    **noted: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write the summary; then georeference the model, if ``photos`` are given, and write that."""
     figures = {**summarize(model, num_images), "engine": engine, "seconds": seconds}
-    summary: dict[str, Any] = {**figures, "unreadable": unreadable}
+    summary: dict[str, Any] = {**figures, **noted}
     replace_json(output / "summary.json", summary)
     if photos is not None:
         with timed(seconds, "georeference"):

@@ -17,6 +17,7 @@ from support.changing_input import NAMES, VARIANTS, Input, run, write_weights
 # What may happen, and from what its arguments are drawn.
 STEPS: dict[str, tuple[range | list[float], ...]] = {
     "write": (range(len(NAMES)), range(VARIANTS)),
+    "turn": (range(len(NAMES)), range(1, 4)),
     "touch": (range(len(NAMES)),),
     "rename": (range(len(NAMES)), range(len(NAMES))),
     "remove": (range(len(NAMES)),),

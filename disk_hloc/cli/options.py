@@ -60,6 +60,15 @@ DescriptorsFile = Annotated[
     Path | None,
     typer.Option("--descriptors", help="Global descriptors (.h5), from disk-hloc describe."),
 ]
+Turn = Annotated[
+    choices.Turn,
+    typer.Option(
+        help="How photos are turned before their features are extracted: as their EXIF data say, "
+        "corrected where neighbours show another way up (auto), as EXIF says (exif), as they are "
+        "stored (none), or all by this many degrees counter-clockwise. Keypoints are in pixels of "
+        "the stored photo all the same.",
+    ),
+]
 FeaturesFile = Annotated[
     Path | None, typer.Option("--features", help="Existing features file (.h5) to use.")
 ]

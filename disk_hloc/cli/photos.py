@@ -29,6 +29,7 @@ def extract(
         Path | None,
         typer.Option(help="File of image names, one on each line, instead of all photos."),
     ] = None,
+    turn: options.Turn = "auto",
     preview: options.Preview = None,
     on_error: options.OnError = "skip",
     overwrite: options.Overwrite = False,
@@ -41,18 +42,17 @@ def extract(
     Configurations: disk, disk-2k, disk-epipolar, aliked, sift and the others in
     configs/extractors.yaml, and those of hloc.
 
-    Photos are used as they are stored: the rotation in their EXIF data is not applied. Photos of
-    more than 2^29 pixels are skipped, unless DISK_HLOC_MAX_PIXELS sets another limit.
+    Photos of more than 2^29 pixels are skipped, unless DISK_HLOC_MAX_PIXELS sets another limit.
     """
-    from disk_hloc.parallel import shards
+    from disk_hloc.pipelines import extraction
     from disk_hloc.plugin import find_conf
 
     unreadable = None
     try:
-        shards.extract(
+        extraction.main(
             find_conf("extractors", conf), images, features,
-            dask=dask, image_list=image_list, masks=masks, overwrite=overwrite, device=device,
-            on_error=on_error,
+            turn=turn, dask=dask, image_list=image_list, masks=masks, overwrite=overwrite,
+            device=device, on_error=on_error,
         )  # fmt: skip
     except UnreadableImages as error:
         unreadable = error
@@ -139,6 +139,7 @@ def reconstruct(
     extractor: options.Extractor = "disk",
     matcher: options.SuitableMatcher = None,
     pairs: options.PairsFrom = "auto",
+    turn: options.Turn = "auto",
     from_database: Annotated[
         Path | None,
         typer.Option(
@@ -192,13 +193,14 @@ def reconstruct(
         )  # fmt: skip
     else:
         summary = sfm.main(
-            images, out, extractor=extractor, matcher=matcher, pairs_from=pairs, masks=masks,
-            overwrite=overwrite, device=device, on_error=on_error, dask=dask, engine=engine,
-            camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics, mapper=mapper,
-            robust=robust, georeference=georeference, verbose=verbose,
+            images, out, extractor=extractor, matcher=matcher, pairs_from=pairs, turn=turn,
+            masks=masks, overwrite=overwrite, device=device, on_error=on_error, dask=dask,
+            engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
+            mapper=mapper, robust=robust, georeference=georeference, verbose=verbose,
         )  # fmt: skip
     metric = summary.pop("georeference", None)
     unreadable = summary.pop("unreadable")
+    summary.pop("turned")  # the log says so
     _preview(preview, images, out / "features.h5", masks)
     typer.echo(tables.key_values(summary))
     if metric is not None:

@@ -32,9 +32,10 @@ def test_workers_make_the_same_files(
         return make(work, *args, **options)
 
     monkeypatch.setattr(shards, "_make", note)
-    here = matching.main(images, tmp_path / "here", extractor="disk-2k")
+    options = {"extractor": "disk-2k", "turn": "180"}
+    here = matching.main(images, tmp_path / "here", **options)
     assert not by_workers
-    there = matching.main(images, tmp_path / "there", extractor="disk-2k", dask="local:2")
+    there = matching.main(images, tmp_path / "there", dask="local:2", **options)
     assert by_workers == ["features.h5", "matches.h5"]
     for name in ("features", "pairs", "matches"):
         assert filecmp.cmp(getattr(here, name), getattr(there, name), shallow=False)

@@ -74,6 +74,12 @@ class Input:
         """Add a photo, or replace it."""
         draw(self.photo(index), variant)
 
+    def turn(self, index: int, quarters: int) -> None:
+        """Store a photo turned, if it exists."""
+        path = self.photo(index)
+        if path.exists():
+            cv2.imwrite(str(path), np.rot90(cv2.imread(str(path)), quarters))
+
     def touch(self, index: int) -> None:
         """Give a photo another time."""
         if self.photo(index).exists():
