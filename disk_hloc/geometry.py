@@ -150,6 +150,27 @@ def epipolar_errors(
     return errors[0], errors[1]
 
 
+def sampson_distances(
+    points0: np.ndarray, points1: np.ndarray, fundamental: np.ndarray
+) -> np.ndarray:
+    """Return the distances of matched points from an epipolar geometry, to first order.
+
+    Args:
+        points0, points1: (N, 2) points in pixels.
+        fundamental: (3, 3) with ``x1^T F x0 = 0``.
+
+    Returns:
+        (N,) Sampson distances in pixels (Hartley and Zisserman, "Multiple View Geometry",
+        section 11.4.3).
+    """
+    lines1 = points0 @ fundamental[:, :2].T + fundamental[:, 2]
+    lines0 = points1 @ fundamental[:2] + fundamental[2]
+    products = (points1 * lines1[:, :2]).sum(1) + lines1[:, 2]
+    gradients = (lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(products) / np.sqrt(gradients)
+
+
 def rotation_angle(rotation: np.ndarray) -> float:
     """Return the angle of a (3, 3) rotation matrix in degrees, exact also for small angles."""
     sine = np.linalg.norm(rotation - rotation.T) / (2 * np.sqrt(2))

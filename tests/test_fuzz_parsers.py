@@ -350,13 +350,13 @@ def _map_database(path: Path) -> None:
         log_to,
         read_images_and_pairs,
         require_sound_database,
-        verify_matches,
     )
+    from disk_hloc.stages import verify
 
     require_sound_database(path)
     _, pairs = read_images_and_pairs(path)
     with log_to(path.parent, verbose=False), database_errors(path):
-        verify_matches(path, pairs, path.parent)
+        verify.main(path, pairs, best_first=False)
         pycolmap.incremental_mapping(path, path.parent, path.parent, options={"num_threads": 1})
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pycolmap
-from tqdm import tqdm
 
 from disk_hloc import plugin
 from disk_hloc.choices import MAPPERS
@@ -19,26 +17,13 @@ from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features, require_image_sizes
 from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
-from disk_hloc.io.hloc.pairs import read_pairs, require_plain_names
+from disk_hloc.io.hloc.pairs import Pair, read_pairs, require_plain_names, write_pairs
 from disk_hloc.io.sizes import photo_sizes, require_same_sizes, require_shared_cameras
 from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-from . import adjust
-
-# COLMAP's default (min_num_matches of its mappers).
-MIN_NUM_MATCHES = 15
-# A growing model need not converge to the last digit: the mapper's last adjustment is global, and a
-# robust one follows. COLMAP's defaults take twice as long for the same model (Sacre Coeur 6.3 s
-# instead of 3.2 s, Fountain-P11 5.9 s instead of 3.3 s; points and errors agree).
-GROWTH_OPTIONS = {
-    "ba_local_max_num_iterations": 5,
-    "ba_global_frames_ratio": 1.4,
-    "ba_global_points_ratio": 1.4,
-    "ba_global_max_refinements": 2,
-    "ba_min_num_residuals_for_cpu_multi_threading": 5000,
-}
+from . import adjust, mapping, verify
 
 
 def main(
@@ -59,10 +44,10 @@ def main(
 ) -> pycolmap.Reconstruction:
     """Build a model of the images that the pairs name.
 
-    Writes to ``sfm_dir`` what hloc writes there: the largest model, ``database.db``, all models in
-    ``models/`` and COLMAP's log. An existing model is replaced once the new one is complete.
-    COLMAP runs in a process of its own. The native engine returns the same model each time
-    (:mod:`disk_hloc.io.colmap.determinism`).
+    Writes to ``sfm_dir`` the largest model, as hloc does, ``database.db``, COLMAP's log and, if
+    there are several models, all of them in ``0/``, ``1/``, ..., the largest first. An existing
+    model is replaced once the new one is complete. COLMAP runs in a process of its own. The native
+    engine returns the same model each time (:mod:`disk_hloc.io.colmap.determinism`).
 
     Args:
         sfm_dir: the folder to build in.
@@ -210,13 +195,6 @@ def _sharing(camera_mode: str, camera: str | None) -> str:
     return "single" if camera is not None and camera_mode == "auto" else camera_mode
 
 
-def _refinement_options(fix_intrinsics: bool) -> dict[str, Any]:
-    if not fix_intrinsics:
-        return {}
-    names = ("ba_refine_focal_length", "ba_refine_principal_point", "ba_refine_extra_params")
-    return dict.fromkeys(names, False)
-
-
 @dataclass(frozen=True)
 class _Job:
     """What a model is built of and how, in the process of its own that does it."""
@@ -254,33 +232,59 @@ def _build(
     cameras: Mapping[str, str] | None,
     verbose: bool,
 ) -> None:
+    files = pairs_path, feature_path, match_path
     pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
     with colmap.readable_photos(job.image_dir, names, folder) as photos:
         job = replace(job, image_dir=photos)
         if engine == "hloc":
-            hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
-            model = hloc.main(
-                folder,
-                job.image_dir,
-                pairs_path,
-                feature_path,
-                match_path,
-                camera_mode=colmap.camera_mode(camera_mode),
-                verbose=verbose,
-                image_list=names,
-                image_options=colmap.image_reader_options(camera),
-                mapper_options=_refinement_options(job.fix_intrinsics),
-            )
+            models = [_with_hloc(job, folder, pairs, files, camera_mode, camera, verbose)]
         else:
             database_path = folder / colmap.DATABASE
             ids = colmap.create_database(
                 database_path, job.image_dir, names, camera_mode, camera, cameras
             )
-            colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
-            colmap.verify_matches(database_path, pairs, folder)
-            model = _map(job, folder, len(ids))
-    _finish(job, folder, model, len(pairs))
+            best_first = colmap.import_features_and_matches(
+                database_path, ids, feature_path, pairs, match_path
+            )
+            verify.main(database_path, pairs, best_first=best_first)
+            models = _map(job, folder)
+    _finish(job, folder, models, len(pairs))
+
+
+def _with_hloc(
+    job: _Job,
+    folder: Path,
+    pairs: Sequence[Pair],
+    files: tuple[Path, Path, Path],
+    camera_mode: str,
+    camera: str | None,
+    verbose: bool,
+) -> pycolmap.Reconstruction | None:
+    """Build the largest model by hloc, from the pairs that are not those of chance."""
+    hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
+    pairs_path, feature_path, match_path = files
+    names = sorted({name for pair in pairs for name in pair})
+    sound = verify.sound_pairs(pairs, feature_path, match_path)
+    if not sound:
+        raise NoModel(
+            f"no model could be built: 0 of {len(pairs)} pairs agree geometrically; the photos "
+            "need more overlap, or other pairs or features"
+        )
+    chosen = folder / pairs_path.name
+    write_pairs(chosen, sound)
+    return hloc.main(
+        folder,
+        job.image_dir,
+        chosen,
+        feature_path,
+        match_path,
+        camera_mode=colmap.camera_mode(camera_mode),
+        verbose=verbose,
+        image_list=names,
+        image_options=colmap.image_reader_options(camera),
+        mapper_options=mapping.options(len(names), job.fix_intrinsics),
+    )
 
 
 def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
@@ -291,95 +295,70 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
         colmap.readable_photos(job.image_dir, names, folder) as photos,
         colmap.database_errors(database_path),
     ):
-        colmap.verify_matches(copy, pairs, folder)
-        model = _map(replace(job, image_dir=photos), folder, len(names))
-    _finish(job, folder, model, len(pairs))
+        verify.main(copy, pairs, best_first=False)
+        models = _map(replace(job, image_dir=photos), folder)
+    _finish(job, folder, models, len(pairs))
 
 
-def _map(job: _Job, folder: Path, num_images: int) -> pycolmap.Reconstruction | None:
-    """Run a mapper, move the files of the largest model to ``folder`` and return the model."""
-    database_path = folder / colmap.DATABASE
-    models_dir = folder / "models"
-    models_dir.mkdir()
-    refinement = _refinement_options(job.fix_intrinsics)
-    options: dict[str, Any] = {
-        "num_threads": colmap.num_threads(num_images),
-        "random_seed": colmap.SEED,
-    }
-    if job.mapper == "global":
-        refinement = {name.removeprefix("ba_"): value for name, value in refinement.items()}
-        logger.info("Global mapping of %d images ...", num_images)
-        models = pycolmap.global_mapping(
-            database_path,
+def _map(job: _Job, folder: Path) -> list[pycolmap.Reconstruction]:
+    """Run a mapper and return its models, the largest first."""
+    with tempfile.TemporaryDirectory(dir=folder) as attempts:
+        mapper = mapping.globally if job.mapper == "global" else mapping.incremental
+        return mapper(
+            folder / colmap.DATABASE,
             job.image_dir,
-            models_dir,
-            options={**options, "mapper": {"bundle_adjustment": refinement}},
+            Path(attempts),
+            fix_intrinsics=job.fix_intrinsics,
         )
-    else:
-        models = _incremental(
-            database_path,
-            job.image_dir,
-            models_dir,
-            num_images,
-            {**options, **GROWTH_OPTIONS, **refinement},
-        )
-    if not models:
-        return None
-    largest = max(models, key=lambda index: models[index].num_reg_images())
+
+
+def _finish(
+    job: _Job, folder: Path, models: Sequence[pycolmap.Reconstruction | None], num_pairs: int
+) -> None:
+    """Write the mapped models, adjusted if they are to be; without one, raise the reason."""
+    found = mapping.largest_first([model for model in models if model is not None])
+    if not found:
+        database_path = folder / colmap.DATABASE
+        raise _no_model(database_path, mapping.num_verified_pairs(database_path), num_pairs)
+    write_models(found, folder, fix_intrinsics=job.fix_intrinsics, robust=job.robust)
+
+
+def write_models(
+    models: Sequence[pycolmap.Reconstruction], folder: Path, *, fix_intrinsics: bool, robust: bool
+) -> None:
+    """Write the largest model to a folder, and if there are several, all of them below it.
+
+    Args:
+        models: the largest first.
+        folder: gets the first; ``0/``, ``1/``, ... get all, where there is more than one.
+        fix_intrinsics: keep the cameras' parameters.
+        robust: adjust the models robustly before.
+    """
+    for number, model in enumerate(models):
+        if robust:
+            adjust.main(model, fix_intrinsics=fix_intrinsics)
+        if number == 0:
+            colmap.write_model(model, folder)
+        if len(models) > 1:
+            numbered = folder / str(number)
+            numbered.mkdir()
+            colmap.write_model(model, numbered)
     if len(models) > 1:
+        sizes = ", ".join(str(model.num_reg_images()) for model in models)
         logger.warning(
-            "%d models that share too little to be one: the largest, with %d images, is in %s, "
-            "the others are in %s",
-            len(models),
-            models[largest].num_reg_images(),
-            job.sfm_dir,
-            job.sfm_dir / "models",
+            "%d models that share too little to be one, of %s photos", len(models), sizes
         )
-    for path in (models_dir / str(largest)).iterdir():
-        if path.name in colmap.MODEL_FILES:
-            path.replace(folder / path.name)
-    return models[largest]
 
 
-def _incremental(
-    database_path: Path,
-    image_dir: Path,
-    models_dir: Path,
-    num_images: int,
-    options: dict[str, Any],
-) -> dict[int, pycolmap.Reconstruction]:
-    with tqdm(total=num_images, desc="Map", unit="image") as progress:
-
-        def start_model() -> None:
-            progress.reset(total=num_images)
-            progress.update(2)
-
-        models: dict[int, pycolmap.Reconstruction] = pycolmap.incremental_mapping(
-            database_path,
-            image_dir,
-            models_dir,
-            options=options,
-            initial_image_pair_callback=start_model,
-            next_image_callback=progress.update,
-        )
-    return models
+def _no_model(database_path: Path, num_verified: int, num_pairs: int) -> NoModel:
+    points = " and not one point could be triangulated" if num_verified else ""
+    return NoModel(
+        f"no model could be built: {num_verified} of {num_pairs} pairs agree geometrically{points};"
+        f" {_advice(database_path, num_verified)}"
+    )
 
 
-def _finish(job: _Job, folder: Path, model: pycolmap.Reconstruction | None, num_pairs: int) -> None:
-    """Write the mapped model, adjusted if it is to be; without one, raise the reason."""
-    if model is None or model.num_points3D() == 0:
-        points = " and not one point could be triangulated" if model is not None else ""
-        verified = _verified_pairs(folder / colmap.DATABASE)
-        raise NoModel(
-            f"no model could be built: {verified} of {num_pairs} pairs agree geometrically{points};"
-            f" {_advice(folder / colmap.DATABASE)}"
-        )
-    if job.robust:
-        adjust.main(model, fix_intrinsics=job.fix_intrinsics)
-    colmap.write_model(model, folder)
-
-
-def _advice(database_path: Path) -> str:
+def _advice(database_path: Path, num_verified: int) -> str:
     """Return what to change so that a model can be built."""
     with pycolmap.Database.open(database_path) as database:
         guessed = {
@@ -394,12 +373,6 @@ def _advice(database_path: Path) -> str:
             f"the focal length of {listing(sorted(guessed))} was guessed as of a lens without "
             "fisheye: give the camera's parameters"
         )
+    if num_verified:
+        return "the photos may be taken from one place, or the focal length be wrong"
     return "the photos need more overlap, or other pairs or features"
-
-
-def _verified_pairs(database_path: Path) -> int:
-    """Return how many pairs have enough inliers for COLMAP's mappers."""
-    query = "SELECT COUNT(*) FROM two_view_geometries WHERE rows >= ?"
-    with closing(sqlite3.connect(database_path)) as database:
-        (count,) = database.execute(query, (MIN_NUM_MATCHES,)).fetchone()
-    return int(count)

@@ -34,6 +34,8 @@ from disk_hloc.io.store.hdf5 import find, number_attribute
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
+from . import verify as verification
+
 # Largest distance of a match from its epipolar lines by the known poses; that of hloc.
 MAX_EPIPOLAR_ERROR_PX = 4.0
 # COLMAP leaves the poses of frames alone, but not those of the cameras in their rigs.
@@ -183,9 +185,11 @@ def _natively(
 ) -> pycolmap.Reconstruction:
     database_path, _, feature_path, match_path = paths
     ids = colmap.create_database_of(database_path, reference)
-    colmap.import_features_and_matches(database_path, ids, feature_path, pairs, match_path)
+    best_first = colmap.import_features_and_matches(
+        database_path, ids, feature_path, pairs, match_path
+    )
     if verify == "estimate":
-        colmap.verify_matches(database_path, pairs, folder)
+        verification.main(database_path, pairs, best_first=best_first)
     else:
         _write_verified(paths, reference, ids, pairs, all_of_them=verify == "none")
     options = {

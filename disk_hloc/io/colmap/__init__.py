@@ -19,12 +19,13 @@ from .database import (
     copy_database,
     create_database,
     create_database_of,
+    has_geometry,
     import_features_and_matches,
+    pair_images,
     read_cameras,
     read_images_and_pairs,
     read_sizes,
     read_verified,
-    verify_matches,
 )
 from .determinism import SEED, num_threads
 from .log import log_to
@@ -58,11 +59,13 @@ __all__ = [
     "create_database",
     "create_database_of",
     "database_errors",
+    "has_geometry",
     "image_reader_options",
     "import_features_and_matches",
     "is_planar",
     "log_to",
     "num_threads",
+    "pair_images",
     "poses_of",
     "read_cameras",
     "read_images_and_pairs",
@@ -74,6 +77,5 @@ __all__ = [
     "remove_model",
     "require_sound_database",
     "to_pose",
-    "verify_matches",
     "write_model",
 ]

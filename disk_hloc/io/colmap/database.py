@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from tqdm import tqdm
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 from disk_hloc.io.hloc.features import read_keypoints
-from disk_hloc.io.hloc.matches import read_matches
+from disk_hloc.io.hloc.matches import read_matches, read_scores
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
 from .cameras import camera_mode, camera_object, image_reader_options
-from .determinism import SEED
 from .photos import readable_photos
 from .pose_priors import correct_pose_priors
 
@@ -133,8 +132,10 @@ def import_features_and_matches(
     feature_path: Path,
     pairs: Sequence[Pair],
     match_path: Path,
-) -> None:
+) -> bool:
     """Write keypoints and matches into a database; after an error, it must not be used.
+
+    The matches of a pair are written in the order of their scores, the best first.
 
     Args:
         database_path: a database that has the images.
@@ -142,6 +143,9 @@ def import_features_and_matches(
         feature_path: the features file.
         pairs: the pairs to import.
         match_path: the matches file.
+
+    Returns:
+        Whether all pairs have scores.
 
     Raises:
         DiskHlocError: a pair is not in the matches file, its matches belong to other features, or
@@ -157,6 +161,7 @@ def import_features_and_matches(
             pycolmap.DatabaseTransaction(database),
         ):
             counts = {}
+            all_scored = True
             for name, image_id in tqdm(ids.items(), desc="Import features", unit="image"):
                 keypoints = read_keypoints(features, name)
                 counts[name] = len(keypoints)
@@ -167,53 +172,26 @@ def import_features_and_matches(
                     raise DiskHlocError(
                         f"{match_path} has no pair {name0} {name1}: match these pairs first"
                     )
+                scores = read_scores(stored_matches, name0, name1)
+                if scores is None:
+                    all_scored = False
+                else:
+                    matches = matches[np.argsort(-scores, kind="stable")]
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
+    return all_scored
 
 
-def verify_matches(
-    database_path: Path, pairs: Sequence[Pair], folder: Path, pairs_at_once: int = 200
-) -> None:
-    """Verify the matches of pairs geometrically, with hloc's options.
-
-    Args:
-        database_path: a database that has keypoints and matches.
-        pairs: the pairs to verify.
-        folder: where COLMAP's lists of pairs are written; they are removed again.
-        pairs_at_once: how many pairs are verified between updates of the progress bar.
-    """
-    options = {**VERIFICATION, "ransac": {**VERIFICATION["ransac"], "random_seed": SEED}}
-    part = folder / ".pairs_to_verify.txt"
-    # COLMAP takes a line of a list that begins with `#` for a comment.
-    comments = any(name.startswith("#") for pair in pairs for name in pair)
-    prefix = "/" if comments else ""
-    with (
-        _prefixed_names(database_path, prefix),
-        tqdm(total=len(pairs), desc="Verify", unit="pair") as progress,
-    ):
-        for start in range(0, len(pairs), pairs_at_once):
-            batch = pairs[start : start + pairs_at_once]
-            lines = [f"{prefix}{a} {prefix}{b}\n" for a, b in batch]
-            part.write_text("".join(lines), encoding="utf-8")
-            try:
-                pycolmap.verify_matches(database_path, part, options=options)
-            finally:
-                part.unlink(missing_ok=True)
-            progress.update(len(batch))
+def has_geometry(database: pycolmap.Database, image_id1: int, image_id2: int) -> bool:
+    """Whether a pair has been verified, successfully or not: named otherwise before COLMAP 4."""
+    name = "exists_two_view_geometry"
+    exists = getattr(database, name, None) or database.exists_inlier_matches
+    return bool(exists(image_id1, image_id2))
 
 
-@contextmanager
-def _prefixed_names(path: Path, prefix: str) -> Iterator[None]:
-    """Have the names of all images of a database begin with ``prefix`` meanwhile."""
-    if not prefix:
-        yield
-        return
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute("UPDATE images SET name = ? || name", (prefix,))
-    try:
-        yield
-    finally:
-        with closing(sqlite3.connect(path)) as database, database:
-            database.execute("UPDATE images SET name = substr(name, ?)", (1 + len(prefix),))
+def pair_images(pair_id: int) -> tuple[int, int]:
+    """Return the ids of a pair's images."""
+    first, second = divmod(pair_id, _MAX_IMAGES)
+    return first, second
 
 
 def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
@@ -228,7 +206,7 @@ def read_images_and_pairs(path: Path) -> tuple[list[str], list[Pair]]:
         with closing(sqlite3.connect(path)) as database:
             names = _read_names(database, path)
             stored = database.execute("SELECT pair_id FROM matches WHERE rows > 0").fetchall()
-            pairs = [tuple(divmod(pair_id, _MAX_IMAGES)) for (pair_id,) in stored]
+            pairs = [pair_images(pair_id) for (pair_id,) in stored]
             found = sorted((names[first], names[second]) for first, second in pairs)
     except (*PARSER_ERRORS, MemoryError, sqlite3.Error) as error:
         raise DiskHlocError(
@@ -249,7 +227,7 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
         names = _read_names(database, database_path)
         verified = {}
         for pair_id, rows, data in database.execute(query):
-            first, second = divmod(pair_id, _MAX_IMAGES)
+            first, second = pair_images(pair_id)
             matches = np.frombuffer(data, np.uint32).reshape(rows, 2)
             verified[names[first], names[second]] = matches.astype(np.int64)
     return verified

@@ -41,7 +41,7 @@ def building(folder: Path) -> Iterator[Path]:
 
     Args:
         folder: the folder of the model, created if needed. Only files that a former run wrote are
-            replaced: the model, ``database.db``, and the models in ``models/``.
+            replaced: the model, ``database.db``, and the models in ``0/``, ``1/``, ....
 
     Raises:
         Busy: another process is building there.
@@ -138,7 +138,8 @@ def _remove_former(folder: Path) -> None:
         (*MODEL_FILES, *databases, GEOREFERENCE), key=lambda name: name != _LAST.name
     ):
         (folder / name).unlink(missing_ok=True)
-    for model in (path for path in (folder / "models").glob("*") if path.name.isdigit()):
+    numbered = [*folder.glob("*"), *(folder / "models").glob("*")]  # as COLMAP, and as hloc
+    for model in (path for path in numbered if path.name.isdigit() and path.is_dir()):
         for name in MODEL_FILES:
             (model / name).unlink(missing_ok=True)
         with suppress(OSError):  # it has files of others

@@ -218,3 +218,20 @@ def read_matches(
             "--overwrite"
         )
     return matches
+
+
+def read_scores(file: h5py.File, name0: str, name1: str) -> np.ndarray | None:
+    """Read the scores of a pair's matches, in the order of :func:`read_matches`.
+
+    Returns:
+        (K,) float32, the higher the better; None if the file has none of this pair.
+
+    Raises:
+        DiskHlocError: the scores are not those of the matches.
+    """
+    found = find_pair(file, name0, name1)
+    if found is None or find(file, f"{found[0]}/matching_scores0") is None:
+        return None
+    matches0 = read(file, f"{found[0]}/matches0", (None,), "iu")
+    scores = read(file, f"{found[0]}/matching_scores0", (len(matches0),), "f")
+    return scores[matches0 >= 0].astype(np.float32)

@@ -12,9 +12,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import (
     create_database,
     import_features_and_matches,
-    verify_matches,
 )
-from disk_hloc.io.hloc.poses import read_camera, read_poses
+from disk_hloc.io.hloc.poses import read_camera
 from support.errors import one_line_error
 from support.hloc_files import write_features, write_matches
 
@@ -161,8 +160,6 @@ def test_empty_keypoints_and_matches_are_accepted(tmp_path, database, features):
     assert len(matches.get((a, empty), ())) == 0
     assert len(matches.get((empty, b), ())) == 0
     np.testing.assert_array_equal(matches[a, b], np.stack([np.arange(20)] * 2, axis=1))
-    # COLMAP takes what was stored.
-    verify_matches(path, pairs, tmp_path)
 
 
 def test_matches_file_without_a_pair(tmp_path, database, features):
@@ -201,47 +198,13 @@ def test_matches_of_other_features(tmp_path, database, features, matches0, step)
     assert one_line_error(error, match_path, "other features", " ".join(pair), "--overwrite")
 
 
-# verify_matches
-
-
-@pytest.mark.parametrize(
-    ("pairs_at_once", "names"),
-    # COLMAP takes a line of its list that begins with `#` for a comment.
-    [(1, NAMES), (200, NAMES), (2, ["#0.jpg", "#a/1.jpg", "2.jpg"])],
-)
-def test_true_matches_are_verified_and_false_ones_are_not(tmp_path, scene, pairs_at_once, names):
-    """Points of space seen by the drawn scene's cameras."""
-    rng = np.random.default_rng(0)
-    model, _, _, (fx, fy, cx, cy) = read_camera(scene / "camera.txt")
-    poses = read_poses(scene / "poses.txt")
-    axes = np.array([poses[name].rotation[2] for name in NAMES])
-    focus = np.mean([poses[name].center for name in NAMES], axis=0) + 3 * axes.mean(axis=0)
-    points = focus + rng.uniform(-0.7, 0.7, (200, 3))
-    for name, source in zip(names, NAMES, strict=True):
-        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(scene / "images" / source, tmp_path / "images" / name)
-        seen = points @ poses[source].rotation.T + poses[source].translation
-        # COLMAP's principal point is measured from the corner, hloc's keypoints from the centre.
-        pixels = seen[:, :2] / seen[:, 2:] * (fx, fy) + (cx - 0.5, cy - 0.5)
-        arrays = {"keypoints": pixels.astype(np.float32), "image_size": np.array([512, 384])}
-        write_features(tmp_path / "features.h5", name, arrays, 1.0)
-    a, b, c = names
+def test_matches_are_stored_best_first(tmp_path, database, features):
+    path, ids = database
+    a, b, _ = NAMES
     match_path = tmp_path / "matches.h5"
-    true, false = np.arange(200), rng.permutation(200)
-    write_matches(match_path, (a, b), true, np.ones(200))
-    write_matches(match_path, (c, b), true, np.ones(200))
-    write_matches(match_path, (a, c), false, np.ones(200))
-    path = tmp_path / "database.db"
-    pairs = [(a, b), (b, c), (a, c)]
-    camera = f"{model} {fx},{fy},{cx},{cy}"
-    ids = create_database(path, tmp_path / "images", names, "single", camera)
-    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
-    verify_matches(path, pairs, tmp_path, pairs_at_once)
-    with pycolmap.Database.open(path) as database:
-        assert sorted(image.name for image in database.read_all_images()) == sorted(names)
-        inliers = [
-            len(database.read_two_view_geometry(ids[x], ids[y]).inlier_matches) for x, y in pairs
-        ]
-    assert inliers[0] == inliers[1] == 200
-    assert inliers[2] < 100
-    assert sorted(entry.name for entry in tmp_path.glob("*pairs*")) == []
+    scores = np.random.default_rng(0).permutation(20) / 20
+    write_matches(match_path, (a, b), np.arange(20), scores)
+    pairs = [(a, b)]
+    assert import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
+    _, matches = tables(path, ids)
+    assert list(scores[matches[a, b][:, 0]]) == sorted(scores, reverse=True)

@@ -1,0 +1,180 @@
+"""COLMAP's mappers: from a verified database to models, with the options chosen here.
+
+docs/colmap_options.md goes through the options and says why each is what it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pycolmap
+from tqdm import tqdm
+
+from disk_hloc.io import colmap
+from disk_hloc.log import logger
+
+# COLMAP's default (min_num_matches of its mappers).
+MIN_NUM_MATCHES = 15
+# A growing model need not converge to the last digit: the mapper's last adjustment is global, and a
+# robust one follows. COLMAP's defaults take twice as long for the same model (Sacre Coeur 6.3 s
+# instead of 3.2 s, Fountain-P11 5.9 s instead of 3.3 s; points and errors agree).
+_GROWTH = {
+    "ba_local_max_num_iterations": 5,
+    "ba_global_frames_ratio": 1.4,
+    "ba_global_points_ratio": 1.4,
+    "ba_global_max_refinements": 2,
+    "ba_min_num_residuals_for_cpu_multi_threading": 5000,
+}
+_CHOSEN = {
+    **_GROWTH,
+    # It registers photos that see no point, and so joins scenes that share nothing.
+    "structure_less_registration_fallback": False,
+    # What is known of a rig stays.
+    "ba_refine_sensor_from_rig": False,
+    # Small scenes of a folder are models, too.
+    "min_model_size": 3,
+    "max_num_models": 1000,
+}
+# Which pair may begin a model. COLMAP's defaults come first. Photos of a walk all look forwards,
+# and two photos alone see each point twice at most.
+_STARTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"mapper": {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0}},
+    {
+        "mapper": {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0},
+        "triangulation": {"ignore_two_view_tracks": False},
+    },
+)
+
+
+def refinement(fix_intrinsics: bool) -> dict[str, Any]:
+    """Return the mapper's options for cameras that are known, or are not."""
+    if not fix_intrinsics:
+        return {}
+    names = ("ba_refine_focal_length", "ba_refine_principal_point", "ba_refine_extra_params")
+    return dict.fromkeys(names, False)
+
+
+def options(num_images: int, fix_intrinsics: bool) -> dict[str, Any]:
+    """Return the options of the incremental mapper, those that this version of COLMAP has."""
+    chosen = {
+        "num_threads": colmap.num_threads(num_images),
+        "random_seed": colmap.SEED,
+        **_CHOSEN,
+        **refinement(fix_intrinsics),
+    }
+    known = pycolmap.IncrementalPipelineOptions()
+    return {name: value for name, value in chosen.items() if hasattr(known, name)}
+
+
+def incremental(
+    database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
+) -> list[pycolmap.Reconstruction]:
+    """Build models by COLMAP's incremental mapper.
+
+    Where they hold less than half of the photos that have verified matches, it is tried again with
+    other pairs to begin with, and the attempt with the largest model counts.
+
+    Args:
+        database_path: a database with two-view geometries.
+        image_dir: the photos.
+        folder: an empty folder, for the files of the attempts.
+        fix_intrinsics: keep the cameras' parameters.
+
+    Returns:
+        The models, the largest first.
+    """
+    connected = connected_images(database_path)
+    best: list[pycolmap.Reconstruction] = []
+    for number, start in enumerate(_STARTS):
+        attempt = folder / str(number)
+        attempt.mkdir(parents=True)
+        chosen = {**options(len(connected), fix_intrinsics), **start}
+        models = run(database_path, image_dir, attempt, len(connected), chosen)
+        if not best or (models and _size(models[0]) > _size(best[0])):
+            best = models
+        if 2 * sum(model.num_reg_images() for model in best) >= len(connected):
+            break
+    return best
+
+
+def run(
+    database_path: Path,
+    image_dir: Path,
+    folder: Path,
+    num_images: int,
+    chosen: Mapping[str, Any],
+    start: Path | None = None,
+) -> list[pycolmap.Reconstruction]:
+    """Call COLMAP's incremental mapper; return its models that have points, the largest first.
+
+    Args:
+        database_path, image_dir: the input.
+        folder: an existing folder for COLMAP's files.
+        num_images: how many photos there are, for the progress bar.
+        chosen: the options.
+        start: a model to go on from.
+    """
+    with tqdm(total=num_images, desc="Map", unit="image") as progress:
+
+        def start_model() -> None:
+            progress.reset(total=num_images)
+            progress.update(2)
+
+        models = pycolmap.incremental_mapping(
+            database_path,
+            image_dir,
+            folder,
+            options=chosen,
+            input_path=start or "",
+            initial_image_pair_callback=start_model,
+            next_image_callback=progress.update,
+        )
+    return largest_first(models.values())
+
+
+def globally(
+    database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
+) -> list[pycolmap.Reconstruction]:
+    """Build models by COLMAP's global mapper; see :func:`incremental`."""
+    num_images = len(connected_images(database_path))
+    adjustment = {
+        name.removeprefix("ba_"): value for name, value in refinement(fix_intrinsics).items()
+    }
+    chosen = {
+        "num_threads": colmap.num_threads(num_images),
+        "random_seed": colmap.SEED,
+        "mapper": {"bundle_adjustment": adjustment},
+    }
+    logger.info("Global mapping of %d images ...", num_images)
+    models = pycolmap.global_mapping(database_path, image_dir, folder, options=chosen)
+    return largest_first(models.values())
+
+
+def largest_first(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Sort models by their registered images, then their points; leave out those without points."""
+    return sorted((m for m in models if m.num_points3D() > 0), key=_size, reverse=True)
+
+
+def _size(model: pycolmap.Reconstruction) -> tuple[int, int]:
+    return model.num_reg_images(), model.num_points3D()
+
+
+def connected_images(database_path: Path) -> set[int]:
+    """Return the ids of the images that have a pair with enough inliers for COLMAP's mappers."""
+    return {i for pair_id in _verified_pairs(database_path) for i in colmap.pair_images(pair_id)}
+
+
+def num_verified_pairs(database_path: Path) -> int:
+    """Return how many pairs have enough inliers for COLMAP's mappers."""
+    return len(_verified_pairs(database_path))
+
+
+def _verified_pairs(database_path: Path) -> list[int]:
+    query = "SELECT pair_id FROM two_view_geometries WHERE rows >= ?"
+    with closing(sqlite3.connect(database_path)) as database:
+        return [pair_id for (pair_id,) in database.execute(query, (MIN_NUM_MATCHES,))]

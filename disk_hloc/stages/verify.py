@@ -1,0 +1,240 @@
+"""Matches to two-view geometries: which pairs of photos see the same scene, and how.
+
+Mutual nearest neighbours of two unrelated photos are hundreds of matches, and some of them agree
+with some epipolar geometry: COLMAP finds 30 to 50 such "inliers" and accepts 15, after having
+tried all its trials. So a pair is first tested against chance, which takes some milliseconds, and
+COLMAP estimates the geometry of those that pass, from the matches that are not far off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import poselib
+import pycolmap
+from scipy.stats import binom
+from tqdm import tqdm
+
+from disk_hloc.geometry import sampson_distances
+from disk_hloc.io import colmap
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches, read_scores
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
+
+# COLMAP's largest error of an inlier in pixels, and its smallest number of inliers.
+MAX_ERROR_PX = 4.0
+MIN_NUM_INLIERS = 15
+# How many epipolar geometries are tried on a pair.
+NUM_TRIALS = 500
+# The largest probability of a pair's inliers, as a power of ten, if matches were pairs of points
+# that were drawn independently. Of unrelated photos the best of all trials is at most -11
+# (benchmarks/verify.py), since it was chosen for its inliers.
+MAX_LOG10_CHANCE = -11.0
+# COLMAP gets the matches within this multiple of MAX_ERROR_PX: lenses that are not yet calibrated
+# bend epipolar lines.
+_MARGIN = 2.0
+_NUM_SHUFFLES = 8
+_MINIMAL = 7  # matches that determine an epipolar geometry
+_MAX_THREADS = 16
+_MAX_IMAGES_IN_MEMORY = 4096
+
+T = TypeVar("T")
+# A camera, and the (N, 2) float64 keypoints of an image in COLMAP's coordinates.
+View = tuple[pycolmap.Camera, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well the matches of a pair agree with one epipolar geometry.
+
+    Attributes:
+        fundamental: (3, 3), of the points of the first image to lines in the second, or None.
+        errors: (N,) Sampson distances in pixels.
+        log10_chance: log10 of the probability of as many inliers by chance.
+    """
+
+    fundamental: np.ndarray | None
+    errors: np.ndarray
+    log10_chance: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the pair is not one of chance."""
+        return self.log10_chance <= MAX_LOG10_CHANCE
+
+
+def agreement(points0: np.ndarray, points1: np.ndarray, *, best_first: bool) -> Agreement:
+    """Fit an epipolar geometry to matched points, and test its inliers against chance.
+
+    The geometry is PoseLib's, by LO-RANSAC. The test is that of a-contrario methods (Moisan and
+    Stival, "A probabilistic criterion to detect rigid point matches between two images", IJCV
+    2004, section 3): N - 7 matches besides the minimal set are inliers with some probability, so
+    their number is binomial. That probability is not computed from the area of the images, but is
+    the fraction of inliers after the points of the second image were shuffled: it accounts for
+    where the keypoints are and where the epipole is.
+
+    Args:
+        points0, points1: (N, 2) float64, matched points in pixels.
+        best_first: the matches are sorted by their scores, so that PROSAC draws the best first
+            (Chum and Matas, CVPR 2005). This finds geometries of which 4 % of the matches are
+            inliers, at the cost of any other.
+    """
+    num = len(points0)
+    if num < MIN_NUM_INLIERS:
+        return Agreement(None, np.full(num, np.inf), 0.0)
+    options = {
+        "max_epipolar_error": MAX_ERROR_PX,
+        "max_iterations": NUM_TRIALS,
+        "min_iterations": 100,
+        "progressive_sampling": best_first,
+        "seed": colmap.SEED,
+    }
+    fundamental, _ = poselib.estimate_fundamental(points0, points1, options, {})
+    errors = sampson_distances(points0, points1, fundamental)
+    if not np.isfinite(errors).all():
+        return Agreement(None, np.full(num, np.inf), 0.0)
+    shuffle = np.random.default_rng(colmap.SEED).permutation
+    shuffled = [
+        sampson_distances(points0, points1[shuffle(num)], fundamental) for _ in range(_NUM_SHUFFLES)
+    ]
+    num_inliers = int((errors <= MAX_ERROR_PX).sum())
+    num_by_chance = int((np.array(shuffled) <= MAX_ERROR_PX).sum())
+    # Half an inlier more, since no rate is zero.
+    rate = min((num_by_chance + 0.5) / (_NUM_SHUFFLES * num), 1.0)
+    tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
+    return Agreement(fundamental, errors, float(tail / np.log(10)))
+
+
+def main(database_path: Path, pairs: Sequence[Pair], *, best_first: bool) -> int:
+    """Verify the matches of pairs, and write the two-view geometries.
+
+    Args:
+        database_path: a COLMAP database that has keypoints and matches.
+        pairs: names of images; those without matches, or with a geometry, are skipped.
+        best_first: the matches of each pair are sorted by their scores.
+
+    Returns:
+        How many of the pairs got a geometry with :data:`MIN_NUM_INLIERS` inliers or more.
+    """
+    num_verified = 0
+    with (
+        pycolmap.Database.open(database_path) as database,
+        pycolmap.DatabaseTransaction(database),
+        tqdm(total=len(pairs), desc="Verify", unit="pair") as progress,
+    ):
+        images = {image.name: image for image in database.read_all_images()}
+        cameras = {camera.camera_id: camera for camera in database.read_all_cameras()}
+
+        @lru_cache(_MAX_IMAGES_IN_MEMORY)
+        def view(name: str) -> View:
+            keypoints = database.read_keypoints(images[name].image_id)
+            return cameras[images[name].camera_id], np.asarray(keypoints[:, :2], np.float64)
+
+        def read(pair: Pair) -> Callable[[], pycolmap.TwoViewGeometry] | None:
+            ids = images[pair[0]].image_id, images[pair[1]].image_id
+            if not database.exists_matches(*ids) or colmap.has_geometry(database, *ids):
+                return None
+            matches = database.read_matches(*ids)
+            return partial(verify_pair, view(pair[0]), view(pair[1]), matches, best_first)
+
+        for (first, second), geometry in _in_threads(read, pairs):
+            progress.update()
+            if geometry is not None:
+                ids = images[first].image_id, images[second].image_id
+                database.write_two_view_geometry(*ids, geometry)
+                num_verified += len(geometry.inlier_matches) >= MIN_NUM_INLIERS
+    logger.info("%d of %d pairs agree geometrically", num_verified, len(pairs))
+    return num_verified
+
+
+def _in_threads(
+    read: Callable[[Pair], Callable[[], T] | None], pairs: Iterable[Pair]
+) -> Iterator[tuple[Pair, T | None]]:
+    """Read pairs in this thread and estimate in others; yield in the order of the pairs."""
+    num_threads = min(os.cpu_count() or 1, _MAX_THREADS)
+    waiting: deque[tuple[Pair, Future[T] | None]] = deque()
+
+    def first() -> tuple[Pair, T | None]:
+        pair, future = waiting.popleft()
+        return pair, None if future is None else future.result()
+
+    with ThreadPoolExecutor(num_threads) as threads:
+        for pair in pairs:
+            estimate = read(pair)
+            waiting.append((pair, None if estimate is None else threads.submit(estimate)))
+            if len(waiting) > 4 * num_threads:
+                yield first()
+        while waiting:
+            yield first()
+
+
+def sound_pairs(pairs: Sequence[Pair], feature_path: Path, match_path: Path) -> list[Pair]:
+    """Return the pairs whose matches are not those of chance, without a database.
+
+    Args:
+        pairs: the pairs to test.
+        feature_path: their features.
+        match_path: their matches.
+    """
+    with reading(feature_path) as features, reading(match_path) as stored:
+
+        @lru_cache(_MAX_IMAGES_IN_MEMORY)
+        def points(name: str) -> np.ndarray:
+            return read_keypoints(features, name).astype(np.float64)
+
+        def read(pair: Pair) -> Callable[[], Agreement] | None:
+            matches = read_matches(stored, *pair)
+            if matches is None:
+                return None
+            scores = read_scores(stored, *pair)
+            if scores is not None:
+                matches = matches[np.argsort(-scores, kind="stable")]
+            both = points(pair[0])[matches[:, 0]], points(pair[1])[matches[:, 1]]
+            return partial(agreement, *both, best_first=scores is not None)
+
+        tested = tqdm(_in_threads(read, pairs), total=len(pairs), desc="Test", unit="pair")
+        sound = [pair for pair, found in tested if found is not None and found.is_sound]
+    logger.info("%d of %d pairs are not those of chance", len(sound), len(pairs))
+    return sound
+
+
+def verify_pair(
+    first: View, second: View, matches: np.ndarray, best_first: bool
+) -> pycolmap.TwoViewGeometry:
+    """Return COLMAP's geometry of a pair, estimated from the matches that pass the test of chance.
+
+    Args:
+        first, second: the images.
+        matches: (K, 2) uint32 indices of keypoints.
+        best_first: they are sorted by their scores.
+
+    Returns:
+        The geometry; without matches if the pair is one of chance.
+    """
+    points0, points1 = first[1][matches[:, 0]], second[1][matches[:, 1]]
+    # Epipolar lines of fisheye lenses and panoramas are curves: their pairs are COLMAP's alone.
+    if colmap.is_planar(first[0]) and colmap.is_planar(second[0]):
+        found = agreement(points0, points1, best_first=best_first)
+        if not found.is_sound:
+            return pycolmap.TwoViewGeometry()
+        matches = matches[found.errors <= _MARGIN * MAX_ERROR_PX]
+    geometry = pycolmap.estimate_two_view_geometry(*first, *second, matches, _options())
+    if len(geometry.inlier_matches) < MIN_NUM_INLIERS:
+        return pycolmap.TwoViewGeometry()
+    return geometry
+
+
+def _options() -> pycolmap.TwoViewGeometryOptions:
+    return pycolmap.TwoViewGeometryOptions(
+        ransac={**colmap.VERIFICATION["ransac"], "random_seed": colmap.SEED}
+    )
