@@ -155,7 +155,7 @@ def _build(
     verbose: bool,
 ) -> None:
     reference = colmap.read_model(reference_path)
-    database_path, pairs_path, _, match_path = paths
+    database_path, pairs_path, _, _ = paths
     names = [image.name for image in reference.images.values()]
     try:
         with colmap.readable_photos(image_dir, names, folder) as photos:
@@ -169,9 +169,9 @@ def _build(
         # COLMAP raises these for a database without a verified pair.
         if _count(database_path, "two_view_geometries"):
             raise
-        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path)) from error
+        raise DiskHlocError(_why_no_point(reference, verify, paths, reference_path)) from error
     if model.num_points3D() == 0:
-        raise DiskHlocError(_why_no_point(database_path, match_path, reference_path))
+        raise DiskHlocError(_why_no_point(reference, verify, paths, reference_path))
     colmap.write_model(model, folder)
 
 
@@ -303,20 +303,33 @@ def _with_hloc(
     )
 
 
-def _why_no_point(database_path: Path, match_path: Path, reference_path: Path) -> str:
+def _why_no_point(
+    reference: pycolmap.Reconstruction,
+    verify: str,
+    paths: tuple[Path, Path, Path, Path],
+    reference_path: Path,
+) -> str:
+    database_path, _, _, match_path = paths
     matches = _count(database_path, "matches")
     verified = _count(database_path, "two_view_geometries")
+    centers = np.array([image.projection_center() for image in reference.images.values()])
+    across = np.linalg.norm(np.ptp(centers, axis=0))
     if matches == 0:
         why = f"{match_path} has no matches of these pairs"
+    elif across == 0:
+        why = f"all cameras of {reference_path} are at one place"
+    elif verified == 0 and verify == "estimate":
+        why = f"none of the {matches} matches agrees with a geometry estimated of its pair"
     elif verified == 0:
         why = (
             f"none of the {matches} matches agrees with the poses of {reference_path}: is it a "
-            "model of these photos, at their size?"
+            "model of these photos?"
         )
     else:
         why = (
-            f"COLMAP made none from the {verified} verified matches: the cameras may be too close "
-            "to each other"
+            f"of the {verified} verified matches COLMAP made no point that it sees under its least "
+            f"angle, 1.5 degrees: the cameras of {reference_path} are within {across:.3g} of its "
+            "units"
         )
     return f"no point was triangulated: {why}"
 

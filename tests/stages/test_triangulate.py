@@ -73,7 +73,13 @@ def in_a_rig(
     return model
 
 
-def write_world(folder: Path, camera: tuple, rig: bool = False, arrays: bool = True) -> int:
+def write_world(
+    folder: Path,
+    camera: tuple,
+    rig: bool = False,
+    arrays: bool = True,
+    centers: np.ndarray = CENTERS,
+) -> int:
     """Write photos, features, pairs, matches and a reference of four cameras.
 
     Returns:
@@ -90,7 +96,7 @@ def write_world(folder: Path, camera: tuple, rig: bool = False, arrays: bool = T
     lenses = [pycolmap.Camera(camera_id=i, model=model, width=width, height=height, params=params)
               for i in (1, 2)]  # fmt: skip
     rotation = pycolmap.Rotation3d(np.array([0.02, -0.03, 0.01, 1]) / np.sqrt(1.0014))
-    poses = [pycolmap.Rigid3d(rotation, rotation.matrix() @ -center) for center in CENTERS]
+    poses = [pycolmap.Rigid3d(rotation, rotation.matrix() @ -center) for center in centers]
     reference = (in_a_rig if rig else on_their_own)(lenses, poses)
     seen, visible = [], np.ones(len(points), bool)
     for name, pose in zip(NAMES, poses, strict=True):
@@ -148,6 +154,12 @@ def test_all_that_cameras_see_is_triangulated(tmp_path: Path, camera: tuple) -> 
         tmp_path / "features.h5", tmp_path / "matches.h5", tmp_path / "out.txt", engine="native",
     )  # fmt: skip
     assert np.linalg.norm(poses[NAMES[0]].center - CENTERS[0]) < 1e-3
+
+
+def test_cameras_at_one_place_make_no_point(tmp_path: Path) -> None:
+    write_world(tmp_path, PINHOLE, centers=np.zeros((4, 3)))
+    with pytest.raises(DiskHlocError, match=r"all cameras of .*reference are at one place"):
+        build(tmp_path)
 
 
 def test_cameras_of_a_rig_keep_their_poses(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches, read_scores
 from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.images import ImageReadError, read_image
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
@@ -70,11 +71,21 @@ def create_database(
         ids = {image.name: image.image_id for image in database.read_all_images()}
     missing = sorted(set(names) - set(ids))
     if missing:
-        raise DiskHlocError(f"COLMAP cannot read {listing(missing)} in {image_dir}")
+        reasons = [f"{name} ({_why_not(image_dir / name)})" for name in missing]
+        raise DiskHlocError(f"COLMAP cannot read photos of {image_dir}: {listing(reasons)}")
     if cameras:
         _set_cameras(path, cameras)
     correct_pose_priors(path, image_dir, ids)
     return ids
+
+
+def _why_not(photo: Path) -> str:
+    """Return why COLMAP does not read a photo."""
+    try:
+        read_image(photo)
+    except ImageReadError as error:
+        return str(error)
+    return "a format or a camera that COLMAP refuses; --verbose shows its reason"
 
 
 def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, int]:

@@ -40,8 +40,14 @@ def read_queries(pattern: Path) -> dict[str, pycolmap.Camera]:
             name, camera = _query(line)
             if camera is None:
                 broken.append(name)
-            else:
-                queries[require_relative(name, f"{path}, line {number}")] = camera
+                continue
+            name = require_relative(name, f"{path}, line {number}")
+            former = queries.setdefault(name, camera)
+            if str(former) != str(camera):
+                raise DiskHlocError(
+                    f"{path}, line {number}: {name} has another camera in an earlier line: remove "
+                    "one of them"
+                )
     form = "`name MODEL width height parameters...`"
     if not queries:
         raise DiskHlocError(

@@ -107,7 +107,7 @@ def test_images_that_colmap_cannot_read(tmp_path, scene):
     (tmp_path / "broken.jpg").write_text("no image")
     with pytest.raises(DiskHlocError) as error:
         create_database(tmp_path / "d.db", tmp_path, [NAMES[0], "broken.jpg"], "single", None)
-    assert one_line_error(error, "cannot read broken.jpg in", tmp_path)
+    assert one_line_error(error, "cannot read photos of", tmp_path, "broken.jpg (")
 
 
 # import_features_and_matches

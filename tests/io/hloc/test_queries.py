@@ -55,6 +55,16 @@ def test_lists_that_people_write_are_read_alike(tmp_path: Path) -> None:
         read_retrieval(path)
 
 
+def test_a_query_has_one_camera(tmp_path: Path) -> None:
+    path = tmp_path / "queries.txt"
+    line = "a.jpg PINHOLE 640 480 500 510 320 240\n"
+    path.write_text(line + line)
+    assert list(read_queries(path)) == ["a.jpg"]
+    path.write_text(line + line.replace("500", "501"))
+    with pytest.raises(DiskHlocError, match=r"line 2: a\.jpg has another camera"):
+        read_queries(path)
+
+
 def test_a_missing_list_is_named(tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError, match=r"nothing_\*\.txt"):
         read_queries(tmp_path / "nothing_*.txt")
