@@ -17,7 +17,7 @@ from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features, require_image_sizes
 from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
-from disk_hloc.io.hloc.pairs import Pair, read_pairs, require_plain_names, write_pairs
+from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
 from disk_hloc.io.sizes import photo_sizes, require_same_sizes, require_shared_cameras
 from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
@@ -133,7 +133,6 @@ def from_database(
         raise DiskHlocError(
             f"photos of {database_path} are missing from {image_dir}: {listing(missing)}"
         )
-    require_plain_names(names)
     require_same_sizes(
         photo_sizes(image_dir, names), f"the photos of {image_dir}",
         colmap.read_sizes(database_path), f"the cameras of {database_path}",
@@ -169,7 +168,6 @@ def check_options(
         DiskHlocError: an unknown option, or one that does not work here.
     """
     require_listable(names)
-    require_plain_names(names)  # of COLMAP's lists of pairs
     colmap.camera_mode(camera_mode)
     colmap.image_reader_options(camera)
     require_shared_cameras(image_dir, names, _sharing(camera_mode, camera))

@@ -115,6 +115,19 @@ def test_given_pairs_are_matched_and_no_others(scene: Path, tmp_path: Path) -> N
     assert len((tmp_path / "out" / "pairs.txt").read_text().splitlines()) == 4
 
 
+def test_photos_may_have_any_name_of_a_file(scene: Path, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    names = ["my photo 0.jpg", "#1.jpg", "a/b.jpg", "a-b.jpg", "a/ü 漢\u3000.jpg"]
+    for source, name in zip(sorted((scene / "images").iterdir()), names, strict=True):
+        (images / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, images / name)
+    summary = sfm.main(images, tmp_path / "out", extractor="disk-2k", engine="native")
+    assert summary["registered"] == 5
+    database = tmp_path / "out" / "sfm" / "database.db"
+    again = sfm.from_database(database, images, tmp_path / "again")
+    assert again["registered"] == 5
+
+
 def test_a_bad_name_stops_before_extraction(scene: Path, tmp_path: Path) -> None:
     images = tmp_path / "images"
     shutil.copytree(scene / "images", images)
