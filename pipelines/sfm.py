@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pycolmap
-
-from disk_hloc.eval.model import summarize
-from disk_hloc.io.colmap import read_images_and_pairs, remove_model
+from disk_hloc.errors import NoModel
+from disk_hloc.io.colmap import (
+    read_images_and_pairs,
+    remove_model,
+)  # fmt: skip
 from disk_hloc.io.output_folder import one_run
-from disk_hloc.io.replace import replace_json
-from disk_hloc.stages import georeference as georeferencing
 from disk_hloc.stages import reconstruct
 from disk_hloc.stages.extract import chosen_images
 from disk_hloc.stages.timing import timed
 
-from . import matching
-
-GEOREFERENCED = "georeferenced"  # the folder of the model in metres
+from . import matching, model_summary
+from . import rescue as rescuing
 
 
 @one_run("output", "image_dir")
@@ -42,6 +40,7 @@ def main(
     fix_intrinsics: bool = False,
     mapper: str = "incremental",
     robust: bool = True,
+    rescue: bool = True,
     georeference: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
@@ -65,6 +64,7 @@ def main(
         dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`), if others.
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
+        rescue: try photos that the model lacks again with SIFT (:mod:`disk_hloc.pipelines.rescue`).
         georeference: write ``georeferenced/``, too (:mod:`disk_hloc.stages.georeference`).
 
     Returns:
@@ -82,16 +82,27 @@ def main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, turn=turn,
         masks=masks, overwrite=overwrite, device=device, on_error=on_error, dask=dask,
     )  # fmt: skip
-    remove_model(output / GEOREFERENCED)  # it is not of this model
-    with timed(matched.seconds, "reconstruct"):
-        model = reconstruct.main(
-            output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
-            engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
-            mapper=mapper, robust=robust, verbose=verbose,
-        )  # fmt: skip
+    remove_model(output / model_summary.GEOREFERENCED)  # it is not of this model
+    build: dict[str, Any] = {"fix_intrinsics": fix_intrinsics, "robust": robust, "verbose": verbose}
+    failure = None
+    try:
+        with timed(matched.seconds, "reconstruct"):
+            reconstruct.main(
+                output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
+                engine=engine, camera_mode=camera_mode, camera=camera, mapper=mapper, **build,
+            )  # fmt: skip
+    except NoModel as error:
+        failure = error
+    rescue = rescue and rescuing.EXTRACTOR not in extractor.split("+")
+    gained = rescue and rescuing.main(
+        image_dir, output, matched, failure,
+        masks=masks, overwrite=overwrite, device=device, dask=dask, **build,
+    )  # fmt: skip
+    if failure is not None and not gained:
+        raise failure
     photos = image_dir if georeference else None
-    return _finish(
-        output, model, len(matched.images), engine, matched.seconds, photos,
+    return model_summary.write(
+        output, matched.images, engine, matched.seconds, photos,
         turned=matched.turned, unreadable=matched.unreadable,
     )  # fmt: skip
 
@@ -119,33 +130,12 @@ def from_database(
     Returns, Raises: see :func:`main`.
     """
     seconds: dict[str, float] = {}
-    remove_model(output / GEOREFERENCED)
+    remove_model(output / model_summary.GEOREFERENCED)
     with timed(seconds, "reconstruct"):
-        model = reconstruct.from_database(
+        reconstruct.from_database(
             output / "sfm", image_dir, database_path,
             fix_intrinsics=fix_intrinsics, mapper=mapper, robust=robust, verbose=verbose,
         )  # fmt: skip
     names, _ = read_images_and_pairs(database_path)
     photos = image_dir if georeference else None
-    return _finish(output, model, len(names), "native", seconds, photos, turned={}, unreadable={})
-
-
-def _finish(
-    output: Path,
-    model: pycolmap.Reconstruction,
-    num_images: int,
-    engine: str,
-    seconds: dict[str, float],
-    photos: Path | None,
-    **noted: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Write the summary; then georeference the model, if ``photos`` are given, and write that."""
-    figures = {**summarize(model, num_images), "engine": engine, "seconds": seconds}
-    summary: dict[str, Any] = {**figures, **noted}
-    replace_json(output / "summary.json", summary)
-    if photos is not None:
-        with timed(seconds, "georeference"):
-            report = georeferencing.main(output / "sfm", photos, output / GEOREFERENCED)
-        summary["georeference"] = report
-        replace_json(output / "summary.json", summary)
-    return summary
+    return model_summary.write(output, names, "native", seconds, photos, turned={}, unreadable={})

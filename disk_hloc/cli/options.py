@@ -141,6 +141,13 @@ Georeference = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Rescue = Annotated[
+    bool,
+    typer.Option(
+        help="Try photos that the model lacks again with SIFT, and add them to it.",
+        rich_help_panel=MODEL,
+    ),
+]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Show COLMAP's output.", rich_help_panel=RUN)
 ]

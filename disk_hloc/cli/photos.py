@@ -167,6 +167,7 @@ def reconstruct(
             rich_help_panel=options.MODEL,
         ),
     ] = True,
+    rescue: options.Rescue = True,
     georeference: options.Georeference = False,
     verbose: options.Verbose = False,
     on_error: options.OnError = "skip",
@@ -178,8 +179,9 @@ def reconstruct(
     """Build a COLMAP model from a folder of photos. Run again to resume.
 
     OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db) and
-    summary.json; with --georeference also georeferenced/ (the model in metres), and where pairs are
-    retrieved, global descriptors of the photos.
+    summary.json, which says why a photo is missing; rescue/ where photos were tried again; with
+    --georeference also georeferenced/ (the model in metres), and where pairs are retrieved, global
+    descriptors of the photos.
     """
     from disk_hloc.pipelines import sfm
     from disk_hloc.report import tables
@@ -196,13 +198,19 @@ def reconstruct(
             images, out, extractor=extractor, matcher=matcher, pairs_from=pairs, turn=turn,
             masks=masks, overwrite=overwrite, device=device, on_error=on_error, dask=dask,
             engine=engine, camera_mode=camera_mode, camera=camera, fix_intrinsics=fix_intrinsics,
-            mapper=mapper, robust=robust, georeference=georeference, verbose=verbose,
+            mapper=mapper, robust=robust, rescue=rescue, georeference=georeference,
+            verbose=verbose,
         )  # fmt: skip
     metric = summary.pop("georeference", None)
     unreadable = summary.pop("unreadable")
     summary.pop("turned")  # the log says so
+    missing = summary.pop("missing")
+    if len(summary["models"]) == 1:
+        summary.pop("models")
     _preview(preview, images, out / "features.h5", masks)
     typer.echo(tables.key_values(summary))
+    if missing:
+        typer.echo(tables.missing_photos(missing))
     if metric is not None:
         typer.echo(tables.key_values({k: v for k, v in metric.items() if k != "photos"}))
     if unreadable:

@@ -35,6 +35,21 @@ def key_values(figures: Mapping[str, Any]) -> str:
     return "\n".join([rule, *(f"{name:{width}}  {value}" for name, value in rows), rule])
 
 
+def missing_photos(reasons: Mapping[str, str], at_most: int = 40) -> str:
+    """Return photos and why they are not in the model, as two columns.
+
+    Args:
+        reasons: photo -> why.
+        at_most: how many photos are listed.
+    """
+    listed = dict(list(reasons.items())[:at_most])
+    width = max(len(name) for name in listed)
+    lines = [f"{name:{width}}  {reason}" for name, reason in listed.items()]
+    if len(reasons) > at_most:
+        lines.append(f"... and {len(reasons) - at_most} more: summary.json has all")
+    return "\n".join(["Not in the model:", *lines])
+
+
 def markdown(lines: Sequence[Sequence[str]]) -> list[str]:
     """Return lines of cells, a heading first, as the lines of a Markdown table."""
     text = ["| " + " | ".join(line) + " |" for line in lines]

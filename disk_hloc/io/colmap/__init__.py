@@ -19,6 +19,7 @@ from .database import (
     copy_database,
     create_database,
     create_database_of,
+    delete_geometry,
     has_geometry,
     import_features_and_matches,
     pair_images,
@@ -35,8 +36,11 @@ from .model import (
     cameras_of,
     poses_of,
     read_model,
+    read_models,
     registered_images,
+    seeing_points,
     to_pose,
+    with_keypoints,
 )
 from .model_folder import DATABASE, GEOREFERENCE, building, remove_model, write_model
 from .photos import readable_photos
@@ -59,6 +63,7 @@ __all__ = [
     "create_database",
     "create_database_of",
     "database_errors",
+    "delete_geometry",
     "has_geometry",
     "image_reader_options",
     "import_features_and_matches",
@@ -70,12 +75,15 @@ __all__ = [
     "read_cameras",
     "read_images_and_pairs",
     "read_model",
+    "read_models",
     "read_sizes",
     "read_verified",
     "readable_photos",
     "registered_images",
     "remove_model",
     "require_sound_database",
+    "seeing_points",
     "to_pose",
+    "with_keypoints",
     "write_model",
 ]

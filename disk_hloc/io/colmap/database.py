@@ -199,6 +199,12 @@ def has_geometry(database: pycolmap.Database, image_id1: int, image_id2: int) ->
     return bool(exists(image_id1, image_id2))
 
 
+def delete_geometry(database: pycolmap.Database, image_id1: int, image_id2: int) -> None:
+    """Forget what was verified of a pair: named otherwise before COLMAP 4."""
+    delete = getattr(database, "delete_two_view_geometry", None) or database.delete_inlier_matches
+    delete(image_id1, image_id2)
+
+
 def pair_images(pair_id: int) -> tuple[int, int]:
     """Return the ids of a pair's images."""
     first, second = divmod(pair_id, _MAX_IMAGES)

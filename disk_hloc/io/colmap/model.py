@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,20 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
     return model
 
 
+def read_models(sfm_dir: Path) -> list[pycolmap.Reconstruction]:
+    """Read all models of a folder, the largest first; none if there is none."""
+    if not (sfm_dir / "images.bin").is_file():
+        return []
+    numbered = [path for path in sfm_dir.iterdir() if path.name.isdigit() and path.is_dir()]
+    folders = sorted(numbered, key=lambda path: int(path.name)) or [sfm_dir]
+    return [read_model(path) for path in folders]
+
+
+def seeing_points(model: pycolmap.Reconstruction) -> set[str]:
+    """Return the names of the images that see points of a model."""
+    return {image.name for image in registered_images(model) if image.num_points3D > 0}
+
+
 def registered_images(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:
     """Return the images that have a pose, in the order of their ids."""
     return [model.images[image_id] for image_id in model.reg_image_ids()]
@@ -77,3 +92,39 @@ def poses_of(model: pycolmap.Reconstruction) -> dict[str, Pose]:
 def cameras_of(model: pycolmap.Reconstruction) -> dict[str, pycolmap.Camera]:
     """Return image name -> camera of the registered images."""
     return {image.name: model.cameras[image.camera_id] for image in registered_images(model)}
+
+
+def with_keypoints(
+    model: pycolmap.Reconstruction, keypoints: Mapping[int, np.ndarray]
+) -> pycolmap.Reconstruction:
+    """Return a copy of a model, some of whose images have more keypoints.
+
+    Args:
+        model: a reconstruction.
+        keypoints: image id -> (N, 2), first those that the image has in the model.
+    """
+    copy = pycolmap.Reconstruction()
+    for camera in model.cameras.values():
+        copy.add_camera(camera)
+    for rig in model.rigs.values():
+        copy.add_rig(rig)
+    for frame in model.frames.values():
+        bare = pycolmap.Frame(frame_id=frame.frame_id, rig_id=frame.rig_id)
+        for data_id in frame.data_ids:
+            bare.add_data_id(data_id)
+        if frame.has_pose:
+            bare.rig_from_world = frame.rig_from_world
+        copy.add_frame(bare)
+    for image_id, image in model.images.items():
+        points = keypoints.get(image_id)
+        if points is None:
+            points = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
+        bare_image = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image_id)
+        bare_image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in points])
+        bare_image.frame_id = image.frame_id
+        copy.add_image(bare_image)
+    for frame_id in model.reg_frame_ids():
+        copy.register_frame(frame_id)
+    for point in model.points3D.values():
+        copy.add_point3D(point.xyz, pycolmap.Track(point.track.elements), point.color)
+    return copy

@@ -1,0 +1,87 @@
+"""Why a photo is in no model, or not in the largest."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pycolmap
+
+from disk_hloc.io import colmap
+
+from .mapping import MIN_NUM_MATCHES
+
+
+def reasons(
+    names: Iterable[str],
+    models: Sequence[pycolmap.Reconstruction],
+    database_path: Path,
+    unreadable: Mapping[str, str],
+) -> dict[str, str]:
+    """Return photo -> why it is not in the largest model, and what to do about it.
+
+    Args:
+        names: the photos.
+        models: all models, the largest first.
+        database_path: their database.
+        unreadable: photo -> why it cannot be read.
+    """
+    model_of: dict[str, int] = {}
+    for number, model in reversed(list(enumerate(models))):
+        model_of |= dict.fromkeys(colmap.seeing_points(model), number)
+    keypoints, matched, verified = _figures(database_path)
+    found = {}
+    for name in names:
+        if name in unreadable:
+            found[name] = f"cannot be read: {unreadable[name]}"
+        elif name not in model_of:
+            found[name] = _reason(
+                keypoints.get(name, 0), matched.get(name, 0), verified.get(name, 0)
+            )
+        elif model_of[name] > 0:
+            size = len(colmap.seeing_points(models[model_of[name]]))
+            found[name] = (
+                f"in another model, {model_of[name]}/, of {size} photos: to join them, add photos "
+                "between the two places, or pairs"
+            )
+    return found
+
+
+def _reason(keypoints: int, matched: int, verified: int) -> str:
+    if keypoints == 0:
+        return "no keypoints: a blank, blurred or wholly masked photo"
+    if matched == 0:
+        return "matched with no other photo: add pairs (--pairs), or photos that overlap with it"
+    if verified == 0:
+        return (
+            f"agrees geometrically with none of {matched} photos: add photos that overlap with it"
+        )
+    return (
+        f"{verified} verified pairs, but too few points in common with the model: add photos "
+        "between it and the others"
+    )
+
+
+def _figures(database_path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Return photo -> keypoints, photo -> pairs with matches, and photo -> verified pairs."""
+    with closing(sqlite3.connect(database_path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        keypoints = dict(database.execute("SELECT image_id, rows FROM keypoints"))
+        pairs = database.execute("SELECT pair_id, rows FROM matches").fetchall()
+        geometries = database.execute("SELECT pair_id, rows FROM two_view_geometries").fetchall()
+
+    def count(rows: Iterable[tuple[int, int]], least: int) -> dict[str, int]:
+        counts = dict.fromkeys(names.values(), 0)
+        for pair_id, size in rows:
+            if size >= least:
+                for image_id in colmap.pair_images(pair_id):
+                    counts[names[image_id]] += 1
+        return counts
+
+    return (
+        {name: keypoints.get(image_id, 0) for image_id, name in names.items()},
+        count(pairs, 1),
+        count(geometries, MIN_NUM_MATCHES),
+    )

@@ -1,0 +1,266 @@
+"""Photos that a model lacks, tried again with other features.
+
+DISK is blind where SIFT is not: between photos that are turned against each other, or of grass and
+leaves. So photos that the mapper left out, and models that stayed apart, get other features too,
+and those that are likely to see the same. Their matches join those in the database, and mapping
+goes on from the largest model.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pycolmap
+
+from disk_hloc.io import colmap
+from disk_hloc.io.colmap import isolated
+from disk_hloc.io.hloc.features import read_keypoints
+from disk_hloc.io.hloc.matches import read_matches, read_scores
+from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.store import reading
+from disk_hloc.log import logger
+
+from . import mapping, reconstruct, verify
+
+# How many photos a missing one is tried with, the likeliest of those that it was paired with.
+MAX_NEIGHBORS = 30
+# Photos of two models are tried where their matches agree, if not beyond doubt: 9 of 10 pairs of
+# different places are above (benchmarks/verify.py).
+MAX_LOG10_CHANCE_OF_MODELS = -7.0
+
+
+def choose_pairs(sfm_dir: Path | None, database_path: Path, pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs to match with other features.
+
+    Those are the pairs of each missing photo with its likeliest neighbours, the doubtful pairs of
+    photos of different models, and the verified pairs among all these photos: what is matched
+    between two photos of the model becomes the points that others are registered by.
+
+    Args:
+        sfm_dir: the models, of :func:`disk_hloc.stages.reconstruct.main`; None if none was built.
+        database_path: their database.
+        pairs: the pairs that were matched.
+
+    Returns:
+        Pairs out of ``pairs``; none if all photos are in one model.
+    """
+    models = colmap.read_models(sfm_dir) if sfm_dir else []
+    model_of: dict[str, int] = {}
+    for number, model in reversed(list(enumerate(models))):
+        model_of |= dict.fromkeys(colmap.seeing_points(model), number)
+    verified = colmap.read_verified(database_path)
+    known = {
+        tuple(sorted(pair)) for pair, m in verified.items() if len(m) >= verify.MIN_NUM_INLIERS
+    }
+    names = {name for pair in pairs for name in pair}
+    missing = names - set(model_of)
+    partners: dict[str, list[Pair]] = {name: [] for name in missing}
+    apart: list[Pair] = []
+    for pair in pairs:
+        if tuple(sorted(pair)) in known and not missing & set(pair):
+            continue
+        for name in missing & set(pair):
+            partners[name].append(pair)
+        if not missing & set(pair) and model_of[pair[0]] != model_of[pair[1]]:
+            apart.append(pair)
+    many = [pair for found in partners.values() if len(found) > MAX_NEIGHBORS for pair in found]
+    chance = verify.chances(database_path, list(dict.fromkeys([*many, *apart])))
+    chosen = {pair for pair in apart if chance[pair] <= MAX_LOG10_CHANCE_OF_MODELS}
+    for found in partners.values():
+        if len(found) > MAX_NEIGHBORS:
+            found = sorted(found, key=lambda pair: chance[pair])[:MAX_NEIGHBORS]
+        chosen.update(found)
+    near = {name for pair in chosen for name in pair}
+    return [
+        pair
+        for pair in pairs
+        if pair in chosen or (near.issuperset(pair) and tuple(sorted(pair)) in known)
+    ]
+
+
+def main(
+    sfm_dir: Path,
+    database_path: Path,
+    image_dir: Path,
+    pairs: Sequence[Pair],
+    feature_path: Path,
+    match_path: Path,
+    *,
+    fix_intrinsics: bool = False,
+    robust: bool = True,
+    verbose: bool = False,
+) -> bool:
+    """Add matches of other features to a model's database, and go on mapping.
+
+    The keypoints of the other features come after those that an image has, so the indices of the
+    first features stay right. The models and the database are replaced if photos were gained.
+
+    Args:
+        sfm_dir: the models, of :func:`disk_hloc.stages.reconstruct.main`.
+        database_path: their database, or that of which no model could be built: then ``sfm_dir``
+            has none of these photos, and the database must not be in it.
+        image_dir: the photos.
+        pairs: those of :func:`choose_pairs`.
+        feature_path: other features of their photos.
+        match_path: their matches.
+        fix_intrinsics, robust, verbose: see :func:`disk_hloc.stages.reconstruct.main`.
+
+    Returns:
+        Whether photos were gained.
+    """
+    try:
+        with colmap.building(sfm_dir) as folder:
+            isolated.call(
+                _build,
+                folder,
+                (sfm_dir, database_path, image_dir, feature_path, match_path),
+                list(pairs),
+                fix_intrinsics,
+                robust,
+                task=f"adding photos to {sfm_dir}",
+                log_dir=sfm_dir,
+                verbose=verbose,
+            )
+    except NothingGained:
+        return False
+    return True
+
+
+class NothingGained(Exception):
+    """The model is as large as before."""
+
+
+def _build(
+    folder: Path,
+    paths: tuple[Path, Path, Path, Path, Path],
+    pairs: list[Pair],
+    fix_intrinsics: bool,
+    robust: bool,
+) -> None:
+    sfm_dir, former_path, image_dir, feature_path, match_path = paths
+    known = former_path.parent == sfm_dir
+    models = colmap.read_models(sfm_dir) if known else []
+    database_path = folder / colmap.DATABASE
+    colmap.copy_database(former_path, database_path)
+    keypoints = add_matches(database_path, pairs, feature_path, match_path)
+    verify.main(database_path, pairs, best_first=True)
+    models = [colmap.with_keypoints(model, keypoints) for model in models]
+    names = [image.name for image in _images(database_path).values()]
+    with (
+        colmap.readable_photos(image_dir, names, folder) as photos,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+    ):
+        files = database_path, photos, Path(scratch)
+        if models:
+            grown = _go_on(models[0], *files, len(names), fix_intrinsics)
+        else:
+            grown = mapping.incremental(*files, fix_intrinsics=fix_intrinsics)
+    before = len(colmap.seeing_points(models[0])) if models else 0
+    if not grown or len(colmap.seeing_points(grown[0])) <= before:
+        raise NothingGained
+    logger.info(
+        "%d photos registered by other features", len(colmap.seeing_points(grown[0])) - before
+    )
+    inside = colmap.seeing_points(grown[0])
+    rest = [model for model in models[1:] if len(colmap.seeing_points(model) - inside) > 2]
+    found = mapping.largest_first([grown[0], *rest] if models else grown)
+    reconstruct.write_models(found, folder, fix_intrinsics=fix_intrinsics, robust=robust)
+
+
+def _go_on(
+    model: pycolmap.Reconstruction,
+    database_path: Path,
+    image_dir: Path,
+    folder: Path,
+    num_images: int,
+    fix_intrinsics: bool,
+) -> list[pycolmap.Reconstruction]:
+    """Triangulate what the model's own photos match by the other features, then register others."""
+    start, grown = folder / "start", folder / "grown"
+    start.mkdir()
+    grown.mkdir()
+    options = mapping.options(num_images, fix_intrinsics)
+    pycolmap.triangulate_points(
+        model, database_path, image_dir, start, clear_points=False, options=options
+    ).write(start)
+    return mapping.run(database_path, image_dir, grown, num_images, options, start)
+
+
+def add_matches(
+    database_path: Path, pairs: Iterable[Pair], feature_path: Path, match_path: Path
+) -> dict[int, np.ndarray]:
+    """Add other features and their matches to a database, and remove the pairs' geometries.
+
+    A pair keeps its verified matches, the surest, before those of the other features; of a pair
+    that was not verified the former matches are those of chance, and are removed.
+
+    Args:
+        database_path: the database, which is changed.
+        pairs: the pairs to change.
+        feature_path: the other features of their images.
+        match_path: the other matches.
+
+    Returns:
+        Image id -> (N, 2) all keypoints, of the images of the pairs.
+    """
+    pairs = list(pairs)
+    verified = colmap.read_verified(database_path)
+    with (
+        reading(feature_path) as features,
+        reading(match_path) as stored,
+        pycolmap.Database.open(database_path) as database,
+        pycolmap.DatabaseTransaction(database),
+    ):
+        ids = {image.name: image.image_id for image in database.read_all_images()}
+        keypoints, counts = _add_keypoints(
+            database, ids, features, {name for pair in pairs for name in pair}
+        )
+        for first, second in pairs:
+            former = verified.get((first, second))
+            if former is None and (second, first) in verified:
+                former = verified[second, first][:, ::-1]
+            if former is None or len(former) < verify.MIN_NUM_INLIERS:
+                former = np.zeros((0, 2), np.int64)
+            offsets = np.array([counts[first], counts[second]])
+            added = _sorted_matches(stored, first, second) + offsets
+            matches = np.concatenate([former, added]).astype(np.uint32)
+            pair_ids = ids[first], ids[second]
+            database.delete_matches(*pair_ids)
+            colmap.delete_geometry(database, *pair_ids)
+            database.write_matches(*pair_ids, matches)
+    return keypoints
+
+
+def _add_keypoints(
+    database: pycolmap.Database,
+    ids: Mapping[str, int],
+    features: h5py.File,
+    names: Collection[str],
+) -> tuple[dict[int, np.ndarray], dict[str, int]]:
+    """Return image id -> all keypoints, and name -> how many of them were there before."""
+    keypoints, counts = {}, {}
+    for name in sorted(names):
+        former = database.read_keypoints(ids[name])[:, :2]
+        counts[name] = len(former)
+        added = read_keypoints(features, name) + np.float32(0.5)
+        keypoints[ids[name]] = np.concatenate([former, added])
+        database.update_keypoints(ids[name], keypoints[ids[name]])
+    return keypoints, counts
+
+
+def _sorted_matches(stored: h5py.File, first: str, second: str) -> np.ndarray:
+    """Return the matches of a pair, the best first."""
+    matches = read_matches(stored, first, second)
+    scores = read_scores(stored, first, second)
+    if matches is None:
+        return np.zeros((0, 2), np.int64)
+    return matches if scores is None else matches[np.argsort(-scores, kind="stable")]
+
+
+def _images(database_path: Path) -> dict[int, pycolmap.Image]:
+    with pycolmap.Database.open(database_path) as database:
+        return {image.image_id: image for image in database.read_all_images()}
