@@ -18,11 +18,12 @@ from tqdm import tqdm
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.digests import digest_of_arrays
-from disk_hloc.io.hloc.features import list_keypoints, read_image_size
+from disk_hloc.io.hloc.features import list_keypoints, read_image_size, require_image_sizes
 from disk_hloc.io.hloc.matches import group_name, require_distinct_groups
 from disk_hloc.io.images import ImageReadError, read_image, require_few_pixels
 from disk_hloc.io.masks import Masks, input_files, keep_keypoints, to_json
 from disk_hloc.io.outputs import require_output
+from disk_hloc.io.sizes import photo_sizes
 from disk_hloc.io.store import CONF_ATTRIBUTE, fingerprints, reading, replacing
 from disk_hloc.io.store.hdf5 import (
     arrays_of,
@@ -70,8 +71,12 @@ def main(
     if output.exists() and not overwrite:
         raise DiskHlocError(f"{output} exists: use --overwrite, or give another file")
     masks = Masks(conf)
+    names = list_keypoints(feature_path)
+    if image_dir is not None:
+        photos = photo_sizes(image_dir, names)
+        require_image_sizes(feature_path, photos, f"the photos of {image_dir}")
     with reading(feature_path) as features:
-        keep = _judge(features, list_keypoints(feature_path), masks, image_dir)
+        keep = _judge(features, names, masks, image_dir)
         if match_path is None:
             with replacing(output, feature_path.stat().st_size) as target:
                 _filter_features(features, target, keep)

@@ -389,6 +389,11 @@ def test_dense_features_need_the_photos(tmp_path: Path) -> None:
             image_dir=tmp_path / "images",
         )
     assert same(*(read(tmp_path / f"m_{f.name}")["a.jpg/sub-b.png"] for f in (dense, sized)))
+    width, height = IMAGES["a.jpg"]
+    Image.fromarray(noise(0, height, width)).save(tmp_path / "images" / "a.jpg")
+    with pytest.raises(DiskHlocError) as error:
+        stage.main(masks, sized, tmp_path / "out2.h5", image_dir=tmp_path / "images")
+    assert one_line_error(error, sized, f"a.jpg ({height} x {width} and {width} x {height})")
     (tmp_path / "images" / "a.jpg").write_text("no image")
     with pytest.raises(DiskHlocError) as error:
         stage.main(masks, dense, tmp_path / "out2.h5", image_dir=tmp_path / "images")

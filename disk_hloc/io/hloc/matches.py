@@ -89,11 +89,15 @@ def require_names_of_hloc(names: Collection[str]) -> None:
                 f"COLMAP takes the image name {name!r} for a comment in hloc's list of pairs: use "
                 "--engine native and models of disk_hloc, or rename the image"
             )
-    require_distinct_groups(names)
+    require_distinct_groups(names, "use --engine native and models of disk_hloc, or ")
 
 
-def require_distinct_groups(names: Iterable[str]) -> None:
+def require_distinct_groups(names: Iterable[str], instead: str = "") -> None:
     """Check that all names have different group names; ``a/b.jpg`` and ``a-b.jpg`` have the same.
+
+    Args:
+        names: names of images.
+        instead: what can be done instead of renaming them, for the error message.
 
     Raises:
         DiskHlocError: two names have the same group name, so hloc's format cannot store both.
@@ -104,8 +108,7 @@ def require_distinct_groups(names: Iterable[str]) -> None:
         if other != name:
             raise DiskHlocError(
                 f"hloc's matches file cannot distinguish {other!r} and {name!r}, since it replaces "
-                "'/' by '-': use --engine native and models of disk_hloc, or rename one of the "
-                "images"
+                f"'/' by '-': {instead}rename one of the images"
             )
 
 
