@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -358,14 +360,18 @@ def _no_model(database_path: Path, num_verified: int, num_pairs: int) -> NoModel
 
 def _advice(database_path: Path, num_verified: int) -> str:
     """Return what to change so that a model can be built."""
-    with pycolmap.Database.open(database_path) as database:
-        guessed = {
-            camera.model.name
-            for camera in database.read_all_cameras()
-            if not colmap.is_planar(camera)
-            and not camera.has_prior_focal_length
-            and camera.focal_length_idxs()
-        }
+    # By SQL: pycolmap's interface to databases differs between its versions.
+    query = "SELECT DISTINCT model FROM cameras WHERE NOT prior_focal_length"
+    with closing(sqlite3.connect(database_path)) as database:
+        models = [pycolmap.CameraModelId(model).name for (model,) in database.execute(query)]
+    cameras = {
+        model: pycolmap.Camera(model=model, width=2, height=2, params=[]) for model in models
+    }
+    guessed = [
+        model
+        for model, camera in cameras.items()
+        if not colmap.is_planar(camera) and camera.focal_length_idxs()
+    ]
     if guessed:
         return (
             f"the focal length of {listing(sorted(guessed))} was guessed as of a lens without "
