@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from disk_hloc import device as devices
 from disk_hloc import models, parallel
 from disk_hloc.log import logger
 from disk_hloc.stages import extract
@@ -42,6 +43,8 @@ def main(
     Raises:
         DiskHlocError: as the stages.
     """
+    if dask is None:
+        devices.resolve(device)  # a wrong one is reported before photos are looked at
     (work,) = works(
         [conf], image_dir, [feature_path], feature_path,
         turn=turn, image_list=image_list, masks=masks, on_error=on_error,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from disk_hloc import device as devices
 from disk_hloc import parallel
 from disk_hloc.errors import UnreadableImages
 from disk_hloc.io.text import require_listable
@@ -69,6 +70,8 @@ def main(
         DiskHlocError: as the stages.
     """
     parts = find_parts(extractor, matcher)
+    if dask is None:
+        devices.resolve(device)  # a wrong one is reported before photos are looked at
     names = extract.chosen_images(image_dir, masks=masks)
     require_listable(names)
     for part in parts:

@@ -54,7 +54,7 @@ def read_model(folder: Path) -> pycolmap.Reconstruction:
 
 
 def read_models(sfm_dir: Path) -> list[pycolmap.Reconstruction]:
-    """Read all models of a folder, the largest first; none if there is none."""
+    """Read all models of a folder, the largest first; an empty list without any."""
     if not (sfm_dir / "images.bin").is_file():
         return []
     numbered = [path for path in sfm_dir.iterdir() if path.name.isdigit() and path.is_dir()]
