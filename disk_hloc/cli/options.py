@@ -112,8 +112,8 @@ Camera = Annotated[
 CameraMode = Annotated[
     choices.CameraMode,
     typer.Option(
-        help="Which photos share a camera. auto decides by EXIF, or takes one camera for all if "
-        "--camera is given.",
+        help="Which photos share a camera. auto decides by EXIF (camera, focal length, size), or "
+        "takes one camera for all if --camera is given.",
         rich_help_panel=MODEL,
     ),
 ]

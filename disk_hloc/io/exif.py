@@ -45,11 +45,16 @@ class Exif:
             as by ``numpy.rot90``, to be upright; None where the data do not say.
         time: when it was taken, by the clock of the camera, or None.
         position: where it was taken, or None.
+        focal_lengths: the focal length in mm, and that of a 35 mm camera, or None.
+        maker, model: of the camera, or None.
     """
 
     quarter_turns: int | None = None
     time: datetime | None = None
     position: Position | None = None
+    focal_lengths: tuple[float | None, float | None] = (None, None)
+    maker: str | None = None
+    model: str | None = None
 
 
 def read_exif(path: Path) -> Exif:
@@ -62,10 +67,17 @@ def read_exif(path: Path) -> Exif:
             if image is None:
                 return Exif()
             tags = image.getexif()
+            block, base = tags.get_ifd(ExifTags.IFD.Exif), ExifTags.Base
             return Exif(
-                _quarter_turns(tags.get(ExifTags.Base.Orientation)),
-                _time(tags.get_ifd(ExifTags.IFD.Exif), tags),
+                _quarter_turns(tags.get(base.Orientation)),
+                _time(block, tags),
                 _position(tags.get_ifd(ExifTags.IFD.GPSInfo)),
+                (
+                    _length(block.get(base.FocalLength)),
+                    _length(block.get(base.FocalLengthIn35mmFilm)),
+                ),
+                _text(tags.get(base.Make)),
+                _text(tags.get(base.Model)),
             )
     except (ImageReadError, OSError, *PARSER_ERRORS):
         return Exif()
@@ -111,6 +123,16 @@ def _degrees(value: Any, side: Any, negative: str, largest: float) -> float | No
     if degrees > largest:
         return None
     return -degrees if str(side).strip("\0 ").upper() == negative else degrees
+
+
+def _length(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and number > 0 else None
+
+
+def _text(value: Any) -> str | None:
+    text = str(value).strip("\0 ") if value is not None else ""
+    return text or None
 
 
 def _number(value: Any) -> float | None:

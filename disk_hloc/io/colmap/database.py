@@ -13,10 +13,11 @@ import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
+from disk_hloc.io.exif import read_exif
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches, read_scores
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.images import ImageReadError, read_image
+from disk_hloc.io.images import ImageReadError, image_size, read_image
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
@@ -60,13 +61,14 @@ def create_database(
     with pycolmap.Database.open(path):
         pass
     with readable_photos(image_dir, names, path.parent) as photos:
-        pycolmap.import_images(
-            path,
-            photos,
-            camera_mode("per-image" if cameras else mode),
-            image_names=list(names),
-            options=image_reader_options(camera),
-        )
+        for sharing, group in _groups(image_dir, names, "per-image" if cameras else mode, camera):
+            pycolmap.import_images(
+                path,
+                photos,
+                camera_mode(sharing),
+                image_names=group,
+                options=image_reader_options(camera),
+            )
     with pycolmap.Database.open(path) as database:
         ids = {image.name: image.image_id for image in database.read_all_images()}
     missing = sorted(set(names) - set(ids))
@@ -77,6 +79,31 @@ def create_database(
         _set_cameras(path, cameras)
     correct_pose_priors(path, image_dir, ids)
     return ids
+
+
+def _groups(
+    image_dir: Path, names: Sequence[str], mode: str, camera: str | None
+) -> list[tuple[str, list[str]]]:
+    """Return camera modes and the images to import with each.
+
+    COLMAP shares a camera between photos whose EXIF data have the same maker, model and focal
+    length. Many photos have lost their maker and model on their way, but not the focal length.
+    """
+    if mode != "auto" or camera is not None:
+        return [(mode, list(names))]
+    alike: dict[Any, list[str]] = {}
+    for name in names:
+        exif = read_exif(image_dir / name)
+        if None not in exif.focal_lengths and None in (exif.maker, exif.model):
+            try:
+                size = image_size(image_dir / name)
+            except ImageReadError:
+                continue
+            alike.setdefault((size, exif.focal_lengths, exif.maker, exif.model), []).append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    shared = {name for group in groups for name in group}
+    rest = [name for name in names if name not in shared]
+    return [("auto", rest)] * bool(rest) + [("single", group) for group in groups]
 
 
 def _why_not(photo: Path) -> str:

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pycolmap
 import pytest
+from PIL import ExifTags, Image
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import (
@@ -57,6 +58,30 @@ def tables(path, ids):
 
 
 # create_database
+
+
+def test_photos_that_lost_their_maker_share_a_camera(tmp_path, scene):
+    """The same focal lengths and size are one camera; another zoom is another."""
+    for i, source in enumerate(sorted((scene / "images").iterdir())):
+        exif = Image.Exif()
+        block = exif.get_ifd(ExifTags.IFD.Exif)
+        if i < 4:
+            block[ExifTags.Base.FocalLength] = 4.3 if i < 3 else 8.6
+            block[ExifTags.Base.FocalLengthIn35mmFilm] = 35 if i < 3 else 70
+        with Image.open(source) as image:
+            image.save(tmp_path / f"{i}.jpg", exif=exif)
+    names = [f"{i}.jpg" for i in range(5)]
+    ids = create_database(tmp_path / "database.db", tmp_path, names, "auto", None)
+    with pycolmap.Database.open(tmp_path / "database.db") as database:
+        cameras = {image.name: image.camera_id for image in database.read_all_images()}
+        focal = {
+            name: database.read_camera(camera_id).focal_length
+            for name, camera_id in cameras.items()
+        }
+    assert set(ids) == set(names)
+    assert cameras["0.jpg"] == cameras["1.jpg"] == cameras["2.jpg"]
+    assert len({cameras["0.jpg"], cameras["3.jpg"], cameras["4.jpg"]}) == 3
+    assert focal["3.jpg"] == pytest.approx(2 * focal["0.jpg"])
 
 
 @pytest.mark.parametrize(
