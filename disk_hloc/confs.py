@@ -40,6 +40,22 @@ def packaged(kind: str) -> dict[str, Conf]:
     return confs
 
 
+def find(kind: str, name: str) -> Conf:
+    """Return one of our confs; :func:`disk_hloc.plugin.find_conf` also finds hloc's and files.
+
+    Args:
+        kind: ``extractors``, ``matchers``, ``dense``, ``global`` or ``train``.
+        name: the conf's name.
+
+    Raises:
+        DiskHlocError: no conf of ours has that name.
+    """
+    ours = packaged(kind)
+    if name not in ours:
+        raise DiskHlocError(f"no conf of {kind} is called {name!r}; known: {', '.join(ours)}")
+    return ours[name]
+
+
 def require_known_keys(given: Iterable[Any], known: Collection[str], where: str) -> None:
     """Check that a mapping has known keys only.
 

@@ -254,3 +254,9 @@ def test_code_in_a_yaml_file_is_refused_and_not_run(tmp_path, call):
         read_conf("extractors", path)
     assert one_line_error(error, "cannot read the conf", path, "python/object")
     assert not touched.exists()
+
+
+def test_our_confs_are_found_by_name() -> None:
+    assert confs.find("extractors", "disk-2k") == confs.extractors()["disk-2k"]
+    with pytest.raises(DiskHlocError, match=r"no conf of matchers is called 'glue'; known: disk"):
+        confs.find("matchers", "glue")

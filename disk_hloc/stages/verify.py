@@ -208,11 +208,34 @@ def sound_pairs(pairs: Sequence[Pair], feature_path: Path, match_path: Path) -> 
         feature_path: their features.
         match_path: their matches.
     """
-    with reading(feature_path) as features, reading(match_path) as stored:
+    chances = chances_of(pairs, feature_path, match_path, feature_path)
+    sound = [
+        pair for pair, chance in zip(pairs, chances, strict=True) if chance <= MAX_LOG10_CHANCE
+    ]
+    logger.info("%d of %d pairs are not those of chance", len(sound), len(pairs))
+    return sound
+
+
+def chances_of(
+    pairs: Sequence[Pair], feature_path: Path, match_path: Path, reference_path: Path
+) -> list[float]:
+    """Return each pair's :attr:`Agreement.log10_chance`, from files of hloc's formats.
+
+    Args:
+        pairs: the pairs to test.
+        feature_path, reference_path: features of the first and the second image of each.
+        match_path: their matches; a pair that it lacks has 0.
+    """
+    with (
+        reading(feature_path) as features,
+        reading(reference_path) as references,
+        reading(match_path) as stored,
+    ):
 
         @lru_cache(_MAX_IMAGES_IN_MEMORY)
-        def points(name: str) -> np.ndarray:
-            return read_keypoints(features, name).astype(np.float64)
+        def points(name: str, is_reference: bool) -> np.ndarray:
+            file = references if is_reference else features
+            return read_keypoints(file, name).astype(np.float64)
 
         def read(pair: Pair) -> Callable[[], Agreement] | None:
             matches = read_matches(stored, *pair)
@@ -221,13 +244,11 @@ def sound_pairs(pairs: Sequence[Pair], feature_path: Path, match_path: Path) -> 
             scores = read_scores(stored, *pair)
             if scores is not None:
                 matches = matches[np.argsort(-scores, kind="stable")]
-            both = points(pair[0])[matches[:, 0]], points(pair[1])[matches[:, 1]]
+            both = points(pair[0], False)[matches[:, 0]], points(pair[1], True)[matches[:, 1]]
             return partial(agreement, *both, best_first=scores is not None)
 
         tested = tqdm(_in_threads(read, pairs), total=len(pairs), desc="Test", unit="pair")
-        sound = [pair for pair, found in tested if found is not None and found.is_sound]
-    logger.info("%d of %d pairs are not those of chance", len(sound), len(pairs))
-    return sound
+        return [0.0 if found is None else found.log10_chance for _, found in tested]
 
 
 def verify_pair(
