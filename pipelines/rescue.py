@@ -60,7 +60,7 @@ def main(
     if failure is not None:
         assert failure.database_path is not None
         built, database_path = None, failure.database_path
-    pairs = rescue.choose_pairs(built, database_path, read_pairs(matched.pairs))
+    pairs = rescue.choose_pairs(built, database_path, image_dir, read_pairs(matched.pairs))
     if not pairs:
         return False
     with timed(matched.seconds, "rescue"):

@@ -8,78 +8,110 @@ goes on from the largest model.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pycolmap
+from tqdm import tqdm
 
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches, read_scores
 from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.images import read_image
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
+from disk_hloc.models import turn_votes
 
 from . import mapping, reconstruct, verify
 
-# How many photos a missing one is tried with, the likeliest of those that it was paired with.
-MAX_NEIGHBORS = 30
-# Photos of two models are tried where their matches agree, if not beyond doubt: 9 of 10 pairs of
-# different places are above (benchmarks/verify.py).
-MAX_LOG10_CHANCE_OF_MODELS = -7.0
+# How many photos a missing one is tried with: those that look most like it.
+MAX_NEIGHBORS = 8
+# With more pairs to look at, a missing photo is compared with those alone that it was matched with.
+_MAX_LOOKS = 20_000
 
 
-def choose_pairs(sfm_dir: Path | None, database_path: Path, pairs: Sequence[Pair]) -> list[Pair]:
+def choose_pairs(
+    sfm_dir: Path | None, database_path: Path, image_dir: Path, pairs: Sequence[Pair]
+) -> list[Pair]:
     """Return the pairs to match with other features.
 
-    Those are the pairs of each missing photo with its likeliest neighbours, the doubtful pairs of
-    photos of different models, and the verified pairs among all these photos: what is matched
-    between two photos of the model becomes the points that others are registered by.
+    Those are the pairs of each missing photo with those that look most like it, whichever way up
+    (:mod:`disk_hloc.models.turn_votes`), the pairs of photos of different models that do, and the
+    verified pairs among all these photos: what is matched between two photos of the model becomes
+    the points that others are registered by.
 
     Args:
         sfm_dir: the models, of :func:`disk_hloc.stages.reconstruct.main`; None if none was built.
         database_path: their database.
+        image_dir: the photos.
         pairs: the pairs that were matched.
 
     Returns:
-        Pairs out of ``pairs``; none if all photos are in one model.
+        Sorted pairs of photos that have been matched; none if all are in one model, or look like
+        no other.
     """
     models = colmap.read_models(sfm_dir) if sfm_dir else []
     model_of: dict[str, int] = {}
     for number, model in reversed(list(enumerate(models))):
         model_of |= dict.fromkeys(colmap.seeing_points(model), number)
-    verified = colmap.read_verified(database_path)
+    names = sorted({name for pair in pairs for name in pair})
+    missing = [name for name in names if name not in model_of]
+    matched = {_sorted(pair) for pair in pairs}
     known = {
-        tuple(sorted(pair)) for pair, m in verified.items() if len(m) >= verify.MIN_NUM_INLIERS
+        _sorted(pair)
+        for pair, matches in colmap.read_verified(database_path).items()
+        if len(matches) >= verify.MIN_NUM_INLIERS
     }
-    names = {name for pair in pairs for name in pair}
-    missing = names - set(model_of)
     partners: dict[str, list[Pair]] = {name: [] for name in missing}
-    apart: list[Pair] = []
-    for pair in pairs:
-        if tuple(sorted(pair)) in known and not missing & set(pair):
-            continue
-        for name in missing & set(pair):
-            partners[name].append(pair)
-        if not missing & set(pair) and model_of[pair[0]] != model_of[pair[1]]:
-            apart.append(pair)
-    many = [pair for found in partners.values() if len(found) > MAX_NEIGHBORS for pair in found]
-    chance = verify.chances(database_path, list(dict.fromkeys([*many, *apart])))
-    chosen = {pair for pair in apart if chance[pair] <= MAX_LOG10_CHANCE_OF_MODELS}
-    for found in partners.values():
-        if len(found) > MAX_NEIGHBORS:
-            found = sorted(found, key=lambda pair: chance[pair])[:MAX_NEIGHBORS]
-        chosen.update(found)
-    near = {name for pair in chosen for name in pair}
-    return [
+    if len(missing) * len(names) <= _MAX_LOOKS:
+        for name in missing:
+            partners[name] = [_sorted((name, other)) for other in names if other != name]
+    else:
+        for pair in matched:
+            for name in partners.keys() & set(pair):
+                partners[name].append(pair)
+    apart = [
         pair
-        for pair in pairs
-        if pair in chosen or (near.issuperset(pair) and tuple(sorted(pair)) in known)
+        for pair in sorted(matched)
+        if all(name in model_of for name in pair) and model_of[pair[0]] != model_of[pair[1]]
     ]
+    tried = [pair for found in partners.values() for pair in found]
+    votes = _votes(image_dir, list(dict.fromkeys([*tried, *apart])))
+    chosen = {pair for pair in apart if votes[pair] >= turn_votes.MIN_VOTES}
+    for found in partners.values():
+        best = sorted(found, key=lambda pair: (-votes[pair], pair))[:MAX_NEIGHBORS]
+        chosen.update(pair for pair in best if votes[pair] > 0)
+    near = {name for pair in chosen for name in pair}
+    return sorted(chosen | {pair for pair in known if near.issuperset(pair)})
+
+
+def _sorted(pair: Pair) -> Pair:
+    first, second = sorted(pair)
+    return first, second
+
+
+def _votes(image_dir: Path, pairs: Sequence[Pair]) -> dict[Pair, int]:
+    """Return how many matches of small versions of two photos agree on a similarity."""
+    names = sorted({name for pair in pairs for name in pair})
+
+    def look(name: str) -> turn_votes.Oriented:
+        return turn_votes.describe(read_image(image_dir / name, grayscale=True))
+
+    def count(pair: Pair) -> int:
+        return int(turn_votes.votes(seen[pair[0]], seen[pair[1]]).max())
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+        described = tqdm(threads.map(look, names), total=len(names), desc="Look", unit="image")
+        seen = dict(zip(names, described, strict=True))
+        counted = tqdm(threads.map(count, pairs), total=len(pairs), desc="Compare", unit="pair")
+        return dict(zip(pairs, counted, strict=True))
 
 
 def main(

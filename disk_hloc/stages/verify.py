@@ -178,28 +178,6 @@ def _in_threads(
             yield first()
 
 
-def chances(database_path: Path, pairs: Sequence[Pair]) -> dict[Pair, float]:
-    """Return each pair's :attr:`Agreement.log10_chance`, from the matches of a database."""
-    if not pairs:
-        return {}
-    with pycolmap.Database.open(database_path) as database:
-        ids = {image.name: image.image_id for image in database.read_all_images()}
-
-        @lru_cache(_MAX_IMAGES_IN_MEMORY)
-        def points(name: str) -> np.ndarray:
-            return np.asarray(database.read_keypoints(ids[name])[:, :2], np.float64)
-
-        def read(pair: Pair) -> Callable[[], Agreement] | None:
-            if not database.exists_matches(ids[pair[0]], ids[pair[1]]):
-                return None
-            matches = database.read_matches(ids[pair[0]], ids[pair[1]])
-            both = points(pair[0])[matches[:, 0]], points(pair[1])[matches[:, 1]]
-            return partial(agreement, *both, best_first=True)
-
-        tested = tqdm(_in_threads(read, pairs), total=len(pairs), desc="Test", unit="pair")
-        return {pair: 0.0 if found is None else found.log10_chance for pair, found in tested}
-
-
 def sound_pairs(pairs: Sequence[Pair], feature_path: Path, match_path: Path) -> list[Pair]:
     """Return the pairs whose matches are not those of chance, without a database.
 

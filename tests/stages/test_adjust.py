@@ -54,6 +54,20 @@ def test_wrong_observations_have_less_effect() -> None:
     assert model.compute_num_observations() == count
 
 
+def test_a_point_that_flies_away_is_dropped() -> None:
+    model, _ = draw()
+    lost = next(iter(model.points3D))
+    random = np.random.default_rng(0)
+    for element in model.points3D[lost].track.elements:
+        point = model.images[element.image_id].points2D[element.point2D_idx]
+        point.xy = point.xy + random.normal(0, 300, 2)
+    count = model.num_points3D()
+    adjust.main(model)
+    assert lost not in model.points3D
+    assert model.num_points3D() == count - 1
+    assert model.compute_mean_reprojection_error() < 1
+
+
 def test_fixed_intrinsics_do_not_change() -> None:
     model, _ = draw()
     before = {index: camera.params.copy() for index, camera in model.cameras.items()}
