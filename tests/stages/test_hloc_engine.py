@@ -108,7 +108,11 @@ def test_hloc_mixes_features_and_reads_them(scene: Path, tmp_path: Path) -> None
             f"preprocessing: {preprocessing}\n"
         )
     mixed = f"{tmp_path / 'disk.yaml'}+{tmp_path / 'dog.yaml'}"
-    summary = sfm.main(images, out, extractor=mixed, engine="hloc")
+    model_name, _, _, parameters = read_camera(scene / "camera.txt")
+    known = f"{model_name} {','.join(map(str, parameters))}"
+    summary = sfm.main(
+        images, out, extractor=mixed, engine="hloc", camera=known, fix_intrinsics=True
+    )
     assert summary["registered"] == 5
     files = out / "pairs.txt", out / "features.h5", out / "matches.h5"
     model = triangulate.main(tmp_path / "model", out / "sfm", images, *files, engine="hloc")
