@@ -6,7 +6,7 @@ docs/colmap_options.md goes through the options and says why each is what it is.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def incremental(
 ) -> list[pycolmap.Reconstruction]:
     """Build models by COLMAP's incremental mapper.
 
-    Where they hold less than half of the photos that have verified matches, it is tried again with
-    other pairs to begin with, and the attempt with the largest model counts.
+    Photos that are joined by verified pairs are a place. Of a place whose largest model holds less
+    than half of its photos, other pairs to begin with are tried, and the attempt with the largest
+    model counts.
 
     Args:
         database_path: a database with two-view geometries.
@@ -88,18 +89,59 @@ def incremental(
     Returns:
         The models, the largest first.
     """
-    connected = connected_images(database_path)
-    best: list[pycolmap.Reconstruction] = []
+    places = _places(database_path)
+    best: list[list[pycolmap.Reconstruction]] = [[] for _ in places]
     for number, start in enumerate(_STARTS):
+        open_places = [
+            i
+            for i, models in enumerate(best)
+            if not models or 2 * models[0].num_reg_images() < len(places[i])
+        ]
+        names = sorted({name for i in open_places for name in places[i]})
+        if not names:
+            break
         attempt = folder / str(number)
         attempt.mkdir(parents=True)
-        chosen = {**options(len(connected), fix_intrinsics), **start}
-        models = run(database_path, image_dir, attempt, len(connected), chosen)
-        if not best or (models and _size(models[0]) > _size(best[0])):
-            best = models
-        if 2 * sum(model.num_reg_images() for model in best) >= len(connected):
-            break
-    return best
+        chosen = {**options(len(names), fix_intrinsics), **start, "image_names": names}
+        found = run(database_path, image_dir, attempt, len(names), chosen)
+        for i in open_places:
+            here = [model for model in found if _lies_in(model, places[i])]
+            if here and (not best[i] or _size(here[0]) > _size(best[i][0])):
+                best[i] = here
+    return _not_inside_others(largest_first(model for models in best for model in models))
+
+
+def _not_inside_others(
+    models: Sequence[pycolmap.Reconstruction],
+) -> list[pycolmap.Reconstruction]:
+    """Leave out models all of whose photos are in a larger one, given the largest first."""
+    kept: list[pycolmap.Reconstruction] = []
+    seen: list[set[str]] = []
+    for model in models:
+        photos = colmap.seeing_points(model)
+        if not any(photos <= other for other in seen):
+            kept.append(model)
+            seen.append(photos)
+    return kept
+
+
+def _places(database_path: Path) -> list[set[str]]:
+    """Return the names of photos that verified pairs join, one set for each place."""
+    with closing(sqlite3.connect(database_path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+    place_of: dict[str, set[str]] = {}
+    for pair_id in _verified_pairs(database_path):
+        first, second = (names[image_id] for image_id in colmap.pair_images(pair_id))
+        if second in place_of.get(first, ()):
+            continue
+        joined = place_of.get(first, {first}) | place_of.get(second, {second})
+        for name in joined:
+            place_of[name] = joined
+    return list({id(place): place for place in place_of.values()}.values())
+
+
+def _lies_in(model: pycolmap.Reconstruction, place: set[str]) -> bool:
+    return any(image.name in place for image in colmap.registered_images(model)[:1])
 
 
 def run(

@@ -191,16 +191,18 @@ def _build(
             grown = _go_on(models[0], *files, len(names), fix_intrinsics)
         else:
             grown = mapping.incremental(*files, fix_intrinsics=fix_intrinsics)
-    before = len(colmap.seeing_points(models[0])) if models else 0
-    if not grown or len(colmap.seeing_points(grown[0])) <= before:
-        raise NothingGained
-    logger.info(
-        "%d photos registered by other features", len(colmap.seeing_points(grown[0])) - before
-    )
-    inside = colmap.seeing_points(grown[0])
+    before, inside = _seen_in(models), _seen_in(grown)
     rest = [model for model in models[1:] if len(colmap.seeing_points(model) - inside) > 2]
-    found = mapping.largest_first([grown[0], *rest] if models else grown)
+    gained = len(_seen_in([*grown, *rest])) - len(before)
+    if gained <= 0:
+        raise NothingGained
+    logger.info("%d photos registered by other features", gained)
+    found = mapping.largest_first([*grown, *rest])
     reconstruct.write_models(found, folder, fix_intrinsics=fix_intrinsics, robust=robust)
+
+
+def _seen_in(models: Iterable[pycolmap.Reconstruction]) -> set[str]:
+    return {name for model in models for name in colmap.seeing_points(model)}
 
 
 def _go_on(
