@@ -24,10 +24,15 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def key_values(figures: Mapping[str, Any]) -> str:
-    """Return figures by name as two columns; a mapping among them becomes one line."""
+    """Return figures by name as two columns.
+
+    A mapping among them becomes one line; an empty one is left out.
+    """
     rows = []
     for name, value in figures.items():
         if isinstance(value, Mapping):
+            if not value:
+                continue
             value = ", ".join(f"{key} {number}" for key, number in value.items())
         rows.append((name.replace("_", " "), str(value)))
     width = max(len(name) for name, _ in rows)

@@ -53,3 +53,18 @@ def test_former_results_stay_whole_if_writing_fails(tmp_path: Path, monkeypatch)
     with pytest.raises(Exception, match="space"):
         tables.write(tmp_path, "Points", {"disk": 13}, LINES, "")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_an_empty_mapping_is_left_out() -> None:
+    assert "turned" not in tables.key_values({"images": 3, "turned": {}, "seconds": {"map": 1}})
+
+
+def test_missing_photos_are_listed_up_to_a_number() -> None:
+    reasons = {f"a_{i}.jpg": "no keypoints" for i in range(5)}
+    lines = tables.missing_photos(reasons, at_most=2).splitlines()
+    assert lines == [
+        "Not in the model:",
+        "a_0.jpg  no keypoints",
+        "a_1.jpg  no keypoints",
+        "... and 3 more: summary.json has all",
+    ]
