@@ -51,7 +51,7 @@ _STARTS: tuple[dict[str, Any], ...] = (
 )
 
 
-def refinement(fix_intrinsics: bool) -> dict[str, Any]:
+def _refinement(fix_intrinsics: bool) -> dict[str, Any]:
     """Return the mapper's options for cameras that are known, or are not."""
     if not fix_intrinsics:
         return {}
@@ -65,7 +65,7 @@ def options(num_images: int, fix_intrinsics: bool) -> dict[str, Any]:
         "num_threads": colmap.num_threads(num_images),
         "random_seed": colmap.SEED,
         **_CHOSEN,
-        **refinement(fix_intrinsics),
+        **_refinement(fix_intrinsics),
     }
     known = pycolmap.IncrementalPipelineOptions()
     return {name: value for name, value in chosen.items() if hasattr(known, name)}
@@ -94,8 +94,8 @@ def incremental(
     for number, start in enumerate(_STARTS):
         open_places = [
             i
-            for i, models in enumerate(best)
-            if not models or 2 * models[0].num_reg_images() < len(places[i])
+            for i, built in enumerate(best)
+            if not built or 2 * built[0].num_reg_images() < len(places[i])
         ]
         names = sorted({name for i in open_places for name in places[i]})
         if not names:
@@ -103,9 +103,10 @@ def incremental(
         attempt = folder / str(number)
         attempt.mkdir(parents=True)
         chosen = {**options(len(names), fix_intrinsics), **start, "image_names": names}
-        found = run(database_path, image_dir, attempt, len(names), chosen)
+        models = run(database_path, image_dir, attempt, len(names), chosen)
+        found = [(model, colmap.seeing_points(model)) for model in models]
         for i in open_places:
-            here = [model for model in found if _lies_in(model, places[i])]
+            here = [model for model, photos in found if photos & places[i]]
             if here and (not best[i] or _size(here[0]) > _size(best[i][0])):
                 best[i] = here
     return _not_inside_others(largest_first(model for models in best for model in models))
@@ -138,10 +139,6 @@ def _places(database_path: Path) -> list[set[str]]:
         for name in joined:
             place_of[name] = joined
     return list({id(place): place for place in place_of.values()}.values())
-
-
-def _lies_in(model: pycolmap.Reconstruction, place: set[str]) -> bool:
-    return any(image.name in place for image in colmap.registered_images(model)[:1])
 
 
 def run(
@@ -183,9 +180,9 @@ def globally(
     database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
 ) -> list[pycolmap.Reconstruction]:
     """Build models by COLMAP's global mapper; see :func:`incremental`."""
-    num_images = len(connected_images(database_path))
+    num_images = len(_connected_images(database_path))
     adjustment = {
-        name.removeprefix("ba_"): value for name, value in refinement(fix_intrinsics).items()
+        name.removeprefix("ba_"): value for name, value in _refinement(fix_intrinsics).items()
     }
     chosen = {
         "num_threads": colmap.num_threads(num_images),
@@ -206,7 +203,7 @@ def _size(model: pycolmap.Reconstruction) -> tuple[int, int]:
     return model.num_reg_images(), model.num_points3D()
 
 
-def connected_images(database_path: Path) -> set[int]:
+def _connected_images(database_path: Path) -> set[int]:
     """Return the ids of the images that have a pair with enough inliers for COLMAP's mappers."""
     return {i for pair_id in _verified_pairs(database_path) for i in colmap.pair_images(pair_id)}
 

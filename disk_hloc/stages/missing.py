@@ -28,9 +28,7 @@ def reasons(
         database_path: their database.
         unreadable: photo -> why it cannot be read.
     """
-    model_of: dict[str, int] = {}
-    for number, model in reversed(list(enumerate(models))):
-        model_of |= dict.fromkeys(colmap.seeing_points(model), number)
+    model_of = colmap.model_of_photos(models)
     keypoints, matched, verified = _figures(database_path)
     found = {}
     for name in names:

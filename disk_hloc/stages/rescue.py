@@ -22,7 +22,7 @@ from tqdm import tqdm
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import read_keypoints
-from disk_hloc.io.hloc.matches import read_matches, read_scores
+from disk_hloc.io.hloc.matches import read_best_first
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.images import read_image
 from disk_hloc.io.store import reading
@@ -58,9 +58,7 @@ def choose_pairs(
         no other.
     """
     models = colmap.read_models(sfm_dir) if sfm_dir else []
-    model_of: dict[str, int] = {}
-    for number, model in reversed(list(enumerate(models))):
-        model_of |= dict.fromkeys(colmap.seeing_points(model), number)
+    model_of = colmap.model_of_photos(models)
     names = sorted({name for pair in pairs for name in pair})
     missing = [name for name in names if name not in model_of]
     matched = {_sorted(pair) for pair in pairs}
@@ -181,7 +179,8 @@ def _build(
     keypoints = add_matches(database_path, pairs, feature_path, match_path)
     verify.main(database_path, pairs, best_first=True)
     models = [colmap.with_keypoints(model, keypoints) for model in models]
-    names = [image.name for image in _images(database_path).values()]
+    with pycolmap.Database.open(database_path) as database:
+        names = [image.name for image in database.read_all_images()]
     with (
         colmap.readable_photos(image_dir, names, folder) as photos,
         tempfile.TemporaryDirectory(dir=folder) as scratch,
@@ -260,8 +259,9 @@ def add_matches(
             if former is None or len(former) < verify.MIN_NUM_INLIERS:
                 former = np.zeros((0, 2), np.int64)
             offsets = np.array([counts[first], counts[second]])
-            added = _sorted_matches(stored, first, second) + offsets
-            matches = np.concatenate([former, added]).astype(np.uint32)
+            found, _ = read_best_first(stored, first, second)
+            added = [] if found is None else [found + offsets]
+            matches = np.concatenate([former, *added]).astype(np.uint32)
             pair_ids = ids[first], ids[second]
             database.delete_matches(*pair_ids)
             colmap.delete_geometry(database, *pair_ids)
@@ -284,17 +284,3 @@ def _add_keypoints(
         keypoints[ids[name]] = np.concatenate([former, added])
         database.update_keypoints(ids[name], keypoints[ids[name]])
     return keypoints, counts
-
-
-def _sorted_matches(stored: h5py.File, first: str, second: str) -> np.ndarray:
-    """Return the matches of a pair, the best first."""
-    matches = read_matches(stored, first, second)
-    scores = read_scores(stored, first, second)
-    if matches is None:
-        return np.zeros((0, 2), np.int64)
-    return matches if scores is None else matches[np.argsort(-scores, kind="stable")]
-
-
-def _images(database_path: Path) -> dict[int, pycolmap.Image]:
-    with pycolmap.Database.open(database_path) as database:
-        return {image.image_id: image for image in database.read_all_images()}

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from disk_hloc.geometry import sampson_distances
 from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import read_keypoints
-from disk_hloc.io.hloc.matches import read_matches, read_scores
+from disk_hloc.io.hloc.matches import read_best_first
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 from disk_hloc.log import logger
@@ -216,14 +216,11 @@ def chances_of(
             return read_keypoints(file, name).astype(np.float64)
 
         def read(pair: Pair) -> Callable[[], Agreement] | None:
-            matches = read_matches(stored, *pair)
+            matches, scored = read_best_first(stored, *pair)
             if matches is None:
                 return None
-            scores = read_scores(stored, *pair)
-            if scores is not None:
-                matches = matches[np.argsort(-scores, kind="stable")]
             both = points(pair[0], False)[matches[:, 0]], points(pair[1], True)[matches[:, 1]]
-            return partial(agreement, *both, best_first=scores is not None)
+            return partial(agreement, *both, best_first=scored)
 
         tested = tqdm(_in_threads(read, pairs), total=len(pairs), desc="Test", unit="pair")
         return [0.0 if found is None else found.log10_chance for _, found in tested]

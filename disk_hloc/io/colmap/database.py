@@ -15,7 +15,7 @@ from tqdm import tqdm
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
 from disk_hloc.io.exif import read_exif
 from disk_hloc.io.hloc.features import read_keypoints
-from disk_hloc.io.hloc.matches import read_matches, read_scores
+from disk_hloc.io.hloc.matches import read_best_first
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.images import ImageReadError, image_size, read_image
 from disk_hloc.io.names import require_relative
@@ -205,16 +205,14 @@ def import_features_and_matches(
                 counts[name] = len(keypoints)
                 database.write_keypoints(image_id, keypoints + np.float32(0.5))
             for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
-                matches = read_matches(stored_matches, name0, name1, (counts[name0], counts[name1]))
+                matches, scored = read_best_first(
+                    stored_matches, name0, name1, (counts[name0], counts[name1])
+                )
                 if matches is None:
                     raise DiskHlocError(
                         f"{match_path} has no pair {name0} {name1}: match these pairs first"
                     )
-                scores = read_scores(stored_matches, name0, name1)
-                if scores is None:
-                    all_scored = False
-                else:
-                    matches = matches[np.argsort(-scores, kind="stable")]
+                all_scored = all_scored and scored
                 database.write_matches(ids[name0], ids[name1], matches.astype(np.uint32))
     return all_scored
 

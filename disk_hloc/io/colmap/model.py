@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,14 @@ def read_models(sfm_dir: Path) -> list[pycolmap.Reconstruction]:
 def seeing_points(model: pycolmap.Reconstruction) -> set[str]:
     """Return the names of the images that see points of a model."""
     return {image.name for image in registered_images(model) if image.num_points3D > 0}
+
+
+def model_of_photos(models: Sequence[pycolmap.Reconstruction]) -> dict[str, int]:
+    """Return photo -> the first model in which it sees points, as an index."""
+    model_of: dict[str, int] = {}
+    for number, model in reversed(list(enumerate(models))):
+        model_of |= dict.fromkeys(seeing_points(model), number)
+    return model_of
 
 
 def registered_images(model: pycolmap.Reconstruction) -> list[pycolmap.Image]:

@@ -238,3 +238,19 @@ def read_scores(file: h5py.File, name0: str, name1: str) -> np.ndarray | None:
     matches0 = read(file, f"{found[0]}/matches0", (None,), "iu")
     scores = read(file, f"{found[0]}/matching_scores0", (len(matches0),), "f")
     return scores[matches0 >= 0].astype(np.float32)
+
+
+def read_best_first(
+    file: h5py.File, name0: str, name1: str, counts: tuple[int, int] | None = None
+) -> tuple[np.ndarray | None, bool]:
+    """Read the matches of a pair in the order of their scores, the best first.
+
+    Returns:
+        What :func:`read_matches` returns, and whether the file has scores of this pair; without,
+        the order is that of the file.
+    """
+    matches = read_matches(file, name0, name1, counts)
+    scores = None if matches is None else read_scores(file, name0, name1)
+    if matches is None or scores is None:
+        return matches, False
+    return matches[np.argsort(-scores, kind="stable")], True
