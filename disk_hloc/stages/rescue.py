@@ -61,6 +61,8 @@ def choose_pairs(
     model_of = colmap.model_of_photos(models)
     names = sorted({name for pair in pairs for name in pair})
     missing = [name for name in names if name not in model_of]
+    if not missing and len(models) == 1:
+        return []
     matched = {_sorted(pair) for pair in pairs}
     known = {
         _sorted(pair)
