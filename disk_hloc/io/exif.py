@@ -56,14 +56,41 @@ class Exif:
     maker: str | None = None
     model: str | None = None
 
+    def focal_length_px(self, size: tuple[int, int]) -> float | None:
+        """Return the focal length in pixels of a photo of this width and height, if it is known.
 
-def read_exif(path: Path) -> Exif:
+        From that of a 35 mm camera, whose frame has a diagonal of 43.3 mm, as in COLMAP.
+        """
+        equivalent = self.focal_lengths[1]
+        if equivalent is None:
+            return None
+        return equivalent / math.hypot(36.0, 24.0) * math.hypot(*size)
+
+
+def device_of(exif: Exif, size: tuple[int, int]) -> str | None:
+    """Return what photos of one camera with one lens have in common; None if EXIF does not say.
+
+    Args:
+        exif: of a photo.
+        size: its width and height in pixels.
+    """
+    if exif.focal_lengths == (None, None):
+        return None
+    width, height = size
+    parts = [f"{width}x{height}", *exif.focal_lengths, exif.maker, exif.model]
+    return " | ".join("-" if part is None else str(part) for part in parts)
+
+
+def read_exif(source: Path | bytes) -> Exif:
     """Read a photo's EXIF data; what is missing, broken or absurd is None.
 
     Only the header is read. A photo that cannot be opened has no EXIF data.
+
+    Args:
+        source: the file, or its bytes.
     """
     try:
-        with opened(path) as image:
+        with opened(source) as image:
             if image is None:
                 return Exif()
             tags = image.getexif()

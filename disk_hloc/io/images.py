@@ -266,25 +266,33 @@ def _why_not_parsed(encoded: np.ndarray) -> str:
     return _BROKEN if image is None else _DEEP
 
 
-def read_encoded(path: Path) -> np.ndarray:
+def read_encoded(source: Path | bytes) -> np.ndarray:
     """Return the (N,) uint8 bytes of an image file after checking its header.
+
+    Args:
+        source: the file, or its bytes.
 
     Raises:
         ImageReadError: see :func:`read_image`.
     """
     try:
-        num_bytes = _require_regular(path)
-        with opened(path):
+        num_bytes = len(source) if isinstance(source, bytes) else _require_regular(source)
+        with opened(source):
             pass
         if num_bytes > _MAX_BYTES:
             raise ImageReadError(
                 f"{num_bytes / 2**30:.1f} GiB, but OpenCV decodes files of up to 2 GiB"
             )
-        encoded = np.fromfile(path, dtype=np.uint8)
+        if isinstance(source, bytes):
+            encoded = np.frombuffer(source, dtype=np.uint8)
+        else:
+            encoded = np.fromfile(source, dtype=np.uint8)
     except MemoryError as error:
         raise ImageReadError(_TOO_LARGE) from error
     except OSError as error:
-        raise ImageReadError(_why(error, path)) from error
+        if isinstance(source, bytes):
+            raise ImageReadError(_BROKEN) from error
+        raise ImageReadError(_why(error, source)) from error
     if len(encoded) == 0:
         raise ImageReadError("an empty file")
     return encoded
@@ -315,18 +323,25 @@ def _why(error: OSError, path: Path) -> str:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ImageFile.ImageFile | None]:
+def opened(source: Path | bytes) -> Iterator[ImageFile.ImageFile | None]:
     """Open an image with Pillow, reading only its header; None if Pillow does not know the format.
 
     ``Image.open`` is not used, since it warns or fails at a limit of its own.
+
+    Args:
+        source: the file, or its bytes.
 
     Raises:
         OSError: the file cannot be opened.
         ImageReadError: the file is not a regular file, is empty, has more pixels than
             :func:`max_pixels`, or is HEIC and its decoder is not installed.
     """
-    _require_regular(path)
-    with path.open("rb") as file, warnings.catch_warnings():
+    if isinstance(source, Path):
+        _require_regular(source)
+    elif not source:
+        raise ImageReadError("an empty file")
+    file: BinaryIO = source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+    with file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _parse(file)
         if image is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,36 @@ def load_photo(
             does not fit the photo.
     """
     require_values(preprocessing, PREPROCESSING_VALUES, "preprocessing")
+    grayscale = preprocessing.get("grayscale", DEFAULT_PREPROCESSING["grayscale"])
+    stored, stamp, digest = read_with_digest(folder / name, grayscale)
+    size = stored.shape[1], stored.shape[0]
+    stamps = None if masks is None else mask_stamps(masks, name)
+    mask = None if masks is None else masks(name, size)
+    photo = prepare(name, stored, preprocessing, mask, turn)
+    return replace(photo, seen=Seen(stamp, digest, size, stamps, digest_of_mask(photo.mask), turn))
+
+
+def prepare(
+    name: str,
+    stored: np.ndarray,
+    preprocessing: Mapping[str, Any],
+    mask: Mask | None = None,
+    turn: int = 0,
+) -> Photo:
+    """Resize and turn a photo that is in memory; see :func:`load_photo`.
+
+    Args:
+        name: path of the photo.
+        stored: (H, W, 3) RGB, or (H, W) if the conf asks for grayscale; uint8.
+        preprocessing, turn: see :func:`load_photo`.
+        mask: (H, W) bool, True where keypoints are allowed; None is everywhere.
+
+    Raises:
+        ImageReadError: there is not enough memory.
+        DiskHlocError: a value of ``preprocessing`` is impossible.
+    """
+    require_values(preprocessing, PREPROCESSING_VALUES, "preprocessing")
     conf = {**DEFAULT_PREPROCESSING, **preprocessing}
-    stored, stamp, digest = read_with_digest(folder / name, conf["grayscale"])
     height, width = stored.shape[:2]
     longest = max(width, height)
     size = (width, height)
@@ -117,15 +145,11 @@ def load_photo(
         image = _resized(stored, size, conf["interpolation"])
     except MemoryError as error:
         raise ImageReadError(f"not enough memory for {width}x{height} px") from error
-    del stored
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
-    stamps = None if masks is None else mask_stamps(masks, name)
-    mask = None if masks is None else masks(name, (width, height))
     if mask is not None and mask.all():
         mask = None
-    seen = Seen(stamp, digest, (width, height), stamps, digest_of_mask(mask), turn)
     values = np.ascontiguousarray(turned(image, turn)) / np.float32(255)
-    return Photo(name, values, (width, height), mask, seen, turn)
+    return Photo(name, values, (width, height), mask, turn=turn)
 
 
 def read_with_digest(path: Path, grayscale: bool = False) -> tuple[np.ndarray, Stamp, str]:
