@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING  # noqa: E402
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from disk_hloc.localizer import Localizer
+
+__all__ = ["Localizer", "__version__", "register"]
+
 __version__ = "0.1.0"
 
 if _LATE and sys.platform == "linux" and not sys.modules["pycolmap"].__version__.startswith("3."):
@@ -26,6 +30,14 @@ if _LATE and sys.platform == "linux" and not sys.modules["pycolmap"].__version__
         "pycolmap was imported first, after which this process can no longer write PNG files: "
         "import disk_hloc (or zlib) before pycolmap"
     )
+
+
+def __getattr__(name: str) -> type[Localizer]:
+    if name != "Localizer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from disk_hloc.localizer import Localizer
+
+    return Localizer
 
 
 def register() -> ModuleType:

@@ -13,6 +13,7 @@ from .store import (
     put,
     reading,
     replacing,
+    require_conf,
     require_space,
     writing,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "put",
     "reading",
     "replacing",
+    "require_conf",
     "require_space",
     "writing",
 ]

@@ -355,11 +355,26 @@ def _begin(journal: Journal, path: Path, conf: str, overwrite: bool) -> Path | N
                 "it): what it has is used as it is",
                 path,
             )
-    if theirs is not None and (difference := _difference(theirs, conf)):
-        raise DiskHlocError(
-            f"{path} was made with another conf ({difference}): use --overwrite or another file"
-        )
+    if theirs is not None:
+        _require_same(path, theirs, conf, "use --overwrite or another file")
     return path
+
+
+def require_conf(path: Path, conf: Mapping[str, Any], advice: str) -> None:
+    """Check that a file was made with a conf; of one that does not say, nothing is known.
+
+    Raises:
+        DiskHlocError: it was made with another one, or cannot be read.
+    """
+    with reading(path) as file:
+        theirs = text_attribute(file, CONF_ATTRIBUTE)
+    if theirs is not None:
+        _require_same(path, theirs, conf_text(conf), advice)
+
+
+def _require_same(path: Path, theirs: str, mine: str, advice: str) -> None:
+    if difference := _difference(theirs, mine):
+        raise DiskHlocError(f"{path} was made with another conf ({difference}): {advice}")
 
 
 def _difference(theirs: str | None, mine: str) -> str:

@@ -1,0 +1,166 @@
+"""From keypoints and the points that they may see to a pose, or the reason why there is none."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+from scipy.stats import binom
+
+from disk_hloc.io import colmap
+
+# COLMAP's largest reprojection error of an inlier in pixels, which hloc takes, too.
+MAX_ERROR_PX = 12.0
+# The largest probability of as many inliers, as a power of ten, if keypoints saw points that were
+# drawn at random (docs/localization.md has the figures).
+MAX_LOG10_CHANCE = -12.0
+_NUM_SHUFFLES = 8
+# The least that a float64 holds is 1e-308.
+_SMALLEST_LOG10 = -300.0
+# Keypoints that determine a pose, and a pose with a focal length.
+_MINIMAL = 4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A pose, and how well it agrees with the correspondences.
+
+    Attributes:
+        cam_from_world: of the camera, or of the rig.
+        camera: the camera, with the focal length that was estimated, if it was.
+        covariance: (6, 6) of rotation (a small turn, in radians) and translation.
+        inliers: (N,) bool.
+        log10_chance: log10 of the probability of as many inliers by chance.
+    """
+
+    cam_from_world: pycolmap.Rigid3d
+    camera: pycolmap.Camera
+    covariance: np.ndarray
+    inliers: np.ndarray
+    log10_chance: float
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the inliers are not those of chance."""
+        return self.log10_chance <= MAX_LOG10_CHANCE
+
+
+def estimate(
+    keypoints: np.ndarray,
+    points: np.ndarray,
+    camera: pycolmap.Camera,
+    *,
+    focal_length: str = "known",
+    max_error: float = MAX_ERROR_PX,
+) -> Estimate | None:
+    """Estimate the pose of one photo by COLMAP's LO-RANSAC and its refinement.
+
+    Args:
+        keypoints: (N, 2) float64, COLMAP's: (0, 0) at the corner of the image.
+        points: (N, 3) float64, that of each keypoint.
+        camera: of the photo.
+        focal_length: ``known``, ``guessed`` (refined with the pose, as hloc does it where EXIF
+            gives it) or ``unknown`` (estimated by the minimal solver, too).
+        max_error: the largest reprojection error of an inlier, in pixels.
+
+    Returns:
+        The pose, or None if no three keypoints agree on one.
+    """
+    if len(keypoints) < _MINIMAL:
+        return None
+    camera = copy.deepcopy(camera)
+    found = pycolmap.estimate_and_refine_absolute_pose(
+        keypoints,
+        points,
+        camera,
+        estimation_options={
+            "estimate_focal_length": focal_length == "unknown",
+            "ransac": {"max_error": max_error, "random_seed": colmap.SEED},
+        },
+        refinement_options={"refine_focal_length": focal_length != "known"},
+        return_covariance=True,
+    )
+    if found is None:
+        return None
+    pose, inliers = found["cam_from_world"], np.asarray(found["inlier_mask"], bool)
+    view = pose, camera, keypoints, points
+    by_chance = [_by_chance([view], seed, max_error) for seed in _seeds()]
+    chance = _log10_chance(int(inliers.sum()), by_chance, len(keypoints))
+    covariance = np.asarray(found["covariance"])[:6, :6]
+    return Estimate(pose, found.get("camera", camera), covariance, inliers, chance)
+
+
+def estimate_rig(
+    keypoints: Sequence[np.ndarray],
+    points: Sequence[np.ndarray],
+    cameras: Sequence[pycolmap.Camera],
+    cams_from_rig: Sequence[pycolmap.Rigid3d],
+    *,
+    max_error: float = MAX_ERROR_PX,
+) -> Estimate | None:
+    """Estimate the pose of several photos that are rigidly joined, as one generalized camera.
+
+    Args:
+        keypoints, points: of each photo, see :func:`estimate`.
+        cameras: of each photo.
+        cams_from_rig: where each photo is in the rig.
+        max_error: see :func:`estimate`.
+
+    Returns:
+        The pose of the rig, with the inliers of all photos one after the other; or None.
+    """
+    counts = [len(part) for part in keypoints]
+    if sum(counts) < _MINIMAL:
+        return None
+    found = pycolmap.estimate_and_refine_generalized_absolute_pose(
+        np.concatenate(keypoints),
+        np.concatenate(points),
+        np.repeat(np.arange(len(counts)), counts).tolist(),
+        list(cams_from_rig),
+        list(cameras),
+        estimation_options={"max_error": max_error, "random_seed": colmap.SEED},
+        return_covariance=True,
+    )
+    if found is None:
+        return None
+    pose, inliers = found["rig_from_world"], np.asarray(found["inlier_mask"], bool)
+    views = [
+        (cam_from_rig * pose, camera, *both)
+        for cam_from_rig, camera, *both in zip(
+            cams_from_rig, cameras, keypoints, points, strict=True
+        )
+    ]
+    by_chance = [_by_chance(views, seed, max_error) for seed in _seeds()]
+    chance = _log10_chance(int(inliers.sum()), by_chance, sum(counts))
+    return Estimate(pose, cameras[0], np.asarray(found["covariance"])[:6, :6], inliers, chance)
+
+
+def _seeds() -> range:
+    return range(colmap.SEED, colmap.SEED + _NUM_SHUFFLES)
+
+
+_View = tuple[pycolmap.Rigid3d, pycolmap.Camera, np.ndarray, np.ndarray]
+
+
+def _by_chance(views: Sequence[_View], seed: int, max_error: float) -> int:
+    """Return how many keypoints would be inliers if each saw a point of another one."""
+    shuffle = np.random.default_rng(seed).permutation
+    count = 0
+    for pose, camera, keypoints, points in views:
+        seen = points[shuffle(len(points))] @ pose.rotation.matrix().T + pose.translation
+        ahead = seen[:, 2] > 0 if colmap.is_planar(camera) else np.ones(len(seen), bool)
+        if ahead.any():
+            there = np.asarray(camera.img_from_cam(seen[ahead]), np.float64).reshape(-1, 2)
+            # NaN where a fisheye does not see the point: no inlier.
+            count += int((np.linalg.norm(there - keypoints[ahead], axis=1) <= max_error).sum())
+    return count
+
+
+def _log10_chance(num_inliers: int, by_chance: Sequence[int], num: int) -> float:
+    """Return log10 of the probability of so many inliers, as of :mod:`disk_hloc.stages.verify`."""
+    rate = min((sum(by_chance) + 0.5) / (len(by_chance) * num), 1.0)
+    tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
+    return max(float(tail / np.log(10)), _SMALLEST_LOG10)

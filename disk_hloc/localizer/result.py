@@ -1,0 +1,164 @@
+"""What a localizer answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pycolmap
+
+from disk_hloc.geometry import Pose
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A photo of the map that a query was matched with.
+
+    Attributes:
+        name: of the photo.
+        similarity: of the global descriptors, a cosine.
+        matches: how many keypoints of the query were matched with keypoints that see a point.
+        inliers: how many of them agree with the pose.
+    """
+
+    name: str
+    similarity: float
+    matches: int
+    inliers: int = 0
+
+
+@dataclass(frozen=True)
+class Correspondences:
+    """Keypoints of a query, each with a point of the map that it may see.
+
+    Attributes:
+        keypoints: (N, 2) float32 pixels of the query as stored, (0, 0) at the centre of the
+            top-left pixel.
+        points: (N,) int64, COLMAP's ids.
+        xyz: (N, 3) float64.
+        inliers: (N,) bool.
+        images: (N,) int64, the first photo of ``Localization.retrieved`` that was matched so.
+        places: (N, 2) float32 pixels of that photo, likewise.
+    """
+
+    keypoints: np.ndarray
+    points: np.ndarray
+    xyz: np.ndarray
+    inliers: np.ndarray
+    images: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class Localization:
+    """The pose of a query, or the reason why it has none.
+
+    Attributes:
+        pose: cam_from_world, in units of the map; None if the query was not localized.
+        reason: why not, in one line; None if it was.
+        covariance: (6, 6) of the pose: three angles of a small turn in radians, then the
+            translation; None without a pose. It knows of the noise of keypoints alone, not of
+            errors of the map.
+        camera: COLMAP's camera that the pose belongs to, or None if the query has no keypoints.
+        camera_from: where its intrinsics are from: ``given``, ``map`` (the camera of photos that
+            the same device took), ``exif`` or ``estimated``; the focal length of the last two was
+            refined with the pose.
+        turn: degrees, counter-clockwise, by which the query was turned for extraction.
+        num_keypoints, num_correspondences, num_inliers: of the query.
+        log10_chance: log10 of the probability of as many inliers by chance; 0 without a pose.
+        retrieved: the photos of the map that it was matched with, the most similar first.
+        correspondences: what the pose was estimated from, or None.
+        seconds: step -> its duration.
+        position: latitude and longitude in degrees (WGS84) and altitude in metres above sea level,
+            where the map is georeferenced.
+    """
+
+    pose: Pose | None = None
+    reason: str | None = None
+    covariance: np.ndarray | None = None
+    camera: pycolmap.Camera | None = None
+    camera_from: str | None = None
+    turn: int = 0
+    num_keypoints: int = 0
+    num_correspondences: int = 0
+    num_inliers: int = 0
+    log10_chance: float = 0.0
+    retrieved: Sequence[Retrieved] = ()
+    correspondences: Correspondences | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    position: tuple[float, float, float] | None = None
+
+    @property
+    def localized(self) -> bool:
+        """Whether there is a pose."""
+        return self.pose is not None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the correspondences as numbers, texts, lists and dicts."""
+        pose = self.pose
+        return {
+            "localized": self.localized,
+            "reason": self.reason,
+            "cam_from_world": None if pose is None else pose_to_json(pose),
+            "center": None if pose is None else pose.center.tolist(),
+            "position": None
+            if self.position is None
+            else dict(zip(("latitude", "longitude", "altitude"), self.position, strict=True)),
+            "covariance": None if self.covariance is None else self.covariance.tolist(),
+            "camera": None if self.camera is None else camera_to_json(self.camera),
+            "camera_from": self.camera_from,
+            "turn": self.turn,
+            "keypoints": self.num_keypoints,
+            "correspondences": self.num_correspondences,
+            "inliers": self.num_inliers,
+            "log10_chance": self.log10_chance,
+            "retrieved": [vars(one) for one in self.retrieved],
+            "seconds": dict(self.seconds),
+        }
+
+
+@dataclass(frozen=True)
+class RigLocalization:
+    """The pose of several photos that are rigidly joined, or the reason why there is none.
+
+    Attributes:
+        pose: rig_from_world, in units of the map, or None.
+        reason: why there is none, or None.
+        covariance: see :class:`Localization`.
+        images: what is known of each photo, with its own pose if the rig has one.
+        num_inliers, log10_chance: of all photos together.
+        seconds: step -> its duration, of all photos.
+    """
+
+    pose: Pose | None
+    reason: str | None
+    covariance: np.ndarray | None
+    images: Sequence[Localization]
+    num_inliers: int
+    log10_chance: float
+    seconds: Mapping[str, float]
+
+    @property
+    def localized(self) -> bool:
+        """Whether there is a pose."""
+        return self.pose is not None
+
+
+def pose_to_json(pose: Pose) -> dict[str, list[float]]:
+    """Return a pose as ``quaternion`` (w, x, y, z) and ``translation``."""
+    return {
+        "quaternion": [float(value) for value in pose.quaternion],
+        "translation": [float(value) for value in pose.translation],
+    }
+
+
+def camera_to_json(camera: pycolmap.Camera) -> dict[str, Any]:
+    """Return a camera as COLMAP's ``model``, ``width``, ``height`` and ``params``, in pixels."""
+    return {
+        "model": camera.model.name,
+        "width": camera.width,
+        "height": camera.height,
+        "params": [float(value) for value in camera.params],
+    }
