@@ -8,23 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from disk_hloc import __version__, models, parallel
-from disk_hloc.errors import DiskHlocError
+from disk_hloc import __version__, models
+from disk_hloc.errors import DiskHlocError, SkippedImages, skipped
 from disk_hloc.io import colmap
 from disk_hloc.io.map_folder import SETTINGS, MapFolder, is_map, new_map
 from disk_hloc.io.output_folder import claimed
-from disk_hloc.io.store import require_conf
 from disk_hloc.log import logger
 from disk_hloc.plugin import Part, find_conf, find_parts
-from disk_hloc.stages import describe, extract, index_map, match, pairs, triangulate
-from disk_hloc.stages.turn import read_turns, turns_path
+from disk_hloc.stages import describe, extract, index_map
+from disk_hloc.stages import georeference as georeferencing
+from disk_hloc.stages.turn import read_turns
 
-from . import extraction, model_summary, sfm
+from . import map_source, model_summary, sfm
+from .map_source import SFM
 from .retrieval import VLAD
-
-SFM = "sfm"
-# What a reconstruction's output folder and a map share.
-_FILES = ("features.h5", "pairs.txt", "matches.h5")
 
 
 def main(
@@ -34,11 +31,15 @@ def main(
     images: Path | None = None,
     extractor: str = "disk",
     matcher: str | None = None,
-    num_covis: int = 20,
+    num_covis: int | None = 20,
+    turn: str = "auto",
     masks: Mapping[str, Any] | None = None,
+    georeference: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    on_error: str = "skip",
     dask: str | None = None,
+    verbose: bool = False,
     **reconstruction: Any,
 ) -> MapFolder:
     """Build a map (:mod:`disk_hloc.io.map_folder`). A run that was stopped resumes.
@@ -52,40 +53,56 @@ def main(
         extractor, matcher: confs of ours by their names; of a reconstruction, those it was made
             with.
         num_covis: how many pairs each photo of a COLMAP model has.
-        masks: where keypoints may be.
+        georeference: bring the map to metres by the GPS positions of the photos
+            (:mod:`disk_hloc.stages.georeference`). A reconstruction that was, stays so.
+        turn, masks, device, on_error, dask, verbose: see :func:`disk_hloc.pipelines.sfm.main`.
         overwrite: replace a map, and start from scratch.
-        device: ``auto``, ``cpu``, ``cuda``, ...
-        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`), if others.
-        reconstruction: options of :func:`disk_hloc.pipelines.sfm.main`, of a folder of photos.
+        reconstruction: more options of :func:`disk_hloc.pipelines.sfm.main`, of a folder of photos.
 
     Returns:
         The map.
 
     Raises:
+        SkippedImages: some photos cannot be read; the map is of the others.
         DiskHlocError: there is a map already, features of several extractors or of hloc's are asked
             for, or as the stages.
     """
     part = _own_part(extractor, matcher)
+    extract.chosen_images(images or source, masks=masks)  # a wrong folder is reported first
     if is_map(output) and not overwrite:
         raise DiskHlocError(
             f"{output} is a map already: add photos with disk-hloc map add, or use --overwrite to "
             "build it from scratch"
         )
-    (output / SETTINGS).unlink(missing_ok=True)
+    with claimed(output, source, images):
+        (output / SETTINGS).unlink(missing_ok=True)
     found = find_conf("global", VLAD)
     made = new_map(output, part.extractor, part.matcher, found, __version__)
-    common: dict[str, Any] = {"overwrite": overwrite, "device": device, "dask": dask}
+    run: dict[str, Any] = {"overwrite": overwrite, "device": device, "dask": dask}
+    unreadable: dict[str, str] = {}
     if images is None:
-        sfm.main(
-            source, output, extractor=extractor, matcher=matcher, masks=masks, **common,
-            **reconstruction,
+        summary = sfm.main(
+            source, output, extractor=extractor, matcher=matcher, turn=turn, masks=masks,
+            georeference=georeference, on_error=on_error, verbose=verbose, **run, **reconstruction,
         )  # fmt: skip
+        unreadable = summary["unreadable"]
     with claimed(output, source, images):
-        if images is not None and (source / "features.h5").is_file():
-            _copy(source, made)
-        elif images is not None:
-            _triangulated(source, images, made, num_covis, masks, common)
-        return _finish(made, images or source, masks)
+        if images is None:
+            map_source.largest(output / SFM)  # says what is left out
+        elif map_source.is_reconstruction(source):
+            map_source.copy(source, made)
+        else:
+            map_source.triangulated(
+                source, images, made, num_covis=num_covis or 20, turn=turn, masks=masks,
+                on_error=on_error, verbose=verbose, **run,
+            )  # fmt: skip
+        metric = output / model_summary.GEOREFERENCED
+        if images is not None and georeference and not metric.is_dir():
+            georeferencing.main(output / SFM, images, metric)
+        _finish(made, images or source, masks)
+    if unreadable:
+        raise SkippedImages(skipped(unreadable))
+    return made
 
 
 def _own_part(extractor: str, matcher: str | None) -> Part:
@@ -105,50 +122,7 @@ def _own_part(extractor: str, matcher: str | None) -> Part:
     return parts[0]
 
 
-def _copy(source: Path, made: MapFolder) -> None:
-    """Take over the files of a reconstruction, in metres if it is georeferenced."""
-    advice = "give the same --extractor and --matcher"
-    require_conf(source / "features.h5", extract.made_with(made.extractor), advice)
-    require_conf(source / "matches.h5", match.made_with(made.matcher), advice)
-    for name in _FILES:
-        shutil.copy2(source / name, made.path / name)
-    turned = turns_path(source / "features.h5")
-    if turned.exists():
-        shutil.copy2(turned, turns_path(made.features))
-    with colmap.building(made.path / SFM) as folder:
-        colmap.write_model(colmap.read_model(source / SFM), folder)
-        colmap.copy_database(source / SFM / colmap.DATABASE, folder / colmap.DATABASE)
-    metric = source / model_summary.GEOREFERENCED
-    if (metric / "images.bin").is_file():
-        with colmap.building(made.path / model_summary.GEOREFERENCED) as folder:
-            colmap.write_model(colmap.read_model(metric), folder)
-            shutil.copy2(metric / colmap.GEOREFERENCE, folder)
-
-
-def _triangulated(
-    reference: Path,
-    images: Path,
-    made: MapFolder,
-    num_covis: int,
-    masks: Mapping[str, Any] | None,
-    common: Mapping[str, Any],
-) -> None:
-    """Extract and match the photos of a model, and triangulate them in its poses."""
-    model = colmap.read_model(reference)
-    names = sorted(image.name for image in colmap.registered_images(model))
-    listed = made.path / "images.txt"
-    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    extraction.main(made.extractor, images, made.features, image_list=listed, masks=masks, **common)
-    method = "covisibility" if model.num_points3D() else "poses"
-    pairs.main(method, reference, made.pairs, num_matched=num_covis)
-    matching = match.work(made.matcher, made.pairs, made.features, made.matches)
-    parallel.run(matching, common["dask"], overwrite=common["overwrite"], device=common["device"])
-    triangulate.main(
-        made.path / SFM, reference, images, made.pairs, made.features, made.matches, engine="native"
-    )
-
-
-def _finish(made: MapFolder, images: Path, masks: Mapping[str, Any] | None) -> MapFolder:
+def _finish(made: MapFolder, images: Path, masks: Mapping[str, Any] | None) -> None:
     """Describe the photos, write the index, and make the model that of the map."""
     describe.main(made.retrieval, made.features, made.global_descriptors, relearn=True)
     turns = {name: degrees // 90 for name, degrees in read_turns(made.features).items()}
@@ -165,4 +139,3 @@ def _finish(made: MapFolder, images: Path, masks: Mapping[str, Any] | None) -> M
     made.commit()
     colmap.remove_model(made.path / SFM)
     logger.info("Map of %d photos and %d points in %s", len(index.names), len(index.xyz), made.path)
-    return made

@@ -10,7 +10,7 @@ import typer
 from disk_hloc import __version__
 from disk_hloc.errors import DESCRIPTIONS
 
-from . import dataset, evaluation, files, localization, pairs, photos, release, training
+from . import dataset, evaluation, files, localization, maps, pairs, photos, release, training
 
 # All commands import what they run in their bodies, so that --help does not wait for torch.
 
@@ -40,7 +40,7 @@ for panel, commands, groups in (
     (
         "Localization",
         (localization.describe, localization.localize),
-        {"pipeline": localization.pipeline_app},
+        {"map": maps.app, "pipeline": localization.pipeline_app},
     ),
     ("Evaluation", (evaluation.compare,), {"eval": evaluation.eval_app}),
     (

@@ -122,13 +122,7 @@ def _aachen(conf: str, description: str) -> Callable[..., None]:
                 show_default="disk-vlad",
             ),
         ] = None,
-        num_covis: Annotated[
-            int | None,
-            typer.Option(
-                help="Number of covisible images matched with each database image.",
-                show_default="20",
-            ),
-        ] = None,
+        num_covis: options.NumCovis = None,
         num_loc: Annotated[
             int | None,
             typer.Option(help="Number of images retrieved for each query.", show_default="50"),

@@ -56,6 +56,14 @@ PairsFrom = Annotated[
         "are joined with +. auto matches all pairs of a small folder, and chooses otherwise.",
     ),
 ]
+NumCovis = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Number of covisible images matched with each database image.",
+        show_default="20",
+    ),
+]
 DescriptorsFile = Annotated[
     Path | None,
     typer.Option("--descriptors", help="Global descriptors (.h5), from disk-hloc describe."),
@@ -76,7 +84,8 @@ MatchesFile = Annotated[
     Path | None, typer.Option("--matches", help="Existing matches file (.h5) to use.")
 ]
 ImageFolder = Annotated[
-    Path | None, typer.Option("--images", help="Folder of the photos of these features.")
+    Path | None,
+    typer.Option("--images", help="Folder of the photos of these features, or of this model."),
 ]
 Poses = Annotated[
     Path | None,
@@ -115,6 +124,20 @@ CameraMode = Annotated[
         help="Which photos share a camera. auto decides by EXIF (camera, focal length, size), or "
         "takes one camera for all if --camera is given.",
         rich_help_panel=MODEL,
+    ),
+]
+FixIntrinsics = Annotated[
+    bool,
+    typer.Option(
+        "--fix-intrinsics",
+        help="Keep the parameters of --camera, or of the database's cameras, as they are.",
+        rich_help_panel=MODEL,
+    ),
+]
+Robust = Annotated[
+    bool,
+    typer.Option(
+        help="Adjust the finished model once more, with a robust loss.", rich_help_panel=MODEL
     ),
 ]
 Engine = Annotated[
@@ -221,3 +244,13 @@ ReleaseOrigin = Annotated[
         help="Keep keypoint coordinates as the release has them, half a pixel off.",
     ),
 ]
+
+
+def given(ctx: typer.Context) -> dict[str, str]:
+    """Return parameter -> how it is written, of those that are on the command line."""
+    return {
+        parameter.name: parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name is not None
+        and getattr(ctx.get_parameter_source(parameter.name), "name", None) == "COMMANDLINE"
+    }

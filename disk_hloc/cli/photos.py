@@ -150,23 +150,10 @@ def reconstruct(
     preview: options.Preview = None,
     camera: options.Camera = None,
     camera_mode: options.CameraMode = "auto",
-    fix_intrinsics: Annotated[
-        bool,
-        typer.Option(
-            "--fix-intrinsics",
-            help="Keep the parameters of --camera, or of the database's cameras, as they are.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = False,
+    fix_intrinsics: options.FixIntrinsics = False,
     engine: options.Engine = "auto",
     mapper: options.Mapper = "incremental",
-    robust: Annotated[
-        bool,
-        typer.Option(
-            help="Adjust the finished model once more, with a robust loss.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = True,
+    robust: options.Robust = True,
     rescue: options.Rescue = True,
     georeference: options.Georeference = False,
     verbose: options.Verbose = False,
@@ -265,13 +252,7 @@ def triangulate(
 
 def _require_only(ctx: typer.Context, allowed: set[str]) -> None:
     """Refuse options that are given on the command line but not used with --from-database."""
-    given = [
-        parameter.opts[0]
-        for parameter in ctx.command.params
-        if parameter.name is not None
-        and parameter.name not in allowed
-        and getattr(ctx.get_parameter_source(parameter.name), "name", None) == "COMMANDLINE"
-    ]
+    given = [shown for name, shown in options.given(ctx).items() if name not in allowed]
     if given:
         raise DiskHlocError(
             "--from-database takes features, matches and cameras from the database: leave out "
