@@ -12,6 +12,9 @@ from scipy.stats import binom
 
 from disk_hloc.io import colmap
 
+from . import covariance
+from .covariance import View
+
 # COLMAP's largest reprojection error of an inlier in pixels, which hloc takes, too.
 MAX_ERROR_PX = 12.0
 # The largest probability of as many inliers, as a power of ten, if keypoints saw points that were
@@ -31,14 +34,14 @@ class Estimate:
     Attributes:
         cam_from_world: of the camera, or of the rig.
         camera: the camera, with the focal length that was estimated, if it was.
-        covariance: (6, 6) of rotation (a small turn, in radians) and translation.
+        covariance: (6, 6) of :func:`disk_hloc.localizer.covariance.of_pose`, or None.
         inliers: (N,) bool.
         log10_chance: log10 of the probability of as many inliers by chance.
     """
 
     cam_from_world: pycolmap.Rigid3d
     camera: pycolmap.Camera
-    covariance: np.ndarray
+    covariance: np.ndarray | None
     inliers: np.ndarray
     log10_chance: float
 
@@ -80,17 +83,18 @@ def estimate(
             "estimate_focal_length": focal_length == "unknown",
             "ransac": {"max_error": max_error, "random_seed": colmap.SEED},
         },
-        refinement_options={"refine_focal_length": focal_length != "known"},
-        return_covariance=True,
+        refinement_options={
+            "refine_focal_length": focal_length != "known",
+            "loss_function_scale": covariance.LOSS_SCALE_PX,
+        },
     )
     if found is None:
         return None
-    pose, inliers = found["cam_from_world"], np.asarray(found["inlier_mask"], bool)
-    view = pose, camera, keypoints, points
-    by_chance = [_by_chance([view], seed, max_error) for seed in _seeds()]
-    chance = _log10_chance(int(inliers.sum()), by_chance, len(keypoints))
-    covariance = np.asarray(found["covariance"])[:6, :6]
-    return Estimate(pose, found.get("camera", camera), covariance, inliers, chance)
+    inliers = np.asarray(found["inlier_mask"], bool)
+    camera = found.get("camera", camera)
+    view = View(pycolmap.Rigid3d(), camera, keypoints, points)
+    refined = focal_length != "known"
+    return _estimate(found["cam_from_world"], [view], [inliers], max_error, refined)
 
 
 def estimate_rig(
@@ -122,35 +126,47 @@ def estimate_rig(
         list(cams_from_rig),
         list(cameras),
         estimation_options={"max_error": max_error, "random_seed": colmap.SEED},
-        return_covariance=True,
+        refinement_options={"loss_function_scale": covariance.LOSS_SCALE_PX},
     )
     if found is None:
         return None
-    pose, inliers = found["rig_from_world"], np.asarray(found["inlier_mask"], bool)
-    views = [
-        (cam_from_rig * pose, camera, *both)
-        for cam_from_rig, camera, *both in zip(
-            cams_from_rig, cameras, keypoints, points, strict=True
-        )
+    inliers = np.asarray(found["inlier_mask"], bool)
+    views = [View(*view) for view in zip(cams_from_rig, cameras, keypoints, points, strict=True)]
+    ends = np.cumsum(counts)[:-1]
+    return _estimate(found["rig_from_world"], views, np.split(inliers, ends), max_error, False)
+
+
+def _estimate(
+    rig_from_world: pycolmap.Rigid3d,
+    views: Sequence[View],
+    inliers: Sequence[np.ndarray],
+    max_error: float,
+    refined_focal_length: bool,
+) -> Estimate:
+    """Judge a pose by its inliers, a mask of each view."""
+    everywhere = np.concatenate(inliers)
+    by_chance = [_by_chance(rig_from_world, views, seed, max_error) for seed in _seeds()]
+    chance = _log10_chance(int(everywhere.sum()), by_chance, len(everywhere))
+    agreeing = [
+        view._replace(keypoints=view.keypoints[inlier], points=view.points[inlier])
+        for view, inlier in zip(views, inliers, strict=True)
     ]
-    by_chance = [_by_chance(views, seed, max_error) for seed in _seeds()]
-    chance = _log10_chance(int(inliers.sum()), by_chance, sum(counts))
-    return Estimate(pose, cameras[0], np.asarray(found["covariance"])[:6, :6], inliers, chance)
+    found = covariance.of_pose(rig_from_world, agreeing, refined_focal_length)
+    return Estimate(rig_from_world, views[0].camera, found, everywhere, chance)
 
 
 def _seeds() -> range:
     return range(colmap.SEED, colmap.SEED + _NUM_SHUFFLES)
 
 
-_View = tuple[pycolmap.Rigid3d, pycolmap.Camera, np.ndarray, np.ndarray]
-
-
-def _by_chance(views: Sequence[_View], seed: int, max_error: float) -> int:
+def _by_chance(
+    rig_from_world: pycolmap.Rigid3d, views: Sequence[View], seed: int, max_error: float
+) -> int:
     """Return how many keypoints would be inliers if each saw a point of another one."""
     shuffle = np.random.default_rng(seed).permutation
     count = 0
-    for pose, camera, keypoints, points in views:
-        seen = points[shuffle(len(points))] @ pose.rotation.matrix().T + pose.translation
+    for cam_from_rig, camera, keypoints, points in views:
+        seen = (cam_from_rig * rig_from_world) * points[shuffle(len(points))]
         ahead = seen[:, 2] > 0 if colmap.is_planar(camera) else np.ones(len(seen), bool)
         if ahead.any():
             there = np.asarray(camera.img_from_cam(seen[ahead]), np.float64).reshape(-1, 2)

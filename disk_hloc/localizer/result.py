@@ -11,6 +11,11 @@ import pycolmap
 
 from disk_hloc.geometry import Pose
 
+from . import covariance as covariances
+
+# The level part of a direction, of length one, that has a heading.
+_LEAST_LEVEL = 1e-6
+
 
 @dataclass(frozen=True)
 class Retrieved:
@@ -58,9 +63,9 @@ class Localization:
     Attributes:
         pose: cam_from_world, in units of the map; None if the query was not localized.
         reason: why not, in one line; None if it was.
-        covariance: (6, 6) of the pose: three angles of a small turn in radians, then the
-            translation; None without a pose. It knows of the noise of keypoints alone, not of
-            errors of the map.
+        covariance: (6, 6) of the pose: three angles in radians of a small turn about the axes of
+            the camera (``exp(turn) @ rotation``), then the translation; None without a pose. It
+            knows of the noise of keypoints alone, not of errors of the map or of given intrinsics.
         camera: COLMAP's camera that the pose belongs to, or None if the query has no keypoints.
         camera_from: where its intrinsics are from: ``given``, ``map`` (the camera of photos that
             the same device took), ``exif`` or ``estimated``; the focal length of the last two was
@@ -95,9 +100,36 @@ class Localization:
         """Whether there is a pose."""
         return self.pose is not None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return all but the correspondences as numbers, texts, lists and dicts."""
+    @property
+    def center_covariance(self) -> np.ndarray | None:
+        """The (3, 3) covariance of the camera's centre in the world, in squared units of the map.
+
+        None without ``covariance``.
+        """
+        if self.pose is None or self.covariance is None:
+            return None
         pose = self.pose
+        return covariances.of_center(pose.rotation, pose.translation, self.covariance)
+
+    @property
+    def heading(self) -> float | None:
+        """Where the camera looks, in degrees clockwise from north, where the map is georeferenced.
+
+        None for a camera that looks straight up or down, too.
+        """
+        if self.pose is None or self.position is None:
+            return None
+        east, north, _ = self.pose.rotation[2]
+        if np.hypot(east, north) < _LEAST_LEVEL:
+            return None
+        return float(np.degrees(np.arctan2(east, north)) % 360)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all but the correspondences as numbers, texts, lists and dicts.
+
+        With ``center``, the camera's in the world, in units of the map.
+        """
+        pose, spread = self.pose, self.center_covariance
         return {
             "localized": self.localized,
             "reason": self.reason,
@@ -106,7 +138,9 @@ class Localization:
             "position": None
             if self.position is None
             else dict(zip(("latitude", "longitude", "altitude"), self.position, strict=True)),
+            "heading": self.heading,
             "covariance": None if self.covariance is None else self.covariance.tolist(),
+            "center_covariance": None if spread is None else spread.tolist(),
             "camera": None if self.camera is None else camera_to_json(self.camera),
             "camera_from": self.camera_from,
             "turn": self.turn,
