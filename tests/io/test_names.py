@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import h5py
 import numpy as np
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import names
 from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
 from disk_hloc.io.benchmarks.nvm import read_nvm
 from disk_hloc.io.coco import read_coco
@@ -56,6 +57,12 @@ def test_names_that_leave_the_folder_or_are_invalid_are_refused(name: str) -> No
 )
 def test_other_names_are_normalized(name: str, same: str) -> None:
     assert require_relative(name, "here") == same
+
+
+@given(name=st.from_regex(names._PLAIN, fullmatch=True))
+def test_plain_names_are_what_the_full_check_says(name: str) -> None:
+    assert names._why_not(name) is None
+    assert require_relative(name, "list.txt") == name == PurePosixPath(name).as_posix()
 
 
 @given(parts=st.lists(st.sampled_from(["a", "..", ".", "", "b.jpg", "..."]), max_size=6))
