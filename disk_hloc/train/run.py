@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from disk_hloc import device as devices_of_torch
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.output_folder import claimed
 from disk_hloc.io.training.dataset import TrainingScene, describe_training_set, read_training_set
 from disk_hloc.log import logger
 
@@ -72,6 +73,7 @@ def main(
         Path of the checkpoint of the last epoch.
 
     Raises:
+        Busy: another run writes to ``out``.
         DiskHlocError: the data cannot be read, the folder has a run with other settings or other
             data, or there is nothing left to do.
     """
@@ -80,18 +82,36 @@ def main(
     test_scenes = read_training_set(validation_path, depth=False) if validation_path else []
     if not test_scenes:
         logger.warning("No data set to validate on (--validation): epochs are not validated")
+    fabric = _fabric(device, precision, devices)
+    fabric.launch()
+    # Of several processes the first keeps other runs out.
+    with claimed(out) if fabric.is_global_zero else nullcontext():
+        options = {"seed": seed, "precision": precision, "devices": devices}
+        return _run(fabric, scenes, test_scenes, out, conf, options, workers, save_every, overwrite)
+
+
+def _run(
+    fabric: Fabric,
+    scenes: Sequence[TrainingScene],
+    test_scenes: Sequence[TrainingScene],
+    out: Path,
+    conf: Conf,
+    options: dict[str, Any],
+    workers: int,
+    save_every: int,
+    overwrite: bool,
+) -> Path:
+    """Train, or go on; see :func:`main`."""
     state = None if overwrite else checkpoints.load_state(out)
     data = describe_training_set(scenes)
-    options = {"seed": seed, "precision": precision, "devices": devices, "data": data}
-    run_settings = {**conf, "run": options}
+    seed = options["seed"]
+    run_settings = {**conf, "run": {**options, "data": data}}
     if state:
         former = state["settings"].setdefault("run", {})
         if "data" not in former:
             logger.info("%s does not say which data it was trained on: taken to be %s", out, data)
             former["data"] = data
         require_same_settings(state["settings"], run_settings, str(out))
-    fabric = _fabric(device, precision, devices)
-    fabric.launch()
     if fabric.is_global_zero:
         _clear(out, whole=overwrite)
     torch.manual_seed(seed)

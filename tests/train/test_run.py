@@ -17,8 +17,9 @@ import torch
 from kornia.feature import DISK
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.cli.commands import app
+from disk_hloc.errors import Busy, DiskHlocError
+from disk_hloc.io.output_folder import MARK, claimed
 from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.models.extractors.disk import DISK as Extractor
@@ -88,7 +89,7 @@ def test_a_run_writes_checkpoints_logs_and_pictures(whole: Path) -> None:
     assert sorted(figures["train/reward"]) == list(range(7))
     assert sorted(figures["test/pose/Δ_θ"]) == list(range(4))
     assert sorted(figures["test/auc10"]) == [0, 1]
-    assert not list(whole.glob(".*"))
+    assert [path.name for path in whole.glob(".*")] == [MARK]
     first, last = (parameters(whole / f"save-{epoch}.pth") for epoch in (0, 1))
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
@@ -330,3 +331,9 @@ def test_two_devices_average_their_gradients(training_set: Path, tmp_path: Path)
         assert agree.float().mean() > 0.95 or name.endswith("3.bias"), name
     # Both devices validate their share of the pairs.
     assert _read(tmp_path / "two", ("test/pairs",)) == {"test/pairs": {0: 2.0}}
+
+
+def test_a_second_run_in_a_folder_ends_at_once(training_set: Path, tmp_path: Path) -> None:
+    with claimed(tmp_path / "out"), pytest.raises(Busy, match="another process is writing"):
+        train(training_set, tmp_path / "out")
+    assert not list((tmp_path / "out").glob("events*"))
