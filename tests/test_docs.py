@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from disk_hloc import __version__
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "benchmarks/RESULTS.md"])

@@ -6,14 +6,11 @@ import sys
 import traceback
 from typing import NoReturn
 
-import typer
-
 from disk_hloc import __version__
 from disk_hloc.errors import DiskHlocError, Exit, of_the_machine
 from disk_hloc.log import show_logs
 
 from . import stopping
-from .commands import app
 
 
 def main() -> None:
@@ -21,6 +18,9 @@ def main() -> None:
     show_logs()
     try:
         with stopping.on_signals():
+            # Imported here: Ctrl-C may come while it takes its quarter of a second.
+            from .commands import app
+
             app()
     except DiskHlocError as error:
         _end(str(error), error.exit_code)
@@ -38,5 +38,5 @@ def main() -> None:
 def _end(message: str, code: Exit) -> NoReturn:
     """End with one line; unprintable characters, such as line breaks in a name, are escaped."""
     shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in message)
-    typer.echo(f"Error: {shown}", err=True)
+    print(f"Error: {shown}", file=sys.stderr)
     sys.exit(code)

@@ -16,7 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from disk_hloc import choices, confs
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import CAMERA_MODES
 from disk_hloc.train import run, settings, training_epoch
@@ -88,7 +88,7 @@ def test_help_lists_all_commands_in_panels() -> None:
 
 def test_the_command_line_imports_no_large_library() -> None:
     code = (
-        "import sys, disk_hloc.cli as cli\n"
+        "import sys, disk_hloc.cli.commands as cli\n"
         "try:\n    cli.app(['reconstruct', '--help'])\n"
         "except SystemExit:\n    pass\n"
         f"print('loaded:', [name for name in {LARGE_LIBRARIES} if name in sys.modules])"

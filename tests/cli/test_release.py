@@ -8,7 +8,7 @@ import h5py
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.weights import resolve
 from support.errors import one_line_error
 from support.release_files import write_photo

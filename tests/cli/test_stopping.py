@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no such sig
 SCRIPT = """
 import hashlib, os, random, signal, sys, time
 import disk_hloc.cli as cli
+import disk_hloc.cli.commands as commands
 
 def ready():
     print("ready", flush=True)
@@ -24,7 +25,7 @@ def ready():
 def app():
 {body}
 
-cli.app = app
+commands.app = app
 cli.main()
 """
 BODIES = {

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.dataset import download, fetch
 from disk_hloc.dataset.unpack import unpack
 from disk_hloc.errors import DiskHlocError

@@ -12,7 +12,7 @@ import pycolmap
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.dataset import from_colmap
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.outputs import MANIFEST

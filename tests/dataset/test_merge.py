@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.dataset import merge
 from disk_hloc.errors import DiskHlocError
 from support.errors import one_line_error

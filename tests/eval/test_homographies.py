@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import homographies
 from disk_hloc.io.benchmarks import hpatches as files

@@ -12,7 +12,7 @@ import pytest
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import known_poses
 from disk_hloc.eval.model import pose_errors

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from disk_hloc import confs
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import estimators, stereo, two_views
 from disk_hloc.io.benchmarks.calibrated_pairs import CalibratedPair, read_calibrated_pairs

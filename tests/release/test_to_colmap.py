@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import release
 from disk_hloc.release.to_colmap import main

@@ -13,7 +13,7 @@ import pycolmap
 import pytest
 from typer.testing import CliRunner
 
-from disk_hloc.cli import app
+from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.localization import errors_of
 from disk_hloc.io.hloc.poses import read_poses

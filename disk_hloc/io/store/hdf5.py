@@ -157,15 +157,15 @@ def _entries_with(
         exists = item.links.exists
         # A folder of images may have the same name as the dataset.
         made_of = read_fingerprint(item) if exists(key) else None
-        address = None if made_of is not None else h5py.h5o.get_info(item).addr
-        if address in above:
-            raise DiskHlocError(f"{filename}, {_decoded(shown)}: this group contains itself")
         if made_of is not None or _has_array(item, key, shown, filename):
             if all(exists(other) for other in others):
                 yield _name(shown, filename), made_of
             else:
                 yield None, None
         else:
+            address = h5py.h5o.get_info(item).addr
+            if address in above:
+                raise DiskHlocError(f"{filename}, {_decoded(shown)}: this group contains itself")
             inner = (*above, address)
             yield from _entries_with(item, key, others, shown + b"/", inner, filename)
 
