@@ -14,6 +14,7 @@ from disk_hloc.errors import DiskHlocError
 
 # Names that are sound at a glance: a list of 100,000 is checked in a tenth of the time.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+_NUMBER = re.compile(r"([0-9]+)")
 
 
 def require_relative(name: str, where: object) -> str:
@@ -61,3 +62,10 @@ def _why_not(name: str) -> str | None:
     if ".." in path.parts:
         return "leaves its folder through '..'"
     return None
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Return the key that sorts names as people count: frame2 before frame10."""
+    # Texts and numbers alternate, so that those of two names can be compared.
+    parts = _NUMBER.split(name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

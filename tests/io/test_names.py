@@ -25,7 +25,7 @@ from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.hloc.queries import read_queries, read_retrieval
 from disk_hloc.io.images import read_image_list
 from disk_hloc.io.masks import find_mask
-from disk_hloc.io.names import is_relative, require_relative
+from disk_hloc.io.names import is_relative, natural_order, require_relative
 from disk_hloc.io.release import names_of
 from disk_hloc.pipelines.aachen import read_conf as read_pipeline
 from disk_hloc.report.mask_pictures import mask_previews
@@ -200,3 +200,16 @@ def test_names_in_a_coco_file_are_only_compared(tmp_path: Path) -> None:
 def test_a_mask_is_only_searched_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     assert find_mask(tmp_path / "masks", "a/b.jpg") is None
+
+
+def test_frames_are_in_the_order_of_their_numbers() -> None:
+    names = ["frame10.jpg", "frame2.jpg", "a/7.jpg", "frame1b.jpg", "frame02.jpg", "frame1.jpg"]
+    assert sorted(names, key=natural_order) == [
+        "a/7.jpg", "frame1.jpg", "frame1b.jpg", "frame02.jpg", "frame2.jpg", "frame10.jpg",
+    ]  # fmt: skip
+
+
+@given(st.lists(st.text("ab019._/", min_size=1), unique=True))
+def test_any_names_have_one_order(names: list[str]) -> None:
+    backwards = list(reversed(names))
+    assert sorted(names, key=natural_order) == sorted(backwards, key=natural_order)

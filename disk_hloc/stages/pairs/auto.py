@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.names import natural_order
 from disk_hloc.log import logger
 
 from . import gps
-from .names import along, by_time, exhaustive, natural_order
+from .names import along, by_time, exhaustive
 from .photos import Photos, distinct
 
 # Photos form a sequence if this share of successive ones look alike: if one is among the other's

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import combinations
 from typing import Any
 
 from disk_hloc.io.hloc.pairs import Pair
+from disk_hloc.io.names import natural_order
 
 from .photos import Photos
-
-_NUMBER = re.compile(r"([0-9]+)")
 
 
 def exhaustive(photos: Photos) -> list[Pair]:
@@ -35,7 +33,7 @@ def sequential(
 
     Args:
         photos: the frames, ordered by the time in their EXIF data if all have one, else by name
-            (:func:`natural_order`).
+            (:func:`disk_hloc.io.names.natural_order`).
         overlap: how many following photos each photo is paired with.
         quadratic: also pair it with those 2, 4, 8, ... 2^(overlap - 1) further on.
         loop_period: every photo of this step is also paired with those that look like it, wherever
@@ -83,10 +81,3 @@ def by_time(photos: Photos) -> list[str] | None:
         name: (time, natural_order(name)) for name, time in times.items()
     }
     return sorted(photos.names, key=keys.__getitem__)
-
-
-def natural_order(name: str) -> tuple[list[str | int], str]:
-    """Return the key that sorts names as people count: frame2 before frame10."""
-    # Texts and numbers alternate, so that those of two names can be compared.
-    parts = _NUMBER.split(name)
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.stages import pairs
-from disk_hloc.stages.pairs.names import in_sequence, natural_order, sequential
+from disk_hloc.stages.pairs.names import in_sequence, sequential
 from support.exif_photos import write_timed
 from support.hloc_files import write_global
 
@@ -47,19 +45,6 @@ def test_sequential_pairs_have_the_given_overlap(tmp_path: Path) -> None:
     path = pairs.main("sequential", tmp_path, tmp_path / "pairs.txt", overlap=4, quadratic=True)
     places = [[int(name.strip("frame.jpg")) for name in pair] for pair in lines(path)]
     assert sorted({b - a for a, b in places}) == [1, 2, 3, 4, 8]
-
-
-def test_frames_are_in_the_order_of_their_numbers() -> None:
-    names = ["frame10.jpg", "frame2.jpg", "a/7.jpg", "frame1b.jpg", "frame02.jpg", "frame1.jpg"]
-    assert sorted(names, key=natural_order) == [
-        "a/7.jpg", "frame1.jpg", "frame1b.jpg", "frame02.jpg", "frame2.jpg", "frame10.jpg",
-    ]  # fmt: skip
-
-
-@given(st.lists(st.text("ab019._/", min_size=1), unique=True))
-def test_any_names_have_one_order(names: list[str]) -> None:
-    backwards = list(reversed(names))
-    assert sorted(names, key=natural_order) == sorted(backwards, key=natural_order)
 
 
 def test_times_order_photos_if_all_have_one(tmp_path: Path) -> None:
