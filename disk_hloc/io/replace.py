@@ -43,16 +43,17 @@ def replace_json(path: Path, content: Any) -> None:
 
     Numbers that are not finite become null: JSON has none.
     """
-    replace_text(path, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+    replace_text(path, json.dumps(finite(content), indent=2, allow_nan=False) + "\n")
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """Return JSON's content with null for numbers that are not finite."""
     if isinstance(content, float):
         return content if math.isfinite(content) else None
     if isinstance(content, Mapping):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     return content
 
 

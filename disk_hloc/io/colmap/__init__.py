@@ -12,6 +12,7 @@ from .cameras import (
     camera_rays,
     image_reader_options,
     is_planar,
+    require_camera,
 )
 from .check_database import database_errors, require_sound_database
 from .database import (
@@ -83,6 +84,7 @@ __all__ = [
     "readable_photos",
     "registered_images",
     "remove_model",
+    "require_camera",
     "require_sound_database",
     "seeing_points",
     "to_pose",

@@ -83,6 +83,15 @@ def camera_object(camera: str, width: int, height: int) -> pycolmap.Camera:
     )
 
 
+def require_camera(camera: str) -> None:
+    """Check that a text is a camera with its parameters, of photos of any size.
+
+    Raises:
+        DiskHlocError: see :func:`camera_object`.
+    """
+    camera_object(camera, 1, 1)
+
+
 def is_planar(camera: pycolmap.Camera) -> bool:
     """Return whether a camera maps a plane before it, as all but fisheyes and panoramas do."""
     # Before COLMAP 4 all models had a plane.

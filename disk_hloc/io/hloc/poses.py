@@ -61,18 +61,23 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def write_poses(path: Path, poses: Mapping[str, Pose]) -> None:
+def write_poses(path: Path, poses: Mapping[str, Pose], *, header: bool = True) -> None:
     """Write poses to a file, one image per line.
+
+    Args:
+        path: the file.
+        poses: by image name.
+        header: whether a comment says what the columns are; the benchmarks take none.
 
     Raises:
         DiskHlocError: a name has a tab or a line feed.
     """
-    lines = ["# name qw qx qy qz tx ty tz (cam_from_world, metres)"]
+    lines = ["# name qw qx qy qz tx ty tz (cam_from_world, metres)"] if header else []
     for name, pose in poses.items():
         values = np.concatenate([pose.quaternion, pose.translation])
         numbers = " ".join(f"{value:.12g}" for value in values)
         lines.append(f"{as_column(name)}{separator(name)}{numbers}")
-    replace_text(path, "\n".join(lines) + "\n")
+    replace_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_camera(path: Path) -> tuple[str, int, int, list[float]]:
