@@ -1,4 +1,4 @@
-"""From keypoints and the points that they may see to a pose, or the reason why there is none."""
+"""From keypoints and the points that they may see to a pose, or the reason why it has no pose."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _by_chance(
 
 
 def _log10_chance(num_inliers: int, by_chance: Sequence[int], num: int) -> float:
-    """Return log10 of the probability of so many inliers, as of :mod:`disk_hloc.stages.verify`."""
+    """Return log10 of the probability of this many inliers, as of :mod:`disk_hloc.stages.verify`."""
     rate = min((sum(by_chance) + 0.5) / (len(by_chance) * num), 1.0)
     tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
     return max(float(tail / np.log(10)), _SMALLEST_LOG10)

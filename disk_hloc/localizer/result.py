@@ -15,6 +15,13 @@ from . import covariance as covariances
 
 # The level part of a direction, of length one, that has a heading.
 _LEAST_LEVEL = 1e-6
+# Localization.camera_from.
+_CAMERA_IN_WORDS = {
+    "given": "as given",
+    "map": "of the map",
+    "exif": "by EXIF",
+    "estimated": "estimated",
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,22 @@ class Localization:
             return None
         return float(np.degrees(np.arctan2(east, north)) % 360)
 
+    def __str__(self) -> str:
+        """Say in one line where the photo was taken, or why that is not known."""
+        if self.pose is None:
+            return f"not localized: {self.reason}"
+        if self.position is not None:
+            where = "{:.7f}, {:.7f}, {:.1f} m".format(*self.position)
+        else:
+            where = "{:.3f} {:.3f} {:.3f}".format(*self.pose.center)
+        if self.heading is not None:
+            where += f", heading {self.heading:.0f} degrees"
+        return (
+            f"localized at {where}; {self.num_inliers} of {self.num_correspondences} matches "
+            f"agree; camera {_CAMERA_IN_WORDS[self.camera_from or 'given']}; "
+            f"{sum(self.seconds.values()):.2f} s"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return all but the correspondences as numbers, texts, lists and dicts.
 
@@ -155,11 +178,11 @@ class Localization:
 
 @dataclass(frozen=True)
 class RigLocalization:
-    """The pose of several photos that are rigidly joined, or the reason why there is none.
+    """The pose of several photos that are rigidly joined, or the reason why they have no pose.
 
     Attributes:
         pose: rig_from_world, in units of the map, or None.
-        reason: why there is none, or None.
+        reason: why there is no pose, or None.
         covariance: see :class:`Localization`.
         images: what is known of each photo, with its own pose if the rig has one.
         num_inliers, log10_chance: of all photos together.
@@ -178,6 +201,27 @@ class RigLocalization:
     def localized(self) -> bool:
         """Whether there is a pose."""
         return self.pose is not None
+
+    def __str__(self) -> str:
+        """Say in one line where the rig was, or why that is not known."""
+        if self.pose is None:
+            return f"not localized: {self.reason}"
+        return (
+            "localized at {:.3f} {:.3f} {:.3f} together; ".format(*self.pose.center)
+            + f"{self.num_inliers} matches agree; {sum(self.seconds.values()):.2f} s"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is known of the rig, without its photos, as :meth:`Localization.to_json`."""
+        return {
+            "localized": self.localized,
+            "reason": self.reason,
+            "rig_from_world": None if self.pose is None else pose_to_json(self.pose),
+            "covariance": None if self.covariance is None else self.covariance.tolist(),
+            "inliers": self.num_inliers,
+            "log10_chance": self.log10_chance,
+            "seconds": dict(self.seconds),
+        }
 
 
 def pose_to_json(pose: Pose) -> dict[str, list[float]]:
