@@ -70,3 +70,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthetic.main(
         folder, scenes=1, validation_scenes=0, photos=6, image_size=(192, 144), within=(0.4, 0.9)
     )
+
+
+@pytest.fixture(scope="session")
+def fountain_map(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A map of the 8 database photos of mini_aachen, in metres; copy it before you change it."""
+    from support.maps import build_fountain
+
+    return build_fountain(data / "mini_aachen", tmp_path_factory.mktemp("maps") / "fountain")

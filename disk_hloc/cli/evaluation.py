@@ -29,14 +29,7 @@ def compare(
         ),
     ] = "disk,disk-ratio,disk+lightglue,aliked+lightglue,sift",
     pairs: options.PairsFrom = "auto",
-    max_keypoints: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Largest number of keypoints of a photo, for all rows.",
-            show_default="each extractor's own",
-        ),
-    ] = None,
+    max_keypoints: options.OptionalMaxKeypoints = None,
     poses: options.Poses = None,
     camera: options.Camera = None,
     camera_mode: options.CameraMode = "auto",

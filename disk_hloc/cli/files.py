@@ -68,7 +68,7 @@ def demo(
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show what is installed, which hloc and weights were found, and whether they work together.
 

@@ -67,9 +67,7 @@ def localize(
     matches: options.Matches,
     results: Annotated[Path, typer.Argument(help="File of poses to write (.txt).")],
     engine: options.Engine = "auto",
-    max_error: Annotated[
-        float, typer.Option(help="Largest reprojection error of an inlier, in pixels.")
-    ] = 12.0,
+    max_error: options.MaxError = 12.0,
     covisibility_clustering: Annotated[
         bool,
         typer.Option(

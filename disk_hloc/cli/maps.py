@@ -1,16 +1,19 @@
-"""The commands of maps: build."""
+"""The commands of maps: build and localize."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from disk_hloc.errors import DiskHlocError
+from disk_hloc.errors import DiskHlocError, SkippedImages
 
 from . import options
 from .mask_options import mask_options
+
+if TYPE_CHECKING:
+    from disk_hloc.localizer import Localization
 
 # A model that exists has its cameras and pairs.
 _OF_PHOTOS = (
@@ -74,3 +77,109 @@ def build(
         fix_intrinsics=fix_intrinsics, engine=engine, mapper=mapper, robust=robust, rescue=rescue,
         georeference=georeference, verbose=verbose, on_error=on_error,
     )  # fmt: skip
+
+
+@app.command()
+@mask_options
+def localize(
+    map_folder: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Folder of the map, of disk-hloc map build.")
+    ],
+    photos: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PHOTO...",
+            help="Photos, or folders of them. They are called by their paths below the folder "
+            "that all have in common.",
+        ),
+    ],
+    camera: options.Camera = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help='Queries file, "name MODEL width height parameters..." on each line, or a quoted '
+            "pattern of several: localize these photos, with these intrinsics.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    rig: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON list of {"image", "camera", "cam_from_rig": {"quaternion", "translation"}}: '
+            "localize these photos together, as one camera.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="File to write: .txt (name qw qx qy qz tx ty tz), .json (all that is known) or "
+            ".geojson (if the map is georeferenced). May be repeated."
+        ),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(help="Folder for a picture of each photo, its matches, and the map."),
+    ] = None,
+    images: options.ImageFolder = None,
+    as_json: options.AsJson = False,
+    num_retrieved: Annotated[
+        int, typer.Option(min=1, help="Number of map photos that each photo is matched with.")
+    ] = 10,
+    max_keypoints: options.MaxKeypoints = 2048,
+    max_error: options.MaxError = 12.0,
+    ground_truth: options.GroundTruth = None,
+    on_error: options.OnError = "skip",
+    device: options.Device = "auto",
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Say where photos were taken, in a map.
+
+    Positions are in the frame and units of the map: degrees and metres above sea level if it is
+    georeferenced. A photo that shows another place is not localized, and the reason is printed; it
+    is an error only if no photo is localized.
+
+    Without --camera, --queries or --rig, intrinsics are those of the map's photos from the same
+    device; else the focal length is estimated with the pose, starting from EXIF data if they have
+    one. --json prints a line for each photo. --images is for --picture.
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    from disk_hloc.eval import localization
+    from disk_hloc.io.hloc.poses import read_poses
+    from disk_hloc.io.localizations import json_line
+    from disk_hloc.pipelines import map_localize as pipeline
+
+    def show(name: str, answer: Localization | DiskHlocError) -> None:
+        if isinstance(answer, DiskHlocError):
+            line = json_line(name, {"error": str(answer)}) if as_json else f"{name}: {answer}"
+        else:
+            line = json_line(name, answer.to_json()) if as_json else f"{name}: {answer}"
+        # Above the bar that shows the progress.
+        tqdm.write(line, file=sys.stdout)
+
+    truth = read_poses(ground_truth) if ground_truth else None
+    found = pipeline.main(
+        map_folder, photos, camera=camera, queries=queries, rig=rig, masks=masks,
+        outputs=output or [], picture=picture, images=images, on_error=on_error, each=show,
+        num_retrieved=num_retrieved, max_keypoints=max_keypoints, max_error=max_error,
+        device=device,
+    )  # fmt: skip
+    if found.rig is not None:
+        line = json_line(str(rig), {"rig": found.rig.to_json()})
+        typer.echo(line if as_json else f"{rig}: {found.rig}")
+    if truth is not None:
+        poses = {name: one.pose for name, one in found.answers.items() if one.pose is not None}
+        figures = localization.evaluate(poses, truth)
+        line = json_line(str(ground_truth), {"errors": figures})
+        typer.echo(line if as_json else localization.text(figures))
+    if found.unreadable:
+        count = len(found.unreadable)
+        raise SkippedImages(
+            f"{count} photo{'s were' if count > 1 else ' was'} left out: "
+            + "; ".join(found.unreadable.values())
+        )
+    if not any(one.localized for one in found.answers.values()):
+        raise DiskHlocError(f"no photo was localized in {map_folder}: the lines above say why")

@@ -102,7 +102,19 @@ GroundTruth = Annotated[
     ),
 ]
 
+# How photos are localized.
+MaxError = Annotated[
+    float, typer.Option(help="Largest reprojection error of an inlier, in pixels.")
+]
+_MAX_KEYPOINTS_HELP = "Largest number of keypoints of a photo."
+MaxKeypoints = Annotated[int, typer.Option(min=1, help=_MAX_KEYPOINTS_HELP)]
+OptionalMaxKeypoints = Annotated[
+    int | None,
+    typer.Option(min=1, help=_MAX_KEYPOINTS_HELP, show_default="each extractor's own"),
+]
+
 # Outputs.
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 PairsOutput = Annotated[Path, typer.Argument(help="Pairs file to write (.txt).")]
 Preview = Annotated[
     Path | None,

@@ -20,40 +20,12 @@ import disk_hloc.cli as cli
 from disk_hloc.errors import DESCRIPTIONS, Busy, DiskHlocError, Exit
 from disk_hloc.io.hloc.features import list_features
 from disk_hloc.io.release import names_of
-from disk_hloc.log import logger
 from disk_hloc.parallel import shards
 from disk_hloc.stages import extract
+from support.command import Command
 from support.hloc_files import unfinished
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Command:
-    """Runs the command in this process, with a folder as the current one."""
-
-    def __init__(
-        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, folder: Path
-    ) -> None:
-        self.capsys, self.monkeypatch = capsys, monkeypatch
-        monkeypatch.chdir(folder)
-        # A handler of an earlier test writes to that test's output.
-        monkeypatch.setattr(logger, "handlers", [])
-
-    def __call__(self, *arguments: str) -> tuple[int, str]:
-        """Run the command; return its exit code and what it wrote to stderr."""
-        self.monkeypatch.setattr(sys, "argv", ["disk-hloc", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0), self.capsys.readouterr().err
-
-    def refused(self, *arguments: str) -> str:
-        """Run the command; return the one line of its error."""
-        code, shown = self(*arguments)
-        assert code == 1, shown
-        assert "Traceback" not in shown
-        last = shown.strip().splitlines()[-1]
-        assert last.startswith("Error: ")
-        return last
 
 
 @pytest.fixture
