@@ -48,6 +48,10 @@ class ImageReadError(Exception):
     """A file that is not an image, or not a whole one; ``str(error)`` is the reason."""
 
 
+class TooManyPixels(ImageReadError):
+    """An image with more pixels than :func:`max_pixels`."""
+
+
 def list_images(folder: Path, without: Iterable[Path | None] = ()) -> list[str]:
     """List the images below a folder, recognized by their suffix.
 
@@ -408,7 +412,7 @@ def require_few_pixels(size: tuple[int, int]) -> None:
     """Check a width and height in pixels against :func:`max_pixels`.
 
     Raises:
-        ImageReadError: the image has more pixels.
+        TooManyPixels: the image has more pixels.
     """
     width, height = size
     limit = max_pixels()
@@ -417,7 +421,7 @@ def require_few_pixels(size: tuple[int, int]) -> None:
     variables = LIMIT_VARIABLE
     if width * height > 1 << 30:
         variables += f" and OpenCV's {OPENCV_LIMIT_VARIABLE}"
-    raise ImageReadError(
+    raise TooManyPixels(
         f"{width}x{height} px exceed the limit of {limit} pixels: if you trust the file, increase "
         f"{variables}"
     )
