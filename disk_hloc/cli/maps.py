@@ -1,4 +1,4 @@
-"""The commands of maps: build and localize."""
+"""The commands of maps."""
 
 from __future__ import annotations
 
@@ -183,3 +183,49 @@ def localize(
         )
     if not any(one.localized for one in found.answers.values()):
         raise DiskHlocError(f"no photo was localized in {map_folder}: the lines above say why")
+
+
+@app.command()
+def serve(
+    folder: Annotated[
+        Path, typer.Argument(metavar="MAP", help="Folder of a map, from disk-hloc map build.")
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for all of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for a free one.")
+    ] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="Name under which browsers reach this server. Repeatable."),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(min=1, help="How many queries may wait; others are sent away (429).")
+    ] = 8,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="How long a query waits for its answer, in seconds.")
+    ] = 30.0,
+    max_upload: Annotated[
+        float, typer.Option(min=0.001, help="Largest upload, in megabytes.")
+    ] = 32.0,
+    max_pixels: Annotated[
+        float, typer.Option(min=0.001, help="Largest photo, in millions of pixels.")
+    ] = 64.0,
+    device: options.Device = "auto",
+) -> None:
+    """Serve a map over HTTP, with a page for browsers, until Ctrl-C.
+
+    POST /localize takes a photo and returns its pose; GET /map, /healthz and /openapi.json describe
+    the rest. There are no passwords: beyond this machine, put a server that has them before it.
+    """
+    from disk_hloc.serve import run
+    from disk_hloc.serve.limits import Limits
+
+    limits = Limits(
+        upload_bytes=round(max_upload * 1e6), pixels=round(max_pixels * 1e6),
+        queue=queue, answer_seconds=timeout,
+    )  # fmt: skip
+    run.main(
+        folder, host=host, port=port, allowed_hosts=allow_host or (), limits=limits, device=device
+    )

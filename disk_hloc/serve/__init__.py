@@ -1,0 +1,1 @@
+"""A map over HTTP: ``disk-hloc map serve``."""
