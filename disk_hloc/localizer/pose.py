@@ -19,10 +19,14 @@ from .covariance import View
 MAX_ERROR_PX = 12.0
 # The largest probability of as many inliers, as a power of ten, if keypoints saw points that were
 # drawn at random (docs/localization.md has the figures).
-MAX_LOG10_CHANCE = -12.0
-_NUM_SHUFFLES = 8
+MAX_LOG10_CHANCE = -20.0
+_NUM_SHUFFLES = 32
+# Of cells with inliers in a shuffle, where none has any.
+_LEAST_BY_CHANCE = 1 / 16
 # The least that a float64 holds is 1e-308.
 _SMALLEST_LOG10 = -300.0
+# COLMAP's mapper takes others for wrong, too: relative to the longer side.
+_FOCAL_LENGTHS = (0.1, 10.0)
 # Keypoints that determine a pose, and a pose with a focal length.
 _MINIMAL = 4
 
@@ -36,7 +40,8 @@ class Estimate:
         camera: the camera, with the focal length that was estimated, if it was.
         covariance: (6, 6) of :func:`disk_hloc.localizer.covariance.of_pose`, or None.
         inliers: (N,) bool.
-        log10_chance: log10 of the probability of as many inliers by chance.
+        log10_chance: log10 of the probability of as many inliers by chance: 0 for a focal length
+            that no camera has.
     """
 
     cam_from_world: pycolmap.Rigid3d
@@ -145,8 +150,16 @@ def _estimate(
 ) -> Estimate:
     """Judge a pose by its inliers, a mask of each view."""
     everywhere = np.concatenate(inliers)
-    by_chance = [_by_chance(rig_from_world, views, seed, max_error) for seed in _seeds()]
-    chance = _log10_chance(int(everywhere.sum()), by_chance, len(everywhere))
+    # Neighbours agree with a wrong pose together, so what is counted is places, not keypoints.
+    cells = _cells(views, max_error)
+    by_chance = [
+        len(np.unique(cells[_by_chance(rig_from_world, views, seed, max_error)]))
+        for seed in _seeds()
+    ]
+    num_cells = len(np.unique(cells))
+    chance = _log10_chance(len(np.unique(cells[everywhere])), by_chance, num_cells)
+    if refined_focal_length and not _is_possible(views[0].camera):
+        chance = 0.0
     agreeing = [
         view._replace(keypoints=view.keypoints[inlier], points=view.points[inlier])
         for view, inlier in zip(views, inliers, strict=True)
@@ -155,28 +168,53 @@ def _estimate(
     return Estimate(rig_from_world, views[0].camera, found, everywhere, chance)
 
 
+def _is_possible(camera: pycolmap.Camera) -> bool:
+    least, most = (ratio * max(camera.width, camera.height) for ratio in _FOCAL_LENGTHS)
+    return bool(least <= camera.mean_focal_length() <= most)
+
+
+def _cells(views: Sequence[View], size: float) -> np.ndarray:
+    """Return the (N,) number of the square of the grid of its photo that each keypoint is in."""
+    places = [
+        np.column_stack([np.full(len(view.keypoints), i), view.keypoints // size])
+        for i, view in enumerate(views)
+    ]
+    _, numbers = np.unique(np.concatenate(places), axis=0, return_inverse=True)
+    return np.asarray(numbers).reshape(-1)
+
+
 def _seeds() -> range:
     return range(colmap.SEED, colmap.SEED + _NUM_SHUFFLES)
 
 
 def _by_chance(
     rig_from_world: pycolmap.Rigid3d, views: Sequence[View], seed: int, max_error: float
-) -> int:
-    """Return how many keypoints would be inliers if each saw a point of another one."""
+) -> np.ndarray:
+    """Return which (N,) keypoints would be inliers if each saw a point of another one."""
     shuffle = np.random.default_rng(seed).permutation
-    count = 0
+    inliers = []
     for cam_from_rig, camera, keypoints, points in views:
         seen = (cam_from_rig * rig_from_world) * points[shuffle(len(points))]
         ahead = seen[:, 2] > 0 if colmap.is_planar(camera) else np.ones(len(seen), bool)
+        inlier = np.zeros(len(seen), bool)
         if ahead.any():
             there = np.asarray(camera.img_from_cam(seen[ahead]), np.float64).reshape(-1, 2)
             # NaN where a fisheye does not see the point: no inlier.
-            count += int((np.linalg.norm(there - keypoints[ahead], axis=1) <= max_error).sum())
-    return count
+            inlier[ahead] = np.linalg.norm(there - keypoints[ahead], axis=1) <= max_error
+        inliers.append(inlier)
+    return np.concatenate(inliers)
 
 
-def _log10_chance(num_inliers: int, by_chance: Sequence[int], num: int) -> float:
-    """Return log10 of the probability of this many inliers, as of :mod:`disk_hloc.stages.verify`."""
-    rate = min((sum(by_chance) + 0.5) / (len(by_chance) * num), 1.0)
-    tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
+def _log10_chance(count: int, by_chance: Sequence[int], num: int) -> float:
+    """Return log10 of the probability of as many, as :mod:`disk_hloc.stages.verify` does.
+
+    Args:
+        count: cells with an inlier.
+        by_chance: how many each shuffle has.
+        num: cells with a keypoint.
+    """
+    if num <= _MINIMAL:
+        return 0.0
+    rate = min((float(np.mean(by_chance)) + _LEAST_BY_CHANCE) / num, 1.0)
+    tail = binom.logsf(count - _MINIMAL - 1, num - _MINIMAL, rate)
     return max(float(tail / np.log(10)), _SMALLEST_LOG10)
