@@ -183,6 +183,7 @@ class Localizer:
             start = end
             answer = self._answer(one, own, "given")
             if rig is not None:
+                answer = replace(answer, camera=camera, camera_from="given")
                 answer = self._posed(answer, _compose(cam_from_rig, rig))
             answers.append(answer)
         num_inliers = sum(answer.num_inliers for answer in answers)

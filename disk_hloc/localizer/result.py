@@ -71,9 +71,10 @@ class Localization:
         pose: cam_from_world, in units of the map; None if the query was not localized.
         reason: why not, in one line; None if it was.
         covariance: (6, 6) of the pose: three angles in radians of a small turn about the axes of
-            the camera (``exp(turn) @ rotation``), then the translation; None without a pose. It
-            knows of the noise of keypoints alone, not of errors of the map or of given intrinsics.
-        camera: COLMAP's camera that the pose belongs to, or None if the query has no keypoints.
+            the camera (``exp(turn) @ rotation``), then the translation; None without a pose, and
+            for a photo of a rig, which has one covariance. It knows of the noise of keypoints
+            alone, not of errors of the map or of given intrinsics.
+        camera: COLMAP's camera that the pose belongs to; None if no pose was estimated.
         camera_from: where its intrinsics are from: ``given``, ``map`` (the camera of photos that
             the same device took), ``exif`` or ``estimated``; the focal length of the last two was
             refined with the pose.

@@ -119,10 +119,10 @@ def test_masks_of_a_folder(command: Command, fountain_map: Path, images: Path) -
 
 
 def test_a_rig(command: Command, fountain_map: Path, images: Path, truth: dict[str, Pose]) -> None:
-    """Of the three queries, by their true poses: the first is the origin of the rig."""
+    """Of the two queries by day, by their true poses: the first is the origin of the rig."""
     first = truth[QUERIES[0]]
     photos = []
-    for name in QUERIES:
+    for name in QUERIES[:2]:
         rotation = truth[name].rotation @ first.rotation.T
         translation = truth[name].translation - rotation @ first.translation
         photos.append(
@@ -148,7 +148,7 @@ def test_a_rig(command: Command, fountain_map: Path, images: Path, truth: dict[s
     metres, degrees = errors_of(pose, first)
     assert metres < 0.005
     assert degrees < 0.06
-    assert list(content["photos"]) == list(QUERIES)
+    assert list(content["photos"]) == list(QUERIES[:2])
     refused = command.refused(
         "map", "localize", str(fountain_map), str(images), "--rig", "rig.json", "--camera", CAMERA
     )

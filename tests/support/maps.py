@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from disk_hloc.pipelines import map_build
@@ -33,3 +34,8 @@ def build_fountain(dataset: Path, output: Path) -> Path:
         device="cpu",
     )
     return output
+
+
+def copy_map(source: Path, target: Path) -> Path:
+    """Copy a map that is to be changed."""
+    return Path(shutil.copytree(source, target))
