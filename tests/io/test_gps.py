@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from disk_hloc.io.gps import enu_from_wgs84, read_positions
+from disk_hloc.io.gps import LocalFrame, enu_from_wgs84, read_positions, wgs84_from_enu
 
 near = st.tuples(st.floats(-0.01, 0.01), st.floats(-0.01, 0.01), st.floats(-500, 500))
 
@@ -29,6 +29,31 @@ def test_agrees_with_colmap(
         point, *origin
     )
     np.testing.assert_allclose(enu_from_wgs84(point, origin), expected, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.floats(-90, 90), st.floats(-180, 180), st.floats(-100, 8000), near)
+def test_metres_go_back_to_degrees(
+    latitude: float, longitude: float, altitude: float, away: tuple[float, float, float]
+) -> None:
+    origin = np.array([latitude, longitude, altitude])
+    place = origin + away
+    place[0] = np.clip(place[0], -90, 90)
+    found = wgs84_from_enu(enu_from_wgs84(place[None], origin), origin)[0]
+    assert found[0] == pytest.approx(place[0], abs=1e-9)
+    # Around a pole, the same angle is a shorter way.
+    turned = (found[1] - place[1] + 180) % 360 - 180
+    assert abs(turned) * np.cos(np.radians(place[0])) < 1e-9
+    assert found[2] == pytest.approx(place[2], abs=1e-4)
+
+
+def test_a_frame_says_where_a_point_is() -> None:
+    frame = LocalFrame(np.array([45.0, 7.0, 300.0]))
+    assert frame.wgs84(np.zeros(3)) == pytest.approx((45, 7, 300))
+    latitude, longitude, altitude = frame.wgs84(np.array([21.90, 30.87, 10.0]))
+    assert latitude == pytest.approx(45 + 1 / 3600, abs=1e-7)
+    assert longitude == pytest.approx(7 + 1 / 3600, abs=1e-7)
+    assert altitude == pytest.approx(310, abs=1e-3)
 
 
 def test_axes_are_east_north_and_up() -> None:

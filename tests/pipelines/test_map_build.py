@@ -14,6 +14,7 @@ from PIL import Image
 from disk_hloc.errors import Busy, DiskHlocError, SkippedImages
 from disk_hloc.geometry import rotation_angle
 from disk_hloc.io import colmap
+from disk_hloc.io.gps import wgs84_from_enu
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.io.map_folder import SETTINGS, MapFolder, is_map, read_map
 from disk_hloc.io.map_index import MapIndex, read_index
@@ -21,7 +22,7 @@ from disk_hloc.io.output_folder import claimed
 from disk_hloc.localizer import Localizer
 from disk_hloc.pipelines import map_build, sfm
 from support.errors import one_line_error
-from support.gps_photos import wgs84_from_enu, write_photo
+from support.gps_photos import write_photo
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"

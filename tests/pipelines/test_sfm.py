@@ -16,10 +16,11 @@ from PIL import Image
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.model import pose_errors
 from disk_hloc.io.colmap import poses_of
+from disk_hloc.io.gps import wgs84_from_enu
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
 from support.errors import one_line_error
-from support.gps_photos import wgs84_from_enu, write_photo
+from support.gps_photos import write_photo
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"

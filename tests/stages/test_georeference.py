@@ -15,9 +15,10 @@ from scipy.spatial.transform import Rotation
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import colmap
+from disk_hloc.io.gps import wgs84_from_enu
 from disk_hloc.stages import georeference
 from support.errors import one_line_error
-from support.gps_photos import wgs84_from_enu, write_photo
+from support.gps_photos import write_photo
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"

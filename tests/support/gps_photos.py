@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from disk_hloc.io.gps import enu_from_wgs84
-
 
 def write_photo(
     path: Path,
@@ -37,16 +35,6 @@ def write_photo(
         image = Image.fromarray(pixels)
     image.save(path, exif=exif.tobytes())
     return path
-
-
-def wgs84_from_enu(points: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Invert :func:`disk_hloc.io.gps.enu_from_wgs84` by iteration, to a micrometre."""
-    east = 111320 * np.cos(np.radians(origin[0]))
-    found = np.repeat(origin[None], len(points), axis=0)
-    for _ in range(20):
-        missing = points - enu_from_wgs84(found, origin)
-        found = found + missing[:, [1, 0, 2]] / [111132, east, 1]
-    return found
 
 
 def _degrees(value: float) -> tuple[float, float, float]:
