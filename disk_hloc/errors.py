@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import tokenize
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
@@ -39,6 +40,7 @@ PARSER_ERRORS = (
     TypeError,
     ValueError,
     struct.error,
+    tokenize.TokenError,
 )
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import ImageReadError, image_size, read_image, read_image_list
+from support.map_indices import small_index
 
 Reader = Callable[[Path], Any]
 
@@ -63,6 +64,25 @@ def _read_nvm(path: Path) -> None:
     read_nvm(path, listed)
 
 
+def _read_map(path: Path) -> None:
+    from disk_hloc.io.map_folder import read_map
+
+    folder = path.with_name("map")
+    (folder / "model-1" / "index").mkdir(parents=True, exist_ok=True)
+    (folder / "map.json").write_bytes(path.read_bytes())
+    read_map(folder)
+
+
+def _read_map_index(path: Path, name: str = "images.json") -> None:
+    from disk_hloc.io.map_index import read_index, write_index
+
+    folder = path.with_name("index")
+    if not folder.exists():
+        write_index(small_index(), folder)
+    (folder / name).write_bytes(path.read_bytes())
+    read_index(folder)
+
+
 def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
     """A valid file and its reader."""
     from disk_hloc.io.benchmarks.calibrated_pairs import read_calibrated_pairs
@@ -71,8 +91,15 @@ def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
     from disk_hloc.io.hloc.pairs import read_pairs
     from disk_hloc.io.hloc.poses import read_camera, read_poses
     from disk_hloc.io.hloc.queries import read_queries, read_retrieval
+    from disk_hloc.io.rigs import read_rig
     from disk_hloc.pipelines.aachen import read_conf as read_pipeline
 
+    model = {"model": {"name": "disk"}, "preprocessing": {}}
+    confs = dict.fromkeys(("extractor", "matcher", "retrieval"), model)
+    camera = {"model": "PINHOLE", "width": 64, "height": 48, "params": [50, 50, 32, 24]}
+    index = {"names": ["a.jpg", "b.jpg"], "camera_ids": [3, 3], "devices": [None, "a"]}
+    pose = {"quaternion": [1, 0, 0, 0], "translation": [0, 0, 1.5]}
+    rig = [{"image": "a.jpg", "camera": "PINHOLE 5,5,4,3", "cam_from_rig": pose}]
     k, t = "500 0 320 0 500 240 0 0 1", "1 0 0 1 0 1 0 0 0 0 1 0 0 0 0 1"
     nvm = (
         "NVM_V3\n\n2\na.jpg 500 1 0 0 0 1 2 3 0 0\nb.jpg 500 1 0 0 0 4 5 6 0 0\n\n"
@@ -99,6 +126,9 @@ def _text_parsers() -> dict[str, tuple[bytes, Reader]]:
         "conf": (extractor.encode(), lambda path: read_conf("extractors", path)),
         "aachen conf": (aachen.encode(), lambda path: read_pipeline(str(path))),
         "coco": (_coco(), _read_coco),
+        "map": (json.dumps({"format": 1, "model": "model-1", **confs}).encode(), _read_map),
+        "map index": (json.dumps({**index, "cameras": {3: camera}}).encode(), _read_map_index),
+        "rig": (json.dumps(rig).encode(), read_rig),
     }
 
 
@@ -265,6 +295,10 @@ def _model(path: Path) -> None:
     path.write_text("1 1 0 0 0 0 0 0 1 a.jpg\n320 240 1\n2 1 0 0 0 1 0 0 1 b.jpg\n320 240 1\n")
 
 
+def _map_points(path: Path) -> None:
+    np.save(path, small_index().xyz)
+
+
 def _read_features(path: Path) -> None:
     from disk_hloc.io.hloc.features import list_features, list_keypoints, read_features
     from disk_hloc.io.store import reading
@@ -422,6 +456,7 @@ def _library_parsers() -> dict[str, tuple[str, Callable[[Path], None], Reader]]:
         "jpeg": ("a.jpg", _jpeg, _read_image),
         "tiff": ("a.tif", _tiff, _read_image),
         "mask": ("mask.png", _png, _read_mask),
+        "map points": ("xyz.npy", _map_points, lambda path: _read_map_index(path, path.name)),
     }
 
 
@@ -435,7 +470,7 @@ GROUPS = {
     ),
     "others": (
         "database", "mapped database", "model", "binary model", "codebook", "weights", "published",
-        "png", "jpeg", "tiff", "mask",
+        "png", "jpeg", "tiff", "mask", "map points",
     ),
 }  # fmt: skip
 

@@ -15,9 +15,11 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval import published
 from disk_hloc.io.conf_files import read_conf
 from disk_hloc.io.hloc.global_features import read_codebook
+from disk_hloc.io.map_index import read_index, write_index
 from disk_hloc.pipelines.aachen import read_conf as read_pipeline
 from disk_hloc.weights import load_disk, load_loftr, load_network
 from support.errors import one_line_error
+from support.map_indices import small_index
 
 
 class Touch:
@@ -86,6 +88,19 @@ def test_published_results(made: Path, tmp_path: Path) -> None:
     with pytest.raises(DiskHlocError) as error:
         published.read(path)
     assert one_line_error(error, path, "may run code")
+    assert not made.exists()
+
+
+def test_indices_of_maps(made: Path, tmp_path: Path) -> None:
+    write_index(small_index(), tmp_path / "index")
+    np.save(tmp_path / "index" / "xyz.npy", np.array([Touch(made)]), allow_pickle=True)
+    with pytest.raises(DiskHlocError) as error:
+        read_index(tmp_path / "index")
+    assert one_line_error(error, tmp_path / "index", "cannot be read")
+    (tmp_path / "index" / "xyz.npy").write_bytes(pickle.dumps(Touch(made)))
+    with pytest.raises(DiskHlocError) as error:
+        read_index(tmp_path / "index")
+    assert one_line_error(error, tmp_path / "index", "cannot be read")
     assert not made.exists()
 
 

@@ -144,6 +144,8 @@ def read_map(path: Path) -> MapFolder:
             confs = [content[name] for name in _CONFS]
             if not all(isinstance(conf["model"]["name"], str) for conf in confs):
                 raise ValueError("a conf names no model")
+            if not isinstance(confs[0]["preprocessing"], dict):
+                raise ValueError("the conf of the extractor has no preprocessing")
             number = str(model).removeprefix(_MODEL)
             if not is_relative(str(model)) or f"{_MODEL}{number}" != model or not number.isdigit():
                 raise ValueError(f"its model is {model!r}")

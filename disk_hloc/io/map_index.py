@@ -8,20 +8,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycolmap
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.geometry import Pose
 
+from .names import is_relative
 from .replace import replace_json
 
 _JSON = "images.json"
 # Of arrays that outgrow the budget only these are large.
 _MAPPED = ("descriptors",)
+# The dtype and shape of each array, as of MapIndex; L keypoints by which photos are turned.
+_FORMS: dict[str, tuple[Any, ...]] = {
+    "sizes": (np.int64, "I", 2),
+    "poses": (np.float64, "I", 7),
+    "turns": (np.int64, "I"),
+    "starts": (np.int64, "I+1"),
+    "keypoints": (np.float32, "K", 2),
+    "descriptors": (np.float16, "K", None),
+    "points": (np.int64, "K"),
+    "xyz": (np.float64, "P", 3),
+    "colors": (np.uint8, "P", 3),
+    "point_ids": (np.int64, "P"),
+    "global_descriptors": (np.float32, "I", None),
+    "look_starts": (np.int64, "I+1"),
+    "look_places": (np.float32, "L", 2),
+    "look_octaves": (np.float32, "L"),
+    "look_angles": (np.float32, "L"),
+    "look_descriptors": (np.uint8, "L", 128),
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +109,7 @@ class MapIndex:
         )
 
 
-_ARRAYS = tuple(f.name for f in fields(MapIndex) if f.type == "np.ndarray")
+_ARRAYS = tuple(_FORMS)
 
 
 def write_index(index: MapIndex, folder: Path) -> None:
@@ -129,7 +150,7 @@ def read_index(folder: Path, memory_budget: int = 1 << 30) -> MapIndex:
         index = MapIndex(
             **arrays,
             names=[str(name) for name in content["names"]],
-            cameras={int(key): dict(camera) for key, camera in content["cameras"].items()},
+            cameras={int(key): _camera(camera) for key, camera in content["cameras"].items()},
             camera_ids=[int(i) for i in content["camera_ids"]],
             devices=[None if key is None else str(key) for key in content["devices"]],
         )
@@ -146,27 +167,58 @@ def read_index(folder: Path, memory_budget: int = 1 << 30) -> MapIndex:
 
 def _misfit(index: MapIndex) -> str | None:
     """Return what does not fit in an index, or None."""
-    count, total, num_points = len(index.names), len(index.points), len(index.xyz)
-    shapes = {
-        "sizes": (count, 2), "poses": (count, 7), "turns": (count,), "starts": (count + 1,),
-        "keypoints": (total, 2), "descriptors": (total, None), "points": (total,),
-        "xyz": (num_points, 3), "colors": (num_points, 3), "point_ids": (num_points,),
-        "global_descriptors": (count, None), "look_starts": (count + 1,),
+    sides = {
+        "I": len(index.names), "I+1": len(index.names) + 1, "K": _rows(index.points),
+        "P": _rows(index.xyz), "L": _rows(index.look_places),
     }  # fmt: skip
-    for name, shape in shapes.items():
-        found = getattr(index, name).shape
-        if len(found) != len(shape) or any(
-            b is not None and a != b for a, b in zip(found, shape, strict=True)
+    for name, (dtype, *sizes) in _FORMS.items():
+        array = getattr(index, name)
+        expected = [sides.get(str(size), size) for size in sizes]
+        if (
+            array.dtype != dtype
+            or array.ndim != len(expected)
+            or any(
+                wanted not in (None, found)
+                for found, wanted in zip(array.shape, expected, strict=True)
+            )
         ):
-            return f"{name} has shape {found}"
+            return f"{name} has dtype {array.dtype} and shape {array.shape}"
+    for name in ("poses", "xyz", "keypoints", "global_descriptors"):
+        if not np.isfinite(getattr(index, name)).all():
+            return f"{name} has numbers that are not finite"
+    total, num_points = len(index.points), len(index.xyz)
     if total and not (index.points.min() >= 0 and index.points.max() < num_points):
         return "a keypoint sees a point that is not there"
     for name, end in (("starts", total), ("look_starts", len(index.look_places))):
         starts = getattr(index, name)
         if starts[0] != 0 or starts[-1] != end or (np.diff(starts) < 0).any():
             return f"{name} does not fit its keypoints"
-    if not (len(index.camera_ids) == len(index.devices) == count):
+    if (index.sizes <= 0).any() or (index.turns < 0).any() or (index.turns > 3).any():
+        return "an image has an impossible size or turn"
+    if len(set(index.names)) != len(index.names) or not all(map(is_relative, index.names)):
+        return f"{_JSON} names an image twice, or outside the folder of the images"
+    if not (len(index.camera_ids) == len(index.devices) == len(index.names)):
         return f"{_JSON} does not name as many cameras as images"
     if not set(index.camera_ids) <= set(index.cameras):
         return f"{_JSON} names a camera that it does not have"
     return None
+
+
+def _rows(array: np.ndarray) -> int:
+    return len(array) if array.ndim else 0
+
+
+def _camera(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a camera as COLMAP takes it.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is not one.
+    """
+    model, width, height = values["model"], int(values["width"]), int(values["height"])
+    params = [float(value) for value in values["params"]]
+    if model not in pycolmap.CameraModelId.__members__ or model == "INVALID":
+        raise ValueError(f"no camera model is called {model!r}")
+    camera = pycolmap.Camera(model=model, width=max(width, 1), height=max(height, 1), params=params)
+    if min(width, height) < 1 or not camera.verify_params() or not np.isfinite(params).all():
+        raise ValueError(f"a camera {model} has impossible parameters")
+    return {"model": model, "width": width, "height": height, "params": params}

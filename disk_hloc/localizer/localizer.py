@@ -65,10 +65,22 @@ class Localizer:
         device: str = "auto",
         memory_budget: int = 1 << 30,
     ) -> None:
+        if num_retrieved < 1 or not max_error > 0:
+            raise DiskHlocError(
+                f"expected at least one retrieved photo and an error of more than 0 pixels, found "
+                f"{num_retrieved} and {max_error}"
+            )
         self.map = read_map(Path(folder))
+        for kind, conf in (("extractors", self.map.extractor), ("matchers", self.map.matcher)):
+            if not models.has(kind, conf["model"]["name"]):
+                raise DiskHlocError(
+                    f"{self.map.path} was made with {conf['model']['name']!r}, which is not one of "
+                    f"the {kind} here: {', '.join(models.names(kind))}"
+                )
         self.index = read_index(self.map.index, memory_budget)
         self.codebook = read_codebook(codebook_path(self.map.global_descriptors))
-        if self.index.global_descriptors.shape[1] != self.codebook.size + 1:
+        lengths = self.index.global_descriptors.shape[1], self.index.descriptors.shape[1]
+        if lengths != (self.codebook.size + 1, self.codebook.shape[1]):
             raise DiskHlocError(f"the codebook of {self.map.path} is another one: build it again")
         self.frame = read_frame(self.map.model / colmap.GEOREFERENCE)
         self.num_retrieved, self.max_error = num_retrieved, max_error

@@ -140,11 +140,10 @@ class QueryExtractor:
     """
 
     def __init__(self, conf: Mapping[str, Any], max_keypoints: int | None, device: str) -> None:
-        model = dict(conf["model"])
+        model_class = models.load("extractors", conf["model"]["name"])
+        model = {**model_class.whole_conf(conf["model"]), "name": conf["model"]["name"]}
         if max_keypoints is not None:
-            allowed = model.get("max_keypoints")
-            model["max_keypoints"] = min(max_keypoints, allowed or max_keypoints)
-        model_class = models.load("extractors", model["name"])
+            model["max_keypoints"] = min(max_keypoints, model["max_keypoints"] or max_keypoints)
         self.model = model_class(model).to(devices.resolve(device))
         self.preprocessing = conf["preprocessing"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -356,3 +357,33 @@ def test_a_device_is_its_size_focal_lengths_and_name(half: np.ndarray, tmp_path:
     assert known != device_of(read_exif(encoded(half, exif_of("A", 31.0))), (512, 342))
     assert device_of(read_exif(encoded(half, exif_of("A"))), (512, 342)) is None
     assert device_of(read_exif(encoded(half)), (512, 342)) is None
+
+
+def test_maps_that_do_not_fit_together(fountain_map: Path, tmp_path: Path) -> None:
+    settings = json.loads((fountain_map / "map.json").read_text())
+    extractor, matcher = settings["extractor"], settings["matcher"]
+    model = extractor["model"]
+    folder = tmp_path / "map"
+    folder.mkdir()
+    for path in fountain_map.iterdir():
+        if path.name != "map.json":
+            (folder / path.name).symlink_to(path)
+    for changed, part in (
+        ({"extractor": {**extractor, "model": {"name": "../x"}}}, "not one of the extractors here"),
+        ({"matcher": {**matcher, "model": {"name": "os"}}}, "not one of the matchers here"),
+        ({"extractor": {**extractor, "model": {**model, "nms": 1}}}, "unknown key 'nms'"),
+        ({"extractor": {**extractor, "model": {**model, "max_keypoints": "a"}}}, "max_keypoints"),
+    ):
+        (folder / "map.json").write_text(json.dumps({**settings, **changed}))
+        with pytest.raises(DiskHlocError) as error:
+            Localizer(folder, device="cpu")
+        assert one_line_error(error, part)
+    (folder / "map.json").write_text(json.dumps(settings))
+    (folder / "global.codebook.npz").unlink()
+    np.savez(folder / "global.codebook.npz", centres=np.ones((64, 64), np.float32))
+    with pytest.raises(DiskHlocError, match="the codebook of .* is another one"):
+        Localizer(folder, device="cpu")
+    with pytest.raises(DiskHlocError, match="at least one retrieved photo"):
+        Localizer(fountain_map, num_retrieved=0)
+    with pytest.raises(DiskHlocError, match="more than 0 pixels"):
+        Localizer(fountain_map, max_error=0.0)
