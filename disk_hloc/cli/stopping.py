@@ -144,6 +144,9 @@ class _Stop:
 
     def _wait(self) -> None:
         """End the process some time after a signal."""
+        if hasattr(signal, "pthread_sigmask"):
+            # The handlers of libraries are none of this thread's business.
+            signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _CODES])
         with suppress(OSError):
             while received := self.receiver.recv(1):
                 if received[0] in self.before:
@@ -159,25 +162,42 @@ class _Stop:
 class _AfterPycolmap(importlib.abc.MetaPathFinder):
     """Call a function after pycolmap's import, which installs a handler of SIGTERM.
 
-    That handler prints a stack trace of C++, and allocates memory: it can hang.
+    That handler prints a stack trace of C++, and allocates memory: it can hang. So signals wait
+    while pycolmap's library is loaded.
     """
 
     def __init__(self, install: Callable[[], None]) -> None:
         self.install = install
+        self.left = {"pycolmap", "pycolmap._core"}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != "pycolmap":
+        if name not in self.left:
             return None
-        sys.meta_path.remove(self)
+        self.left.discard(name)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
-                execute(module)
-                self.install()
+                with _blocked():
+                    execute(module)
+                    self.install()
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Let signals wait, in this thread."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    numbers = [getattr(signal, name) for name in _CODES]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

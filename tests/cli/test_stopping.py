@@ -156,3 +156,21 @@ def test_what_was_registered_for_the_end_is_called(tmp_path: Path) -> None:
     process.communicate(timeout=10)
     assert process.returncode == 143
     assert (tmp_path / "called").exists()
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot wait here")
+def test_a_signal_waits_while_pycolmap_is_imported(tmp_path: Path) -> None:
+    # A package of this name, with a signal just after its library has installed a handler.
+    package = tmp_path / "pycolmap"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import _core\n")
+    (package / "_core.py").write_text(
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    body = f"sys.path.insert(0, {str(tmp_path)!r}); ready(); import pycolmap; time.sleep(60)"
+    process = start(body)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert len(errors.splitlines()) == 1
