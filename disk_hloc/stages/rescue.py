@@ -33,6 +33,8 @@ from . import mapping, reconstruct, verify
 
 # How many photos a missing one is tried with: those that look most like it.
 MAX_NEIGHBORS = 8
+# A model of more photos is a scene of its own.
+_A_PAIR = 2
 # With more pairs to look at, a missing photo is compared with those alone that it was matched with.
 _MAX_LOOKS = 20_000
 
@@ -58,6 +60,12 @@ def choose_pairs(
         no other.
     """
     models = colmap.read_models(sfm_dir) if sfm_dir else []
+    # Two photos with a model of their own lack the large one as much as those without any.
+    models = [
+        model
+        for number, model in enumerate(models)
+        if number == 0 or len(colmap.seeing_points(model)) > _A_PAIR
+    ]
     model_of = colmap.model_of_photos(models)
     names = sorted({name for pair in pairs for name in pair})
     missing = [name for name in names if name not in model_of]
@@ -193,13 +201,18 @@ def _build(
         else:
             grown = mapping.incremental(*files, fix_intrinsics=fix_intrinsics)
     before, inside = _seen_in(models), _seen_in(grown)
-    rest = [model for model in models[1:] if len(colmap.seeing_points(model) - inside) > 2]
+    rest = [model for model in models[1:] if _is_left(colmap.seeing_points(model), inside)]
     gained = len(_seen_in([*grown, *rest])) - len(before)
     if gained <= 0:
         raise NothingGained
     logger.info("%d photos registered by other features", gained)
     found = mapping.largest_first([*grown, *rest])
     reconstruct.write_models(found, folder, fix_intrinsics=fix_intrinsics, robust=robust)
+
+
+def _is_left(photos: set[str], inside: Collection[str]) -> bool:
+    """Return whether a model still has a scene of its own, after another one has grown."""
+    return len(photos.difference(inside)) > min(_A_PAIR, len(photos) - 1)
 
 
 def _seen_in(models: Iterable[pycolmap.Reconstruction]) -> set[str]:

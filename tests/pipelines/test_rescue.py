@@ -11,9 +11,10 @@ import yaml
 
 from disk_hloc.errors import NoModel
 from disk_hloc.eval.model import pose_errors
-from disk_hloc.io.colmap import read_model, seeing_points
+from disk_hloc.io.colmap import DATABASE, read_model, seeing_points
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.pipelines import sfm
+from disk_hloc.stages import rescue
 
 PHOTOS = (3, 4, 5, 6)
 
@@ -78,3 +79,23 @@ def test_photos_of_which_disk_makes_no_model(photos: Path, tmp_path: Path) -> No
     with pytest.raises(NoModel):
         sfm.main(photos, tmp_path / "out", rescue=False, **options)
     assert sfm.main(photos, tmp_path / "out", **options)["registered"] == 4
+
+
+def test_photos_of_a_model_of_two_are_missing_too(photos: Path, tmp_path: Path) -> None:
+    names = [f"{number:04d}.jpg" for number in PHOTOS]
+    options = {"extractor": conf(tmp_path), "engine": "native", "device": "cpu", "rescue": False}
+    sfm.main(photos, tmp_path / "out", **options)
+    parts = [names[:2], names[2:]]
+    for number, part in enumerate(parts):
+        model = read_model(tmp_path / "out/sfm")
+        for image in list(model.images.values()):
+            if image.name not in part:
+                model.deregister_frame(image.frame_id)
+        folder = tmp_path / "sfm" / str(number)
+        folder.mkdir(parents=True)
+        for path in (folder, *([folder.parent] if number == 0 else [])):
+            model.write(path)
+    database = tmp_path / "out/sfm" / DATABASE
+    # Nothing of one part was matched with the other.
+    chosen = rescue.choose_pairs(tmp_path / "sfm", database, photos, [tuple(p) for p in parts])
+    assert {(a, b) for a in parts[0] for b in parts[1]} <= set(chosen)
