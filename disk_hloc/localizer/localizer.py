@@ -40,6 +40,14 @@ Camera: TypeAlias = pycolmap.Camera | str
 class Localizer:
     """Answers where photos were taken.
 
+    ::
+
+        localizer = Localizer("MAP")  # of disk-hloc map build
+        answer = localizer.localize("photo.jpg")
+        print(answer)  # where it was taken, or why that is not known
+        if answer.localized:
+            print(answer.pose.center)  # x, y, z in units of the map
+
     All that a query needs is read once, so a query costs its own extraction, some matches and a
     pose. One query at a time: give each thread its own localizer.
 
