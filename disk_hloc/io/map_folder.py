@@ -25,7 +25,7 @@ from typing import Any
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 
 from .names import is_relative
-from .replace import replace_json
+from .replace import replace_json, sync
 
 FORMAT = 1
 SETTINGS = "map.json"
@@ -63,6 +63,11 @@ class MapFolder:
         return self.model / INDEX
 
     @property
+    def georeference(self) -> Path:
+        """Where the model lies on the earth; the file is there if it is in metres."""
+        return self.model / "georeference.json"
+
+    @property
     def features(self) -> Path:
         """The features of all photos."""
         return self.path / "features.h5"
@@ -93,6 +98,8 @@ class MapFolder:
 
     def commit(self) -> None:
         """Make this the map: its model counts from now on, and former ones are removed."""
+        for path in sorted(self.model.rglob("*")):
+            sync(path)
         confs = {name: dict(getattr(self, name)) for name in _CONFS}
         replace_json(
             self.path / SETTINGS,

@@ -18,6 +18,8 @@ import pycolmap
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.geometry import Pose
 
+from .gps import LocalFrame, read_frame
+from .map_folder import SETTINGS, MapFolder, read_map
 from .names import is_relative
 from .replace import replace_json
 
@@ -163,6 +165,35 @@ def read_index(folder: Path, memory_budget: int = 1 << 30) -> MapIndex:
     if wrong:
         raise DiskHlocError(f"the index {folder} is broken: {wrong}; build the map again")
     return index
+
+
+def read_current(
+    folder: Path, memory_budget: int = 1 << 30
+) -> tuple[MapFolder, MapIndex, LocalFrame | None]:
+    """Read a map with its index and frame, all of one model, also while photos are added to it.
+
+    The files of the former model go once there is a new one, so a reader begins again if it finds
+    that the map has changed meanwhile.
+
+    Args:
+        folder: the map.
+        memory_budget: see :func:`read_index`.
+
+    Raises:
+        DiskHlocError: the folder holds no map, or one that is broken.
+    """
+    settings = folder / SETTINGS
+    while True:
+        before = settings.read_bytes() if settings.is_file() else b""
+        try:
+            made = read_map(folder)
+            found = made, read_index(made.index, memory_budget), read_frame(made.georeference)
+        except DiskHlocError:
+            if settings.is_file() and settings.read_bytes() != before:
+                continue
+            raise
+        if settings.is_file() and settings.read_bytes() == before:
+            return found
 
 
 def _misfit(index: MapIndex) -> str | None:

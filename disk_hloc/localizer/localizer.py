@@ -19,10 +19,8 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io import colmap
 from disk_hloc.io.exif import device_of
-from disk_hloc.io.gps import read_frame
 from disk_hloc.io.hloc.global_features import codebook_path, read_codebook
-from disk_hloc.io.map_folder import read_map
-from disk_hloc.io.map_index import read_index
+from disk_hloc.io.map_index import read_current
 from disk_hloc.models import vlad
 
 from . import pose as poses
@@ -78,19 +76,17 @@ class Localizer:
                 f"expected at least one retrieved photo and an error of more than 0 pixels, found "
                 f"{num_retrieved} and {max_error}"
             )
-        self.map = read_map(Path(folder))
+        self.map, self.index, self.frame = read_current(Path(folder), memory_budget)
         for kind, conf in (("extractors", self.map.extractor), ("matchers", self.map.matcher)):
             if not models.has(kind, conf["model"]["name"]):
                 raise DiskHlocError(
                     f"{self.map.path} was made with {conf['model']['name']!r}, which is not one of "
                     f"the {kind} here: {', '.join(models.names(kind))}"
                 )
-        self.index = read_index(self.map.index, memory_budget)
         self.codebook = read_codebook(codebook_path(self.map.global_descriptors))
         lengths = self.index.global_descriptors.shape[1], self.index.descriptors.shape[1]
         if lengths != (self.codebook.size + 1, self.codebook.shape[1]):
             raise DiskHlocError(f"the codebook of {self.map.path} is another one: build it again")
-        self.frame = read_frame(self.map.model / colmap.GEOREFERENCE)
         self.num_retrieved, self.max_error = num_retrieved, max_error
         self._turner = Turner(self.index)
         self._extract = QueryExtractor(self.map.extractor, max_keypoints, device)
