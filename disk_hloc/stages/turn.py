@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -104,13 +105,69 @@ def main(
         if votes and len(names) > 1:
             turns = _voted(image_dir, tags, sources)
         replace_json(path, {"made_of": made_of, "turns": in_degrees(turns)})
+    _log(turns, len(names))
+    return turns
+
+
+def beside(
+    known: Sequence[Oriented],
+    known_turns: Sequence[int],
+    image_dir: Path,
+    names: Sequence[str],
+    *,
+    masks: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """Decide by how many quarters new photos are turned, to be the same way up as known ones.
+
+    Each is compared with those that look most like it, known or new, so one that agrees with no
+    known photo may do so by others. Those that agree with none are turned as :func:`main` does it.
+
+    Args:
+        known: one photo at least, as :func:`disk_hloc.models.turn_votes.describe` sees it.
+        known_turns: the quarters by which each of them is turned.
+        image_dir: the new photos.
+        names: of the new photos.
+        masks: where keypoints may be; votes come from there, too.
+
+    Returns:
+        Name -> quarters, 1 to 3 counter-clockwise, of the new photos that are turned.
+
+    Raises:
+        DiskHlocError: a mask cannot be read or does not fit.
+    """
+    tags = [read_exif(image_dir / name).quarter_turns for name in names]
+    seen = [*known, *_look(image_dir, names, None if masks is None else Masks(masks))]
+    start = len(known)
+    # The known photos are one group, whatever others say.
+    agreements = [
+        _Agreement(sys.maxsize, 0, k, (known_turns[k] - known_turns[0]) % 4)
+        for k in range(1, start)
+    ]
+    candidates = _alike(seen)[start:].tolist()
+    for pair in {(min(i, j), max(i, j)) for i, row in enumerate(candidates, start) for j in row}:
+        agreements += _agreement(seen, *pair)
+    guessed = np.array([*known_turns, *(tag or 0 for tag in tags)])
+    tagged = np.array([True] * start + [tag is not None for tag in tags])
+    turns = {}
+    for members, offsets in _joined(len(seen), agreements):
+        if members[0] == 0:
+            way_up = known_turns[0] - offsets[0]
+        else:
+            way_up = _way_up(guessed[members], tagged[members], offsets)
+        for i, offset in zip(members, offsets, strict=True):
+            if i >= start and (offset + way_up) % 4:
+                turns[names[i - start]] = int(offset + way_up) % 4
+    _log(turns, len(names))
+    return turns
+
+
+def _log(turns: Mapping[str, int], count: int) -> None:
     if turns:
         shown = [f"{name} by {degrees}" for name, degrees in in_degrees(turns).items()]
         logger.info(
             "%d of %d photos are turned for extraction, degrees counter-clockwise: %s",
-            len(turns), len(names), listing(shown),
+            len(turns), count, listing(shown),
         )  # fmt: skip
-    return turns
 
 
 def turns_path(feature_path: Path) -> Path:
@@ -200,11 +257,7 @@ def _groups(seen: Sequence[Oriented]) -> list[_Group]:
             if (first, second) in compared:
                 continue
             compared.add((first, second))
-            counted = turn_votes.votes(seen[first], seen[second])
-            quarters = turn_votes.clear_turn(counted)
-            if quarters is not None:
-                votes = int(counted[quarters])
-                agreements.append(_Agreement(votes, first, second, quarters))
+            agreements.extend(_agreement(seen, first, second))
 
     compare((i, int(j)) for i, row in enumerate(candidates) for j in row[:NEIGHBOURS])
     for rank in range(NEIGHBOURS, candidates.shape[1]):
@@ -216,6 +269,15 @@ def _groups(seen: Sequence[Oriented]) -> list[_Group]:
         pairs = ((i, int(candidates[i, rank])) for i in outside)
         compare(pair for pair in pairs if of_group[pair[0]] != of_group[pair[1]])
     return _joined(len(seen), agreements)
+
+
+def _agreement(seen: Sequence[Oriented], first: int, second: int) -> list[_Agreement]:
+    """Compare two photos; return an empty list if they do not agree."""
+    counted = turn_votes.votes(seen[first], seen[second])
+    quarters = turn_votes.clear_turn(counted)
+    if quarters is None:
+        return []
+    return [_Agreement(int(counted[quarters]), first, second, quarters)]
 
 
 def _alike(seen: Sequence[Oriented]) -> np.ndarray:

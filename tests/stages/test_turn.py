@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.images import read_image
+from disk_hloc.models import turn_votes
 from disk_hloc.stages import turn
 from disk_hloc.stages.turn import _Agreement, _joined, _way_up, turns_path
 
@@ -79,6 +81,19 @@ def test_the_photos_of_a_phone_need_no_change(data: Path, tmp_path: Path, caplog
     expected = {"0003.jpg": 3, "0004.jpg": 3, "0005.jpg": 1, "0007.jpg": 3}
     for choice in ("auto", "exif"):
         assert turn.main(choice, photos, NAMES, tmp_path / "features.h5") == expected
+
+
+def test_new_photos_are_turned_as_known_ones_are(data: Path, tmp_path: Path) -> None:
+    """Whatever EXIF says, and by others if they see no known photo."""
+    stored = {"0005.jpg": 2, "0006.jpg": 3}
+    photos = store(data, tmp_path / "photos", stored, {"0006.jpg": 1})
+    nothing = turn_votes.describe(np.zeros((8, 8), np.uint8))
+    known = turn_votes.describe(read_image(photos / "0004.jpg", grayscale=True))
+    # In the map all lie on their sides, and one of them looks like no other.
+    found = turn.beside([nothing, known], [3, 1], photos, ["0005.jpg", "0006.jpg", "0007.jpg"])
+    assert found == {"0005.jpg": 3, "0006.jpg": 2, "0007.jpg": 1}
+    # A photo that agrees with none is as its EXIF data say.
+    assert turn.beside([nothing], [2], photos, ["0006.jpg"]) == {"0006.jpg": 3}
 
 
 def test_photos_vote_once(data: Path, tmp_path: Path, looked: list[str]) -> None:
