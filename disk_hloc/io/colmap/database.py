@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -60,25 +60,111 @@ def create_database(
     require_space(path, 1 << 20)
     with pycolmap.Database.open(path):
         pass
-    with readable_photos(image_dir, names, path.parent) as photos:
-        for sharing, group in _groups(image_dir, names, "per-image" if cameras else mode, camera):
-            pycolmap.import_images(
-                path,
-                photos,
-                camera_mode(sharing),
-                image_names=group,
-                options=image_reader_options(camera),
-            )
-    with pycolmap.Database.open(path) as database:
-        ids = {image.name: image.image_id for image in database.read_all_images()}
-    missing = sorted(set(names) - set(ids))
-    if missing:
-        reasons = [f"{name} ({_why_not(image_dir / name)})" for name in missing]
-        raise DiskHlocError(f"COLMAP cannot read photos of {image_dir}: {listing(reasons)}")
+    groups = [
+        (sharing, group, image_reader_options(camera))
+        for sharing, group in _groups(image_dir, names, "per-image" if cameras else mode, camera)
+    ]
+    ids = _import_images(path, image_dir, names, groups)
     if cameras:
         _set_cameras(path, cameras)
     correct_pose_priors(path, image_dir, ids)
     return ids
+
+
+def add_images(
+    path: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    camera_ids: Mapping[str, int],
+    camera: str | None = None,
+) -> dict[str, int]:
+    """Add images to a database, with their cameras and GPS positions.
+
+    Args:
+        path: the database, which has none of these images.
+        image_dir: the photos.
+        names: the images.
+        camera_ids: image name -> id of a camera that the database has. All others get cameras as by
+            :func:`create_database` in the mode ``auto``, or if ``camera`` is given, one together.
+        camera: as :func:`image_reader_options` takes it.
+
+    Returns:
+        Image name -> image id.
+
+    Raises:
+        DiskHlocError: COLMAP cannot read some of the images.
+    """
+    shared: dict[int, list[str]] = {}
+    for name in names:
+        if name in camera_ids:
+            shared.setdefault(camera_ids[name], []).append(name)
+    rest = [name for name in names if name not in camera_ids]
+    mode = "auto" if camera is None else "single"
+    groups: list[tuple[str, list[str], dict[str, Any]]] = [
+        (sharing, group, dict(image_reader_options(camera)))
+        for sharing, group in _groups(image_dir, rest, mode, camera)
+        if group
+    ]
+    groups += [
+        ("single", group, {"existing_camera_id": camera_id}) for camera_id, group in shared.items()
+    ]
+    ids = _import_images(path, image_dir, names, groups)
+    correct_pose_priors(path, image_dir, ids)
+    return ids
+
+
+def _import_images(
+    path: Path,
+    image_dir: Path,
+    names: Sequence[str],
+    groups: Sequence[tuple[str, list[str], Mapping[str, Any]]],
+) -> dict[str, int]:
+    """Have COLMAP import groups of images, given as camera mode, names and options; return ids."""
+    with readable_photos(image_dir, names, path.parent) as photos:
+        for mode, group, options in groups:
+            pycolmap.import_images(
+                path, photos, camera_mode(mode), image_names=group, options=dict(options)
+            )
+    with pycolmap.Database.open(path) as database:
+        found = {image.name: image.image_id for image in database.read_all_images()}
+    missing = sorted(set(names) - set(found))
+    if missing:
+        reasons = [f"{name} ({_why_not(image_dir / name)})" for name in missing]
+        raise DiskHlocError(f"COLMAP cannot read photos of {image_dir}: {listing(reasons)}")
+    return {name: found[name] for name in names}
+
+
+def keep_images(path: Path, image_ids: Collection[int]) -> None:
+    """Remove all images of a database but these, with all that belongs to them.
+
+    By SQL: pycolmap removes no images. Their cameras stay.
+    """
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("CREATE TEMP TABLE kept (id INTEGER PRIMARY KEY)")
+        database.executemany("INSERT INTO kept VALUES (?)", [(int(i),) for i in image_ids])
+        for table in ("keypoints", "descriptors", "images"):
+            database.execute(f"DELETE FROM {table} WHERE image_id NOT IN kept")
+        for table in ("matches", "two_view_geometries"):
+            database.execute(
+                f"DELETE FROM {table} WHERE pair_id / {_MAX_IMAGES} NOT IN kept "
+                f"OR pair_id % {_MAX_IMAGES} NOT IN kept"
+            )
+        of_camera = int(pycolmap.SensorType.CAMERA)
+        database.execute(
+            f"DELETE FROM frame_data WHERE sensor_type = {of_camera} AND data_id NOT IN kept"
+        )
+        database.execute(
+            "DELETE FROM frames WHERE frame_id NOT IN (SELECT frame_id FROM frame_data)"
+        )
+        # Until COLMAP 4 a prior belongs to an image, then to the data of a sensor.
+        columns = {row[1] for row in database.execute("PRAGMA table_info(pose_priors)")}
+        if "image_id" in columns:
+            database.execute("DELETE FROM pose_priors WHERE image_id NOT IN kept")
+        else:
+            database.execute(
+                f"DELETE FROM pose_priors WHERE corr_sensor_type = {of_camera} "
+                "AND corr_data_id NOT IN kept"
+            )
 
 
 def _groups(
@@ -170,6 +256,8 @@ def import_features_and_matches(
     feature_path: Path,
     pairs: Sequence[Pair],
     match_path: Path,
+    *,
+    known: Collection[str] = (),
 ) -> bool:
     """Write keypoints and matches into a database; after an error, it must not be used.
 
@@ -181,6 +269,7 @@ def import_features_and_matches(
         feature_path: the features file.
         pairs: the pairs to import.
         match_path: the matches file.
+        known: images whose keypoints the database has; others may come after those of the file.
 
     Returns:
         Whether all pairs have scores.
@@ -203,7 +292,8 @@ def import_features_and_matches(
             for name, image_id in tqdm(ids.items(), desc="Import features", unit="image"):
                 keypoints = read_keypoints(features, name)
                 counts[name] = len(keypoints)
-                database.write_keypoints(image_id, keypoints + np.float32(0.5))
+                if name not in known:
+                    database.write_keypoints(image_id, keypoints + np.float32(0.5))
             for name0, name1 in tqdm(pairs, desc="Import matches", unit="pair"):
                 matches, scored = read_best_first(
                     stored_matches, name0, name1, (counts[name0], counts[name1])

@@ -11,8 +11,10 @@ from PIL import ExifTags, Image
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import (
+    add_images,
     create_database,
     import_features_and_matches,
+    keep_images,
 )
 from disk_hloc.io.hloc.poses import read_camera
 from support.errors import one_line_error
@@ -233,3 +235,37 @@ def test_matches_are_stored_best_first(tmp_path, database, features):
     assert import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, match_path)
     _, matches = tables(path, ids)
     assert list(scores[matches[a, b][:, 0]]) == sorted(scores, reverse=True)
+
+
+def test_images_are_removed_and_others_added(tmp_path, scene, features):
+    path = tmp_path / "database.db"
+    ids = create_database(path, scene / "images", NAMES, "single", None)
+    pairs = [(NAMES[0], NAMES[1]), (NAMES[0], NAMES[2]), (NAMES[1], NAMES[2])]
+    for pair in pairs:
+        matches = np.full(len(features[pair[0]]), -1, np.int32)
+        write_matches(tmp_path / "matches.h5", pair, matches, np.zeros(len(matches)))
+    import_features_and_matches(path, ids, tmp_path / "features.h5", pairs, tmp_path / "matches.h5")
+    keep_images(path, [ids[NAMES[0]], ids[NAMES[2]]])
+    with pycolmap.Database.open(path) as database:
+        assert [image.name for image in database.read_all_images()] == [NAMES[0], NAMES[2]]
+        assert database.num_frames() == 2
+        assert not database.exists_keypoints(ids[NAMES[1]])
+        assert database.exists_keypoints(ids[NAMES[0]])
+        assert [database.exists_matches(ids[a], ids[b]) for a, b in pairs] == [False, True, False]
+    others = ["0003.jpg", "0004.jpg"]
+    (camera_id,) = {image.camera_id for image in read_images(path)}
+    added = add_images(
+        path, scene / "images", others, {others[0]: camera_id}, "PINHOLE 400,400,256,192"
+    )
+    assert not set(added.values()) & set(ids.values())
+    cameras = {image.name: image.camera_id for image in read_images(path)}
+    assert cameras[NAMES[0]] == cameras[others[0]] == camera_id != cameras[others[1]]
+    with pycolmap.Database.open(path) as database:
+        assert database.read_camera(cameras[others[1]]).model.name == "PINHOLE"
+        # One rig a camera, one frame an image.
+        assert (database.num_rigs(), database.num_frames()) == (2, 4)
+
+
+def read_images(path):
+    with pycolmap.Database.open(path) as database:
+        return database.read_all_images()
