@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from disk_hloc import __version__, models
-from disk_hloc.errors import DiskHlocError, SkippedImages, skipped
+from disk_hloc.errors import DiskHlocError, SkippedImages, listing, skipped
 from disk_hloc.io import colmap
 from disk_hloc.io.map_folder import SETTINGS, MapFolder, is_map, new_map
 from disk_hloc.io.output_folder import claimed
@@ -86,6 +86,11 @@ def main(
             georeference=georeference, on_error=on_error, verbose=verbose, **run, **reconstruction,
         )  # fmt: skip
         unreadable = summary["unreadable"]
+        if summary["missing"]:
+            logger.warning(
+                "%d photos are not in the map, %s says why: %s",
+                len(summary["missing"]), output / "summary.json", listing(list(summary["missing"])),
+            )  # fmt: skip
     with claimed(output, source, images):
         if images is None:
             map_source.largest(output / SFM)  # says what is left out

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from disk_hloc.errors import DiskHlocError, SkippedImages
+from disk_hloc.errors import DiskHlocError, SkippedImages, skipped
 
 from . import options
 from .mask_options import mask_options
@@ -81,10 +82,57 @@ def build(
 
 @app.command()
 @mask_options
+def add(
+    map_folder: options.Map,
+    images: options.Images,
+    camera: options.Camera = None,
+    fix_intrinsics: options.FixIntrinsics = False,
+    num_matched: options.NumMatched = 20,
+    verbose: options.Verbose = False,
+    on_error: options.OnError = "skip",
+    device: options.Device = "auto",
+    dask: options.Dask = None,
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Register new photos in a map. Run again to resume.
+
+    The poses of the map's photos stay as they are, and no point is lost. Photos that the map has
+    already are skipped. If the run fails or is killed, the map is as it was.
+
+    --camera is that of the new photos. Without it, they share the camera of those photos of the map
+    that the same device took.
+    """
+    from disk_hloc.pipelines import map_add as pipeline
+    from disk_hloc.report import tables
+
+    report = pipeline.main(
+        map_folder, images, camera=camera, fix_intrinsics=fix_intrinsics, num_matched=num_matched,
+        masks=masks, device=device, on_error=on_error, dask=dask, verbose=verbose,
+    )  # fmt: skip
+    typer.echo(f"{len(report['added'])} photos added, {len(report['skipped'])} were there already")
+    if report["missing"]:
+        typer.echo(tables.missing_photos(report["missing"]))
+    if report["unreadable"]:
+        raise SkippedImages(skipped(report["unreadable"]))
+
+
+@app.command()
+def info(
+    map_folder: options.Map,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what is in a map: photos, points, cameras, confs, and its size on the disk."""
+    from disk_hloc.report import tables
+    from disk_hloc.stages import map_info as stage
+
+    found = stage.main(map_folder)
+    typer.echo(json.dumps(found, indent=2) if as_json else tables.key_values(stage.figures(found)))
+
+
+@app.command()
+@mask_options
 def localize(
-    map_folder: Annotated[
-        Path, typer.Argument(metavar="MAP", help="Folder of the map, of disk-hloc map build.")
-    ],
+    map_folder: options.Map,
     photos: Annotated[
         list[Path],
         typer.Argument(

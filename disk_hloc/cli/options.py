@@ -47,6 +47,10 @@ Features = Annotated[Path, typer.Argument(help="Features file (.h5).")]
 Matches = Annotated[Path, typer.Argument(help="Matches file (.h5).")]
 Pairs = Annotated[Path, typer.Argument(help="Pairs file: two image names on each line (.txt).")]
 Model = Annotated[Path, typer.Argument(help="Folder of a COLMAP model.")]
+Map = Annotated[
+    Path, typer.Argument(metavar="MAP", help="Folder of the map, of disk-hloc map build.")
+]
+NumMatched = Annotated[int, typer.Option(help="Largest number of images paired with each image.")]
 PairsFrom = Annotated[
     str,
     typer.Option(

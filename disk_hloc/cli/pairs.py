@@ -15,7 +15,6 @@ app = typer.Typer(
 )
 
 Source = Annotated[Path, typer.Argument(help="Folder of photos, or a features file (.h5).")]
-NumMatched = Annotated[int, typer.Option(help="Largest number of images paired with each image.")]
 
 
 @app.command()
@@ -73,7 +72,7 @@ def sequential(
 def spatial(
     images: options.Images,
     output: options.PairsOutput,
-    num_matched: NumMatched = 50,
+    num_matched: options.NumMatched = 50,
     max_distance: Annotated[float, typer.Option(help="Largest distance, in metres.")] = 100.0,
 ) -> None:
     """Pair every photo with the ones taken nearest to it, by the GPS in their EXIF data."""
@@ -84,7 +83,7 @@ def spatial(
 
 @app.command()
 def covisibility(
-    model: options.Model, output: options.PairsOutput, num_matched: NumMatched = 20
+    model: options.Model, output: options.PairsOutput, num_matched: options.NumMatched = 20
 ) -> None:
     """Pair every image of a model with the ones that share the most 3D points with it."""
     from disk_hloc.stages import pairs as stage
@@ -96,7 +95,7 @@ def covisibility(
 def poses(
     model: options.Model,
     output: options.PairsOutput,
-    num_matched: NumMatched = 20,
+    num_matched: options.NumMatched = 20,
     max_angle: Annotated[
         float, typer.Option(help="Largest angle between viewing directions, in degrees.")
     ] = 30.0,
@@ -114,7 +113,7 @@ def retrieval(
         typer.Argument(help="Global descriptors of the queries (.h5), from disk-hloc describe."),
     ],
     output: options.PairsOutput,
-    num_matched: NumMatched = 20,
+    num_matched: options.NumMatched = 20,
     query_prefix: Annotated[
         list[str] | None,
         typer.Option(help="Queries are the images whose names begin with this. Repeatable."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import pycolmap
 
@@ -41,17 +43,8 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     errors = [point.error for point in model.points3D.values()]
     if not errors or not np.median(errors) > 0:
         return
-    deviation = float(np.median(errors)) / _MEAN_DISTANCE
-    options = pycolmap.BundleAdjustmentOptions()
-    options.print_summary = False
-    # As in COLMAP's mappers, the principal point stays fixed.
-    options.refine_principal_point = False
+    options, deviation = _robust_options(model, errors)
     options.refine_focal_length = options.refine_extra_params = not fix_intrinsics
-    solver = getattr(options, "ceres", options)  # one level deeper since pycolmap 4
-    solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
-    solver.loss_function_scale = _CAUCHY * deviation
-    solver.solver_options.max_num_iterations = _MAX_ITERATIONS
-    solver.solver_options.num_threads = num_threads(model.num_reg_images())
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
         config.add_image(image_id)
@@ -67,3 +60,51 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
         model.compute_mean_reprojection_error(),
         deviation,
     )
+
+
+def some(
+    model: pycolmap.Reconstruction, image_ids: Collection[int], fixed_cameras: Collection[int]
+) -> None:
+    """Adjust some images and the points that they see, robustly; nothing else changes, to the bit.
+
+    Args:
+        model: changed in place.
+        image_ids: the images. All others hold the points by their observations.
+        fixed_cameras: cameras whose parameters stay.
+    """
+    # A point that gets an observation forgets its error.
+    model.update_point_3d_errors()
+    options, _ = _robust_options(model, [point.error for point in model.points3D.values()])
+    options.refine_sensor_from_rig = False
+    config = pycolmap.BundleAdjustmentConfig()
+    for image_id in image_ids:
+        config.add_image(image_id)
+    seen = {
+        point.point3D_id
+        for image_id in image_ids
+        for point in model.images[image_id].points2D
+        if point.has_point3D()
+    }
+    for point_id in sorted(seen):
+        config.add_variable_point(point_id)
+    for camera_id in fixed_cameras:
+        config.set_constant_cam_intrinsics(camera_id)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    model.update_point_3d_errors()
+
+
+def _robust_options(
+    model: pycolmap.Reconstruction, errors: Sequence[float]
+) -> tuple[pycolmap.BundleAdjustmentOptions, float]:
+    """Return the options with a robust loss, and the standard deviation of an error in pixels."""
+    deviation = float(np.median(errors)) / _MEAN_DISTANCE
+    options = pycolmap.BundleAdjustmentOptions()
+    options.print_summary = False
+    # As in COLMAP's mappers, the principal point stays fixed.
+    options.refine_principal_point = False
+    solver = getattr(options, "ceres", options)  # one level deeper since pycolmap 4
+    solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    solver.loss_function_scale = _CAUCHY * deviation
+    solver.solver_options.max_num_iterations = _MAX_ITERATIONS
+    solver.solver_options.num_threads = num_threads(model.num_reg_images())
+    return options, deviation
