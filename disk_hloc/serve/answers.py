@@ -120,5 +120,6 @@ class Health(BaseModel):
 
     status: str = Field(description="ok; or stuck, if a query runs far beyond its time.")
     version: str
+    outdated: bool = Field(description="Whether the folder has another map now: restart.")
     waiting: int = Field(description="Queries in the queue.")
     running_seconds: float = Field(description="Of the present query.")

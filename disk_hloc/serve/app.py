@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from disk_hloc import __version__
 from disk_hloc.errors import DiskHlocError, is_out_of_memory
+from disk_hloc.io.map_folder import SETTINGS, MapFolder
 from disk_hloc.localizer import Localizer
 from disk_hloc.log import logger
 
@@ -50,6 +51,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self._numbers = {name: i for i, name in enumerate(self.localizer.index.names)}
+        self._served = _version_of(self.localizer.map)
         self.worker = Worker(self._answer, self.limits.queue)
 
     def _answer(self, query: Query) -> answers.Localization:
@@ -155,9 +157,20 @@ class Service:
         return answers.Health(
             status="stuck" if stuck else "ok",
             version=__version__,
+            outdated=_version_of(self.localizer.map) != self._served,
             waiting=self.worker.waiting,
             running_seconds=round(running, 3),
         )
+
+
+def _version_of(folder: MapFolder) -> tuple[int, int] | None:
+    """Return what tells a map's present state from others; None without one."""
+    try:
+        status = (folder.path / SETTINGS).stat()
+    except OSError:
+        return None
+    # The file is replaced by another one with each change.
+    return status.st_ino, status.st_mtime_ns
 
 
 def _busy(retry_after: int) -> Refused:

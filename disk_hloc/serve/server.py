@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import Service
 
 # The command ends 1.5 s after a signal, whatever happens (disk_hloc.cli.stopping).
 _GRACE_SECONDS = 0.5
+
+
+class _Protocol(H11Protocol):
+    """HTTP, whose refusals of what is no HTTP have a reason in JSON, too."""
+
+    def send_400_response(self, msg: str) -> None:
+        body = json.dumps({"reason": "the request is not HTTP, or its length is wrong"}).encode()
+        headers = [("content-type", "application/json"), ("connection", "close")]
+        for event in (
+            h11.Response(status_code=400, headers=headers), h11.Data(data=body), h11.EndOfMessage(),
+        ):  # fmt: skip
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -25,7 +41,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, service: Service) -> None:
         super().__init__(
             uvicorn.Config(
-                app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
+                app, loop="asyncio", http=_Protocol, ws="none", lifespan="off", log_config=None,
                 log_level="error", access_log=False, server_header=False, proxy_headers=False,
                 limit_concurrency=service.limits.connections, timeout_graceful_shutdown=1,
             )

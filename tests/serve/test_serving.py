@@ -24,6 +24,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from disk_hloc import Localizer
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.io.map_folder import read_map
 from disk_hloc.serve import page, run
 from disk_hloc.serve.app import Service, create_app
 from disk_hloc.serve.guard import Guard
@@ -230,7 +231,9 @@ def test_lies_about_the_length_are_survived(server: Server, tiny: TinyMap) -> No
     for broken in ("-5", "x", "1\r\nContent-Length: 2", "9" * 400):
         assert b" 4" in request(f"Content-Length: {broken}")[:20]
     assert b" 400 " in request("Transfer-Encoding: chunked", b"zzz\r\n")
-    assert b" 400 " in server.raw(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+    nonsense = server.raw(b"\x16\x03\x01 no HTTP at all\r\n\r\n")
+    assert b" 400 " in nonsense
+    assert b'{"reason": ' in nonsense
     assert server.get("/healthz").json["waiting"] == 0
     assert "Traceback" not in server.log.read_text()
 
@@ -360,6 +363,12 @@ def test_the_page_says_why_there_is_no_pose(shown: Page, tiny: TinyMap, tmp_path
     shown.set_input_files("#file", text)
     expect(shown.locator("#status")).to_have_text(re.compile("Refused: .* is no photo"))
     expect(shown.locator("#facts")).to_be_hidden()
+
+
+def test_a_server_knows_that_its_map_has_changed(server: Server, tiny: TinyMap) -> None:
+    assert server.get("/healthz").json["outdated"] is False
+    read_map(tiny.folder).commit()
+    assert server.get("/healthz").json["outdated"] is True
 
 
 def test_ctrl_c_ends_the_server(server: Server) -> None:
