@@ -36,12 +36,10 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running ``disk-hloc map serve``; ``log`` gets what it writes on stderr."""
+class Client:
+    """Asks the server of a port of this machine."""
 
-    process: subprocess.Popen[bytes]
     port: int
-    log: Path
 
     def ask(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
@@ -80,6 +78,14 @@ class Server:
                     received += chunk
             return received
 
+
+@dataclass(frozen=True)
+class Server(Client):
+    """A running ``disk-hloc map serve``; ``log`` gets what it writes on stderr."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
     def memory_mb(self) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         found = re.search(r"VmRSS:\s+(\d+) kB", status)
@@ -116,7 +122,7 @@ def serving(folder: Path, log: Path, *options: str) -> Iterator[Server]:
             [*command, *options], stderr=stderr, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         try:
-            yield Server(process, _port(process, log), log)
+            yield Server(_port(process, log), process, log)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
