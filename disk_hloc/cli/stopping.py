@@ -145,7 +145,7 @@ class _Stop:
     def _wait(self) -> None:
         """End the process some time after a signal."""
         if hasattr(signal, "pthread_sigmask"):
-            # The handlers of libraries are none of this thread's business.
+            # No handler of a library is to run in this thread.
             signal.pthread_sigmask(signal.SIG_BLOCK, [getattr(signal, name) for name in _CODES])
         with suppress(OSError):
             while received := self.receiver.recv(1):
