@@ -26,6 +26,17 @@ Turn = Literal["auto", "exif", "none", "0", "90", "180", "270"]
 MissingMask = Literal["keep", "error"]
 # Whose files are converted.
 Format = Literal["release", "imc", "hloc"]
+# What a model is exported as.
+ExportTarget = Literal[
+    "colmap-text",
+    "ply",
+    "undistorted",
+    "nerfstudio",
+    "gaussian-splatting",
+    "openmvg",
+    "bundler",
+    "geojson",
+]
 # Who estimates relative poses; `auto` is PoseLib where it is installed.
 PoseEstimator = Literal["auto", "poselib", "pycolmap"]
 
@@ -52,6 +63,7 @@ ON_ERROR: Final[tuple[str, ...]] = get_args(OnError)
 TURNS: Final[tuple[str, ...]] = get_args(Turn)
 MISSING_MASK: Final[tuple[str, ...]] = get_args(MissingMask)
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
+EXPORT_TARGETS: Final[tuple[str, ...]] = get_args(ExportTarget)
 DETECT_MODES: Final[tuple[str, ...]] = get_args(DetectMode)
 VIEW_MODES: Final[tuple[str, ...]] = get_args(ViewMode)
 RELEASE_CAMERAS: Final[tuple[str, ...]] = get_args(ReleaseCamera)

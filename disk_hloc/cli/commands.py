@@ -50,7 +50,7 @@ for panel, commands, groups in (
     ),
     (
         "Files and installation",
-        (files.convert, files.demo, files.doctor),
+        (files.convert, files.export, files.demo, files.doctor),
         {"release": release.app},
     ),
 ):

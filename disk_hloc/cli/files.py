@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from disk_hloc import choices
 
 from . import options
+from .mask_options import mask_options
 
 
 def convert(
@@ -80,3 +81,34 @@ def doctor(
     typer.echo(json.dumps(report, indent=2) if as_json else installation.text(report))
     if report["problems"]:
         raise typer.Exit(1)
+
+
+@mask_options
+def export(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT",
+            help="OUT of disk-hloc reconstruct, a map, or the folder of a COLMAP model.",
+        ),
+    ],
+    target: Annotated[
+        choices.ExportTarget,
+        typer.Argument(
+            metavar="TARGET", help=f"What to write: {', '.join(choices.EXPORT_TARGETS)}."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write; a former export is replaced.")
+    ],
+    images: options.ImageFolder = None,
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Export a model for another program.
+
+    --images and masks are for what has pictures: undistorted (for COLMAP's dense stereo),
+    nerfstudio and gaussian-splatting. docs/export.md says what each target writes.
+    """
+    from disk_hloc import export as exporting
+
+    exporting.main(source, target, output, images=images, masks=masks)
