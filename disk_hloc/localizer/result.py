@@ -83,7 +83,7 @@ class Localization:
         log10_chance: log10 of the probability of as many inliers by chance; 0 without a pose.
         retrieved: the photos of the map that it was matched with, the most similar first.
         correspondences: what the pose was estimated from, or None.
-        seconds: step -> its duration.
+        seconds: step -> its duration; empty for a photo of a rig.
         position: latitude and longitude in degrees (WGS84) and altitude in metres above sea level,
             where the map is georeferenced.
     """
@@ -142,10 +142,11 @@ class Localization:
             where = "{:.3f} {:.3f} {:.3f}".format(*self.pose.center)
         if self.heading is not None:
             where += f", heading {self.heading:.0f} degrees"
+        # Photos of a rig have their durations together.
+        seconds = f"; {sum(self.seconds.values()):.2f} s" if self.seconds else ""
         return (
             f"localized at {where}; {self.num_inliers} of {self.num_correspondences} matches "
-            f"agree; camera {_CAMERA_IN_WORDS[self.camera_from or 'given']}; "
-            f"{sum(self.seconds.values()):.2f} s"
+            f"agree; camera {_CAMERA_IN_WORDS[self.camera_from or 'given']}{seconds}"
         )
 
     def to_json(self) -> dict[str, Any]:

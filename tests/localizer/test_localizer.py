@@ -319,6 +319,7 @@ def test_a_rig_localizes_photos_that_see_too_little(
     assert rig.covariance is not None
     np.testing.assert_allclose(rig.covariance, alone, rtol=0.1, atol=1e-9)
     assert "matches agree" in str(rig)
+    assert str(second).endswith("0 of 0 matches agree; camera as given")
 
 
 def test_a_rig_that_sees_nothing(localizer: Localizer, truth: dict[str, Pose]) -> None:
