@@ -278,6 +278,7 @@ def chromium() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail("Chromium is missing: apt-get install chromium")
         pytest.skip("needs Chromium: apt-get install chromium")
+    expect.set_options(timeout=20_000)  # of a busy machine
     with sync_playwright() as playwright:
         # Its sandbox does not run for root, and the page is our own.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
@@ -302,7 +303,7 @@ def shown(server: Server, chromium: Browser, request: pytest.FixtureRequest) -> 
     shown.on("pageerror", lambda error: logged.append(str(error)))
     shown.on("requestfailed", lambda failed: logged.append(failed.url))
     shown.goto(f"http://127.0.0.1:{server.port}/")
-    shown.wait_for_function("document.getElementById('about').textContent.includes('photos')")
+    expect(shown.locator("#about")).to_contain_text("5 photos")
     yield shown
     assert logged == []
     context.close()
