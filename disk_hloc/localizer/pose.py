@@ -21,6 +21,8 @@ MAX_ERROR_PX = 12.0
 # drawn at random (docs/localization.md has the figures).
 MAX_LOG10_CHANCE = -20.0
 _NUM_SHUFFLES = 32
+# The side of a cell, relative to the longer side of the photo.
+_CELL = 0.02
 # Of cells with inliers in a shuffle, where none has any.
 _LEAST_BY_CHANCE = 1 / 16
 # The least that a float64 holds is 1e-308.
@@ -173,12 +175,17 @@ def _is_possible(camera: pycolmap.Camera) -> bool:
     return bool(least <= camera.mean_focal_length() <= most)
 
 
-def _cells(views: Sequence[View], size: float) -> np.ndarray:
-    """Return the (N,) number of the square of the grid of its photo that each keypoint is in."""
-    places = [
-        np.column_stack([np.full(len(view.keypoints), i), view.keypoints // size])
-        for i, view in enumerate(views)
-    ]
+def _cells(views: Sequence[View], least: float) -> np.ndarray:
+    """Return the (N,) number of the square of the grid of its photo that each keypoint is in.
+
+    Args:
+        views: the photos.
+        least: the shortest side of a square, in pixels.
+    """
+    places = []
+    for i, view in enumerate(views):
+        side = max(least, _CELL * max(view.camera.width, view.camera.height))
+        places.append(np.column_stack([np.full(len(view.points), i), view.keypoints // side]))
     _, numbers = np.unique(np.concatenate(places), axis=0, return_inverse=True)
     return np.asarray(numbers).reshape(-1)
 

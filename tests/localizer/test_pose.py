@@ -45,14 +45,24 @@ def test_a_pose_of_outliers_alone_is_not() -> None:
             assert found is None or not found.is_sound
 
 
-def test_what_agrees_in_one_place_counts_once() -> None:
-    """60 inliers in an area of 50 x 38 pixels are no more than 15 others."""
-    few = pose.estimate(*with_outliers(*scene(60, spread=0.08), 300), CAMERA)
-    many = pose.estimate(*with_outliers(*scene(60), 300), CAMERA)
-    assert few is not None
-    assert many is not None
-    assert few.inliers.sum() > 50
+@pytest.mark.parametrize("scale", [1, 4])
+def test_what_agrees_in_one_place_counts_once(scale: int) -> None:
+    """60 inliers in a 150th of the photo are no more than 15 others, whatever its size."""
+    camera = pycolmap.Camera(
+        model="SIMPLE_PINHOLE", width=640 * scale, height=480 * scale,
+        params=[600 * scale, 320 * scale, 240 * scale],
+    )  # fmt: skip
+
+    def of(spread: float) -> pose.Estimate:
+        keypoints, points = with_outliers(*scene(60, spread), 300)
+        found = pose.estimate(keypoints * scale, points, camera)
+        assert found is not None
+        assert found.inliers[:60].sum() > 50
+        return found
+
+    few, many = of(0.08), of(1.0)
     assert not few.is_sound
+    assert many.is_sound
     assert many.log10_chance < 2 * few.log10_chance
 
 
