@@ -21,8 +21,6 @@ from disk_hloc.models.turn_votes import Oriented
 from disk_hloc.stages import describe, extract, grow_map, index_map, match, new_photos
 from disk_hloc.stages import turn as turning
 
-_LISTED = ".adding.txt"
-
 
 def main(
     folder: Path,
@@ -70,7 +68,7 @@ def main(
     require_listable(chosen)
     with claimed(folder, image_dir):
         made = read_map(folder)
-        made.remove_other_models()
+        new_photos.tidy(made)
         index = read_index(made.index)
         names = new_photos.unknown(made, index, image_dir, chosen)
         skipped = sorted(set(chosen).difference(names))
@@ -82,8 +80,7 @@ def main(
                  fix_intrinsics=fix_intrinsics, num_matched=num_matched, masks=masks,
                  device=device, on_error=on_error, dask=dask, verbose=verbose)  # fmt: skip
         finally:
-            (folder / _LISTED).unlink(missing_ok=True)
-            read_map(folder).remove_other_models()
+            new_photos.tidy(read_map(folder))
     return report
 
 
@@ -103,7 +100,7 @@ def _add(
 ) -> None:
     """Add photos that the map lacks, and say in the report what came of them."""
     run: dict[str, Any] = {"device": device, "dask": dask}
-    listed = made.path / _LISTED
+    listed = made.path / new_photos.LISTED
     replace_text(listed, "".join(f"{name}\n" for name in names))
     looks = [Oriented(*index.look(i)) for i in range(len(index.names))]
     turns = turning.beside(looks, index.turns.tolist(), image_dir, names, masks=masks)
@@ -137,8 +134,6 @@ def _add(
     turns = {**turns, **dict(zip(index.names, index.turns.tolist(), strict=True))}
     index = index_map.main(larger, image_dir, turns=turns, masks=masks, former=index)
     larger.commit()
-    # Of the reconstruction that the map was built of.
-    (made.path / "summary.json").unlink(missing_ok=True)
     logger.info("Map of %d photos and %d points in %s", len(index.names), len(index.xyz), made.path)
 
 

@@ -31,6 +31,8 @@ FORMAT = 1
 SETTINGS = "map.json"
 INDEX = "index"
 _MODEL = "model-"
+# Of a map to which no photos were added.
+FIRST_MODEL = f"{_MODEL}1"
 _CONFS = ("extractor", "matcher", "retrieval")
 
 
@@ -123,7 +125,7 @@ def new_map(
     made_by: str,
 ) -> MapFolder:
     """Return a map that is not on the disk yet; its first model goes to ``model``."""
-    return MapFolder(path, f"{_MODEL}1", extractor, matcher, retrieval, made_by)
+    return MapFolder(path, FIRST_MODEL, extractor, matcher, retrieval, made_by)
 
 
 def is_map(path: Path) -> bool:

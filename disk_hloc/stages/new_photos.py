@@ -11,7 +11,7 @@ from disk_hloc.errors import DiskHlocError, listing
 from disk_hloc.io.digests import digest_of_file
 from disk_hloc.io.exif import device_of, read_exif
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.map_folder import MapFolder
+from disk_hloc.io.map_folder import FIRST_MODEL, MapFolder
 from disk_hloc.io.map_index import MapIndex
 from disk_hloc.io.sizes import photo_sizes
 from disk_hloc.io.store import reading
@@ -22,6 +22,16 @@ from . import retrieve
 
 # Of up to this many new photos, all pairs among each other are matched.
 ALL_PAIRS_UP_TO = 20
+# The photos that a run is adding, in the folder of the map.
+LISTED = ".adding.txt"
+
+
+def tidy(made: MapFolder) -> None:
+    """Remove what runs that add photos leave beside a map, at whatever moment they were killed."""
+    made.remove_other_models()
+    (made.path / LISTED).unlink(missing_ok=True)
+    if made.model_name != FIRST_MODEL:  # it is of the reconstruction that the map was built of
+        (made.path / "summary.json").unlink(missing_ok=True)
 
 
 def unknown(made: MapFolder, index: MapIndex, image_dir: Path, names: Sequence[str]) -> list[str]:

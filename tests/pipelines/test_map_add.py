@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import random
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
@@ -28,6 +29,7 @@ from disk_hloc.localizer import Localizer
 from disk_hloc.pipelines import map_add, map_build
 from disk_hloc.stages import map_info
 from support.errors import one_line_error
+from support.map_runs import add_until
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -225,7 +227,7 @@ def test_kills_leave_the_map_as_it_was(
     folder = tmp_path / "map"
     shutil.copytree(former.path, folder)
     states = [answers(former.path), answers(grown)]
-    kills, duration = pytestconfig.getoption("--kills") // 12, 8.0
+    kills, duration = pytestconfig.getoption("--kills") // 24, 8.0
     while True:
         process = processes.Process(
             target=map_add.main, args=(folder, photos), kwargs={"device": "cpu"}
@@ -250,6 +252,22 @@ def test_kills_leave_the_map_as_it_was(
             shutil.rmtree(folder)
             shutil.copytree(former.path, folder)
         kills -= not ended
+    assert content(folder) == content(grown)
+
+
+@pytest.mark.parametrize("point", ["its model is there", "it counts"])
+def test_kills_while_the_larger_map_is_made(
+    point: str, former: MapFolder, grown: Path, photos: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "map"
+    shutil.copytree(former.path, folder)
+    process = processes.Process(target=add_until, args=(point, folder, photos))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert {path.name for path in folder.glob("model-*")} == {"model-1", "model-2"}
+    assert answers(folder) == answers(grown if point == "it counts" else former.path)
+    map_add.main(folder, photos, device="cpu")
     assert content(folder) == content(grown)
 
 
