@@ -17,11 +17,15 @@ import zlib  # noqa: E402, F401
 from typing import TYPE_CHECKING  # noqa: E402
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
+
+    import pycolmap
+    from plotly.graph_objects import Figure
 
     from disk_hloc.localizer import Localizer
 
-__all__ = ["Localizer", "__version__", "register"]
+__all__ = ["Localizer", "__version__", "register", "view"]
 
 __version__ = "0.1.0"
 
@@ -55,3 +59,21 @@ def register() -> ModuleType:
     from disk_hloc.plugin import register
 
     return register()
+
+
+def view(model: pycolmap.Reconstruction | Path | str) -> Figure:
+    """Show a model in 3D, in a notebook: its points in colour, its cameras as frusta.
+
+    Args:
+        model: COLMAP's model, or its folder; or the output folder of ``disk-hloc reconstruct``, or
+            a map.
+
+    Returns:
+        A figure of plotly, which a notebook draws; ``figure.show()`` opens a browser elsewhere.
+
+    Raises:
+        DiskHlocError: the folder has no model, or it is broken.
+    """
+    from disk_hloc.report.view import view
+
+    return view(model)

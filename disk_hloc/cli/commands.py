@@ -34,6 +34,7 @@ for panel, commands, groups in (
             photos.reconstruct,
             photos.georeference,
             photos.triangulate,
+            photos.report,
         ),
         {"pairs": pairs.app},
     ),

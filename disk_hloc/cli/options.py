@@ -6,6 +6,8 @@ says what is special there.
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -180,6 +182,9 @@ Georeference = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Report = Annotated[
+    bool, typer.Option(help="Write report.html, a page about the model that opens offline.")
+]
 Rescue = Annotated[
     bool,
     typer.Option(
@@ -270,3 +275,8 @@ def given(ctx: typer.Context) -> dict[str, str]:
         if parameter.name is not None
         and getattr(ctx.get_parameter_source(parameter.name), "name", None) == "COMMANDLINE"
     }
+
+
+def command_line() -> str:
+    """Return the command as a shell takes it."""
+    return shlex.join(["disk-hloc", *sys.argv[1:]])

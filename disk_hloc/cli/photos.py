@@ -16,7 +16,7 @@ from .mask_options import mask_options
 # With --from-database everything else comes from the database.
 _WITH_DATABASE = {
     "images", "out", "from_database", "fix_intrinsics", "mapper", "robust", "georeference",
-    "verbose",
+    "report", "verbose",
 }  # fmt: skip
 
 
@@ -156,6 +156,7 @@ def reconstruct(
     robust: options.Robust = True,
     rescue: options.Rescue = True,
     georeference: options.Georeference = False,
+    report: options.Report = True,
     verbose: options.Verbose = False,
     on_error: options.OnError = "skip",
     overwrite: options.Overwrite = False,
@@ -165,12 +166,12 @@ def reconstruct(
 ) -> None:
     """Build a COLMAP model from a folder of photos. Run again to resume.
 
-    OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db) and
-    summary.json, which says why a photo is missing; rescue/ where photos were tried again; with
+    OUT gets features.h5, pairs.txt, matches.h5, sfm/ (the model and its database.db), report.html
+    and summary.json, which say why a photo is missing; rescue/ where photos were tried again; with
     --georeference also georeferenced/ (the model in metres), and where pairs are retrieved, global
     descriptors of the photos.
     """
-    from disk_hloc.pipelines import sfm
+    from disk_hloc.pipelines import reporting, sfm
     from disk_hloc.report import tables
 
     if from_database is not None:
@@ -188,6 +189,8 @@ def reconstruct(
             mapper=mapper, robust=robust, rescue=rescue, georeference=georeference,
             verbose=verbose,
         )  # fmt: skip
+    if report:
+        reporting.main(out, images, masks=masks, command=options.command_line())
     metric = summary.pop("georeference", None)
     unreadable = summary.pop("unreadable")
     summary.pop("turned")  # the log says so
@@ -256,8 +259,8 @@ def _require_only(ctx: typer.Context, allowed: set[str]) -> None:
     if given:
         raise DiskHlocError(
             "--from-database takes features, matches and cameras from the database: leave out "
-            f"{', '.join(given)} (only --fix-intrinsics, --mapper, --no-robust, --georeference and "
-            "--verbose go with it)"
+            f"{', '.join(given)} (only --fix-intrinsics, --mapper, --no-robust, --georeference, "
+            "--no-report and --verbose go with it)"
         )
 
 
@@ -268,3 +271,24 @@ def _preview(
         from disk_hloc.report.mask_pictures import mask_previews
 
         mask_previews(folder, images, features, masks)
+
+
+@mask_options
+def report(
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUT", help="Folder of disk-hloc reconstruct or triangulate, or a map."
+        ),
+    ],
+    images: options.ImageFolder = None,
+    masks: dict[str, Any] | None = None,
+) -> None:
+    """Write OUT/report.html: the model in 3D, its photos, pairs and points, in one page.
+
+    --images is needed if the photos were moved, or no report was written before. Masked parts of
+    photos are tinted.
+    """
+    from disk_hloc.pipelines import reporting
+
+    typer.echo(reporting.main(out, images, masks=masks))

@@ -15,8 +15,8 @@ from disk_hloc.choices import EXPORT_TARGETS
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import colmap
 from disk_hloc.io.gps import read_frame
-from disk_hloc.io.map_folder import is_map, read_map
 from disk_hloc.io.masks import Masks
+from disk_hloc.io.model_folders import find_model
 from disk_hloc.io.output_folder import mark
 from disk_hloc.io.outputs import note_files, require_noted, require_output_folder
 from disk_hloc.log import logger
@@ -77,20 +77,3 @@ def main(
         sources.log_missing(model.num_reg_images())
     logger.info("%d photos as %s in %s", model.num_reg_images(), target, output)
     return output
-
-
-def find_model(source: Path) -> Path:
-    """Return the folder of the model that a folder holds.
-
-    Raises:
-        DiskHlocError: it holds no model.
-    """
-    if is_map(source):
-        return read_map(source).model
-    for folder in (source / "georeferenced", source / "sfm", source):
-        if any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
-            return folder
-    raise DiskHlocError(
-        f"{source} has no model: expected an output folder of disk-hloc reconstruct, a map, or the "
-        "folder of a COLMAP model"
-    )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
-import shutil
 import signal
 import socket
 import threading
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from disk_hloc import Localizer
 from disk_hloc.errors import DiskHlocError
@@ -31,6 +29,7 @@ from disk_hloc.serve.app import Service, create_app
 from disk_hloc.serve.guard import Guard
 from disk_hloc.serve.limits import Limits
 from disk_hloc.serve.server import Server as MapServer
+from support.browser import CONTEXTS, chromium
 from support.http import BOUNDARY, FORM, Client, Server, file_part, form, serving, text_part
 from support.tiny_map import TinyMap, build_tiny_map
 
@@ -271,29 +270,15 @@ def test_many_clients_are_answered_or_told_to_come_back(server: Server, tiny: Ti
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's browser; without it, tests are skipped (not in CI)."""
-    program = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("Chromium is missing: apt-get install chromium")
-        pytest.skip("needs Chromium: apt-get install chromium")
-    expect.set_options(timeout=20_000)  # of a busy machine
-    with sync_playwright() as playwright:
-        # Its sandbox does not run for root, and the page is our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
-@pytest.fixture(params=["desktop", "phone"])
-def shown(server: Server, chromium: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+@pytest.fixture(params=list(CONTEXTS))
+def shown(server: Server, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, with the map in it; it must have logged nothing by the end of the test."""
-    phone: dict[str, Any] = {
-        "viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True,
-        "device_scale_factor": 2, "color_scheme": "dark",
-    }  # fmt: skip
-    context = chromium.new_context(**phone if request.param == "phone" else {})
+    context = browser.new_context(**CONTEXTS[request.param])
     shown, logged = context.new_page(), []
     # The browser itself logs each status that is an error.
     shown.on(

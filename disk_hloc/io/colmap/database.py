@@ -320,6 +320,11 @@ def delete_geometry(database: pycolmap.Database, image_id1: int, image_id2: int)
     delete(image_id1, image_id2)
 
 
+def pair_id(first: int, second: int) -> int:
+    """Return the id of the pair of two images, whose ids are in either order."""
+    return min(first, second) * _MAX_IMAGES + max(first, second)
+
+
 def pair_images(pair_id: int) -> tuple[int, int]:
     """Return the ids of a pair's images."""
     first, second = divmod(pair_id, _MAX_IMAGES)
