@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -233,3 +234,49 @@ def test_a_photo_that_hloc_cannot_read_is_an_error_of_one_line(scene: Path, tmp_
     with pytest.raises(DiskHlocError) as error:
         extract.main(conf, images, tmp_path / "features.h5")
     assert one_line_error(error, images / "0001b.jpg", "cannot be read", "hloc")
+
+
+@pytest.mark.parametrize("registered", ["before hloc is imported", "after"])
+def test_the_calls_of_nerfstudio(data: Path, tmp_path: Path, registered: str) -> None:
+    # As nerfstudio.process_data.hloc_utils.run_hloc makes them: `--sfm-tool hloc --feature-type
+    # disk --matcher-type disk+lightglue`, a list of names, one camera, an OPENCV model.
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in (4, 5, 6):
+        photo = cv2.imread(str(data / f"fountain_p11/images/{number:04d}.jpg"))
+        small = cv2.resize(photo, (640, 427), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(images / f"frame_{number:05d}.jpg"), small)
+    code = f"""
+import importlib, os
+from pathlib import Path
+import disk_hloc
+import pycolmap
+if {registered != "after"}:
+    disk_hloc.register()
+hloc = os.environ["PROVIDER"]
+extract_features, match_features, pairs_from_exhaustive, reconstruction = (
+    importlib.import_module(f"{{hloc}}.{{name}}")
+    for name in ("extract_features", "match_features", "pairs_from_exhaustive", "reconstruction")
+)
+if {registered == "after"}:
+    disk_hloc.register()
+image_dir, outputs = Path("images"), Path("outputs")
+outputs.mkdir()
+sfm_pairs, features, matches = (outputs / x for x in ("pairs.txt", "features.h5", "matches.h5"))
+feature_conf, matcher_conf = extract_features.confs["disk"], match_features.confs["disk+lightglue"]
+feature_conf["model"]["max_keypoints"] = 512
+references = [p.relative_to(image_dir).as_posix() for p in image_dir.iterdir()]
+extract_features.main(feature_conf, image_dir, image_list=references, feature_path=features)
+pairs_from_exhaustive.main(sfm_pairs, image_list=references)
+match_features.main(matcher_conf, sfm_pairs, features=features, matches=matches)
+image_options = pycolmap.ImageReaderOptions(camera_model="OPENCV")
+model = reconstruction.main(
+    outputs / "colmap" / "sparse" / "0", image_dir, sfm_pairs, features, matches,
+    camera_mode=pycolmap.CameraMode.SINGLE, image_options=image_options.todict(), verbose=False,
+)
+print("registered", model.num_reg_images(), type(extract_features.confs["disk"]).__name__)
+"""
+    assert "registered 3" in run(code, tmp_path)
+    with h5py.File(tmp_path / "outputs/features.h5") as file:
+        # What hloc's loop loses.
+        assert file["frame_00004.jpg/keypoints"].dtype == np.float16
