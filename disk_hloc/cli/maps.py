@@ -176,6 +176,15 @@ def localize(
     ] = 10,
     max_keypoints: options.MaxKeypoints = 2048,
     max_error: options.MaxError = 12.0,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Refuse a pose if the share of matches that agree with it is less than this part "
+            "of that of the map's own photos; 0 never does.",
+        ),
+    ] = 0.4,
     ground_truth: options.GroundTruth = None,
     on_error: options.OnError = "skip",
     device: options.Device = "auto",
@@ -213,7 +222,7 @@ def localize(
         map_folder, photos, camera=camera, queries=queries, rig=rig, masks=masks,
         outputs=output or [], picture=picture, images=images, on_error=on_error, each=show,
         num_retrieved=num_retrieved, max_keypoints=max_keypoints, max_error=max_error,
-        device=device,
+        min_agreement=min_agreement, device=device,
     )  # fmt: skip
     if found.rig is not None:
         line = json_line(str(rig), {"rig": found.rig.to_json()})

@@ -69,6 +69,8 @@ class MapIndex:
         cameras: camera id -> ``{model, width, height, params}``.
         camera_ids: of each image.
         devices: of each image, or None where EXIF says nothing.
+        agreement: which share of the matches of the map's own photos agrees with their poses
+            (:mod:`disk_hloc.stages.map_agreement`), or None.
     """
 
     names: Sequence[str]
@@ -91,6 +93,7 @@ class MapIndex:
     cameras: Mapping[int, Mapping[str, Any]]
     camera_ids: Sequence[int]
     devices: Sequence[str | None]
+    agreement: float | None = None
 
     def pose(self, image: int) -> Pose:
         """Return the pose of an image."""
@@ -126,6 +129,7 @@ def write_index(index: MapIndex, folder: Path) -> None:
             "cameras": {str(key): dict(camera) for key, camera in index.cameras.items()},
             "camera_ids": [int(i) for i in index.camera_ids],
             "devices": list(index.devices),
+            "agreement": index.agreement,
         },
     )
 
@@ -155,6 +159,7 @@ def read_index(folder: Path, memory_budget: int = 1 << 30) -> MapIndex:
             cameras={int(key): _camera(camera) for key, camera in content["cameras"].items()},
             camera_ids=[int(i) for i in content["camera_ids"]],
             devices=[None if key is None else str(key) for key in content["devices"]],
+            agreement=_share(content.get("agreement")),
         )
     except (*PARSER_ERRORS, MemoryError) as error:
         reason = " ".join(str(error).split())
@@ -253,3 +258,12 @@ def _camera(values: Mapping[str, Any]) -> dict[str, Any]:
     if min(width, height) < 1 or not camera.verify_params() or not np.isfinite(params).all():
         raise ValueError(f"a camera {model} has impossible parameters")
     return {"model": model, "width": width, "height": height, "params": params}
+
+
+def _share(value: Any) -> float | None:
+    if value is None:
+        return None
+    share = float(value)
+    if not 0 <= share <= 1:
+        raise ValueError(f"the agreement is {value}")
+    return share

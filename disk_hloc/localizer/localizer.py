@@ -32,6 +32,9 @@ _GUESSED_FOCAL_LENGTH = 1.2
 # The models that COLMAP and hloc give to photos of which nothing is known.
 _UNKNOWN_MODEL = "SIMPLE_RADIAL"
 
+# docs/localization.md has the figures.
+MIN_AGREEMENT = 0.4
+
 Camera: TypeAlias = pycolmap.Camera | str
 
 
@@ -54,6 +57,8 @@ class Localizer:
         num_retrieved: how many photos of the map a query is matched with.
         max_keypoints: the largest number of keypoints of a query; None takes the map's.
         max_error: the largest reprojection error of an inlier, in pixels.
+        min_agreement: a pose is refused if the share of its inliers among all matches is less than
+            this part of what the map's own photos reach; 0 refuses none for that.
         device: ``auto``, ``cpu``, ``cuda``, ...
         memory_budget: bytes; local descriptors that are larger stay on the disk.
 
@@ -68,6 +73,7 @@ class Localizer:
         num_retrieved: int = 10,
         max_keypoints: int | None = 2048,
         max_error: float = poses.MAX_ERROR_PX,
+        min_agreement: float = MIN_AGREEMENT,
         device: str = "auto",
         memory_budget: int = 1 << 30,
     ) -> None:
@@ -76,6 +82,8 @@ class Localizer:
                 f"expected at least one retrieved photo and an error of more than 0 pixels, found "
                 f"{num_retrieved} and {max_error}"
             )
+        if not 0 <= min_agreement <= 1:
+            raise DiskHlocError(f"the least agreement must be from 0 to 1, found {min_agreement}")
         self.map, self.index, self.frame = read_current(Path(folder), memory_budget)
         for kind, conf in (("extractors", self.map.extractor), ("matchers", self.map.matcher)):
             if not models.has(kind, conf["model"]["name"]):
@@ -88,6 +96,7 @@ class Localizer:
         if lengths != (self.codebook.size + 1, self.codebook.shape[1]):
             raise DiskHlocError(f"the codebook of {self.map.path} is another one: build it again")
         self.num_retrieved, self.max_error = num_retrieved, max_error
+        self.min_share = min_agreement * (self.index.agreement or 0.0)
         self._turner = Turner(self.index)
         self._extract = QueryExtractor(self.map.extractor, max_keypoints, device)
         matcher = models.load("matchers", self.map.matcher["model"]["name"])
@@ -135,7 +144,7 @@ class Localizer:
                 focal_length=intrinsics.focal_length, max_error=self.max_error,
             )  # fmt: skip
         answer = self._answer(seen, estimate, intrinsics.source)
-        if estimate is not None and estimate.is_sound:
+        if estimate is not None and answer.reason is None:
             answer = self._posed(answer, colmap.to_pose(estimate.cam_from_world))
             answer = replace(answer, covariance=estimate.covariance)
         return replace(answer, seconds=clock.seconds)
@@ -186,7 +195,8 @@ class Localizer:
                  for p in cams_from_rig],
                 max_error=self.max_error,
             )  # fmt: skip
-        sound = estimate is not None and estimate.is_sound
+        refusal = self._refusal(estimate, sum(len(part.keypoints) for part in found))
+        sound = refusal is None
         rig = colmap.to_pose(estimate.cam_from_world) if estimate is not None and sound else None
         answers, start = [], 0
         for one, part, camera, cam_from_rig in zip(
@@ -201,12 +211,13 @@ class Localizer:
             if rig is not None:
                 answer = replace(answer, camera=camera, camera_from="given")
                 answer = self._posed(answer, _compose(cam_from_rig, rig))
+            elif answer.reason is None:
+                answer = replace(answer, reason=f"the photos together: {refusal}")
             answers.append(answer)
         num_inliers = sum(answer.num_inliers for answer in answers)
-        total = sum(answer.num_correspondences for answer in answers)
         return RigLocalization(
             pose=rig,
-            reason=None if rig is not None else _no_pose(num_inliers, total),
+            reason=refusal,
             covariance=estimate.covariance if estimate is not None and sound else None,
             images=answers,
             num_inliers=num_inliers,
@@ -322,7 +333,7 @@ class Localizer:
         num_inliers = int(estimate.inliers.sum())
         return replace(
             answer,
-            reason=_no_pose(num_inliers, answer.num_correspondences),
+            reason=self._refusal(estimate, answer.num_correspondences),
             camera=estimate.camera,
             camera_from=source,
             num_inliers=num_inliers,
@@ -333,6 +344,20 @@ class Localizer:
             ],
             correspondences=replace(found, inliers=estimate.inliers),
         )
+
+    def _refusal(self, estimate: poses.Estimate | None, num: int) -> str | None:
+        """Return why a pose is not believed, or None."""
+        num_inliers = 0 if estimate is None else int(estimate.inliers.sum())
+        if estimate is None or not estimate.is_sound:
+            return _no_pose(num_inliers, num)
+        share = num_inliers / num
+        if share < self.min_share:
+            return (
+                f"only {100 * share:.0f} % of its {num} matches agree with the best pose, and "
+                f"{100 * (self.index.agreement or 0):.0f} % of those of the map's own photos: it "
+                "shows a place that looks like this one, or much has changed"
+            )
+        return None
 
     def _posed(self, answer: Localization, pose: Pose) -> Localization:
         position = None if self.frame is None else self.frame.wgs84(pose.center)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -26,6 +27,8 @@ from disk_hloc.io.replace import replaced
 from disk_hloc.io.store import reading
 from disk_hloc.models import turn_votes
 from disk_hloc.models.turn_votes import Oriented
+
+from . import map_agreement
 
 # Of the longer side of a thumbnail.
 THUMBNAIL_PX = 640
@@ -102,6 +105,7 @@ def main(
             for name, image in zip(names, images, strict=True)
         ],
     )
+    index = replace(index, agreement=map_agreement.measure(made, index))
     write_index(index, made.index)
     return index
 

@@ -403,3 +403,19 @@ def test_the_example_of_the_documentation_runs(
     printed = capsys.readouterr().out
     assert printed.startswith("localized at ")
     assert "'camera_from': 'estimated'" in printed
+
+
+def test_a_place_that_agrees_in_part_is_refused(data: Path, fountain_map: Path) -> None:
+    night = data / "mini_aachen/images_upright" / QUERIES[2]
+    localizer = Localizer(fountain_map, device="cpu", min_agreement=1)
+    agreement = localizer.index.agreement
+    assert agreement is not None
+    assert 0.5 < agreement < 0.9
+    answer = localizer.localize(night, CAMERA)
+    # Fewer of its matches agree than of those of photos by day.
+    assert not answer.localized
+    assert answer.num_inliers / answer.num_correspondences < agreement
+    assert re.search(r"only \d\d % of its .* looks like this one", answer.reason or "")
+    assert Localizer(fountain_map, device="cpu").localize(night, CAMERA).localized
+    with pytest.raises(DiskHlocError, match="from 0 to 1"):
+        Localizer(fountain_map, min_agreement=2)
