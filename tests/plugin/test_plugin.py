@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -242,9 +243,9 @@ def test_the_calls_of_nerfstudio(data: Path, tmp_path: Path, registered: str) ->
     # disk --matcher-type disk+lightglue`, a list of names, one camera, an OPENCV model.
     images = tmp_path / "images"
     images.mkdir()
-    for number in (4, 5, 6):
+    for number in (3, 4, 5, 6):
         photo = cv2.imread(str(data / f"fountain_p11/images/{number:04d}.jpg"))
-        small = cv2.resize(photo, (640, 427), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(photo, (768, 512), interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(images / f"frame_{number:05d}.jpg"), small)
     code = f"""
 import importlib, os
@@ -264,7 +265,7 @@ image_dir, outputs = Path("images"), Path("outputs")
 outputs.mkdir()
 sfm_pairs, features, matches = (outputs / x for x in ("pairs.txt", "features.h5", "matches.h5"))
 feature_conf, matcher_conf = extract_features.confs["disk"], match_features.confs["disk+lightglue"]
-feature_conf["model"]["max_keypoints"] = 512
+feature_conf["model"]["max_keypoints"] = 1000
 references = [p.relative_to(image_dir).as_posix() for p in image_dir.iterdir()]
 extract_features.main(feature_conf, image_dir, image_list=references, feature_path=features)
 pairs_from_exhaustive.main(sfm_pairs, image_list=references)
@@ -274,9 +275,11 @@ model = reconstruction.main(
     outputs / "colmap" / "sparse" / "0", image_dir, sfm_pairs, features, matches,
     camera_mode=pycolmap.CameraMode.SINGLE, image_options=image_options.todict(), verbose=False,
 )
-print("registered", model.num_reg_images(), type(extract_features.confs["disk"]).__name__)
+print("registered", model.num_reg_images())
 """
-    assert "registered 3" in run(code, tmp_path)
+    # COLMAP guesses the focal length, and begins at random: it may leave one photo out.
+    registered = re.findall(r"registered (\d)", run(code, tmp_path))
+    assert registered in (["3"], ["4"])
     with h5py.File(tmp_path / "outputs/features.h5") as file:
         # What hloc's loop loses.
         assert file["frame_00004.jpg/keypoints"].dtype == np.float16
