@@ -148,7 +148,8 @@ def prepare(
     image = image[None] if conf["grayscale"] else image.transpose(2, 0, 1)
     if mask is not None and mask.all():
         mask = None
-    values = np.ascontiguousarray(turned(image, turn)) / np.float32(255)
+    values = np.ascontiguousarray(turned(image, turn))
+    values /= np.float32(255)  # in place: these arrays were made here, and may be large
     return Photo(name, values, (width, height), mask, turn=turn)
 
 
