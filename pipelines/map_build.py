@@ -12,6 +12,7 @@ from disk_hloc import __version__, models
 from disk_hloc.errors import DiskHlocError, SkippedImages, listing, skipped
 from disk_hloc.io import colmap
 from disk_hloc.io.map_folder import SETTINGS, MapFolder, is_map, new_map
+from disk_hloc.io.model_folders import GEOREFERENCED, SFM
 from disk_hloc.io.output_folder import claimed
 from disk_hloc.log import logger
 from disk_hloc.plugin import Part, find_conf, find_parts
@@ -19,8 +20,7 @@ from disk_hloc.stages import describe, extract, index_map
 from disk_hloc.stages import georeference as georeferencing
 from disk_hloc.stages.turn import read_turns
 
-from . import map_source, model_summary, sfm
-from .map_source import SFM
+from . import map_source, sfm
 from .retrieval import VLAD
 
 
@@ -101,7 +101,7 @@ def main(
                 source, images, made, num_covis=num_covis or 20, turn=turn, masks=masks,
                 on_error=on_error, verbose=verbose, **run,
             )  # fmt: skip
-        metric = output / model_summary.GEOREFERENCED
+        metric = output / GEOREFERENCED
         if images is not None and georeference and not metric.is_dir():
             georeferencing.main(output / SFM, images, metric)
         _finish(made, images or source, masks)
@@ -131,7 +131,7 @@ def _finish(made: MapFolder, images: Path, masks: Mapping[str, Any] | None) -> N
     """Describe the photos, write the index, and make the model that of the map."""
     describe.main(made.retrieval, made.features, made.global_descriptors, relearn=True)
     turns = {name: degrees // 90 for name, degrees in read_turns(made.features).items()}
-    metric = made.path / model_summary.GEOREFERENCED
+    metric = made.path / GEOREFERENCED
     built = made.path / SFM
     if metric.is_dir():
         colmap.copy_database(built / colmap.DATABASE, metric / colmap.DATABASE)

@@ -11,15 +11,15 @@ from disk_hloc import parallel
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.io import colmap
 from disk_hloc.io.map_folder import MapFolder
+from disk_hloc.io.model_folders import GEOREFERENCED, SFM
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.store import require_conf
 from disk_hloc.log import logger
 from disk_hloc.stages import extract, match, pairs, triangulate
 from disk_hloc.stages.turn import turns_path
 
-from . import extraction, model_summary
+from . import extraction
 
-SFM = "sfm"
 # What a reconstruction's output folder and a map share.
 _FILES = ("features.h5", "pairs.txt", "matches.h5")
 
@@ -50,9 +50,9 @@ def copy(source: Path, made: MapFolder) -> None:
     with colmap.building(made.path / SFM) as folder:
         colmap.write_model(colmap.read_model(largest(source / SFM)), folder)
         colmap.copy_database(source / SFM / colmap.DATABASE, folder / colmap.DATABASE)
-    metric = source / model_summary.GEOREFERENCED
+    metric = source / GEOREFERENCED
     if (metric / "images.bin").is_file():
-        with colmap.building(made.path / model_summary.GEOREFERENCED) as folder:
+        with colmap.building(made.path / GEOREFERENCED) as folder:
             colmap.write_model(colmap.read_model(metric), folder)
             shutil.copy2(metric / colmap.GEOREFERENCE, folder)
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.colmap import DATABASE, read_models, seeing_points
+from disk_hloc.io.model_folders import GEOREFERENCED, SFM
 from disk_hloc.io.replace import replace_json
 from disk_hloc.stages import georeference as georeferencing
 from disk_hloc.stages.missing import reasons
 from disk_hloc.stages.timing import timed
-
-GEOREFERENCED = "georeferenced"  # the folder of the model in metres
 
 
 def write(
@@ -37,15 +36,15 @@ def write(
     Returns:
         What ``summary.json`` holds; see :func:`disk_hloc.pipelines.sfm.main`.
     """
-    models = read_models(output / "sfm")
+    models = read_models(output / SFM)
     figures = {**summarize(models[0], len(names)), "engine": engine, "seconds": seconds}
     sizes = [len(seeing_points(model)) for model in models]
-    missing = reasons(names, models, output / "sfm" / DATABASE, noted["unreadable"])
+    missing = reasons(names, models, output / SFM / DATABASE, noted["unreadable"])
     summary: dict[str, Any] = {**figures, "models": sizes, "missing": missing, **noted}
     replace_json(output / "summary.json", summary)
     if photos is not None:
         with timed(seconds, "georeference"):
-            report = georeferencing.main(output / "sfm", photos, output / GEOREFERENCED)
+            report = georeferencing.main(output / SFM, photos, output / GEOREFERENCED)
         summary["georeference"] = report
         replace_json(output / "summary.json", summary)
     return summary

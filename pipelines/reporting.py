@@ -9,6 +9,7 @@ from typing import Any
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.io.map_folder import is_map, read_map
+from disk_hloc.io.model_folders import SFM
 from disk_hloc.io.replace import replace_json
 from disk_hloc.report import page
 
@@ -48,7 +49,7 @@ def main(
     if not image_dir.is_dir():
         raise DiskHlocError(f"there is no folder {image_dir} of photos: give it with --images")
     shown = known.get("command", "") if command is None else command
-    sfm_dir = output / "sfm" if (output / "sfm").is_dir() else output
+    sfm_dir = output / SFM if (output / SFM).is_dir() else output
     if is_map(output):
         sfm_dir = read_map(output).model
     written = page.write(output, sfm_dir, image_dir, masks=masks, command=shown)

@@ -11,6 +11,7 @@ from disk_hloc.io.colmap import (
     read_images_and_pairs,
     remove_model,
 )  # fmt: skip
+from disk_hloc.io.model_folders import GEOREFERENCED
 from disk_hloc.io.output_folder import one_run
 from disk_hloc.stages import reconstruct
 from disk_hloc.stages.extract import chosen_images
@@ -82,7 +83,7 @@ def main(
         image_dir, output, extractor=extractor, matcher=matcher, pairs_from=pairs_from, turn=turn,
         masks=masks, overwrite=overwrite, device=device, on_error=on_error, dask=dask,
     )  # fmt: skip
-    remove_model(output / model_summary.GEOREFERENCED)  # it is not of this model
+    remove_model(output / GEOREFERENCED)  # it is not of this model
     build: dict[str, Any] = {"fix_intrinsics": fix_intrinsics, "robust": robust, "verbose": verbose}
     failure = None
     try:
@@ -130,7 +131,7 @@ def from_database(
     Returns, Raises: see :func:`main`.
     """
     seconds: dict[str, float] = {}
-    remove_model(output / model_summary.GEOREFERENCED)
+    remove_model(output / GEOREFERENCED)
     with timed(seconds, "reconstruct"):
         reconstruct.from_database(
             output / "sfm", image_dir, database_path,

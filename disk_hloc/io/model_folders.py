@@ -8,6 +8,10 @@ from disk_hloc.errors import DiskHlocError
 
 from .map_folder import is_map, read_map
 
+# In the output folder of a reconstruction: its models, and the largest in metres.
+SFM = "sfm"
+GEOREFERENCED = "georeferenced"
+
 
 def find_model(source: Path) -> Path:
     """Return the folder of the model that a folder holds.
@@ -21,7 +25,7 @@ def find_model(source: Path) -> Path:
     """
     if is_map(source):
         return read_map(source).model
-    for folder in (source / "georeferenced", source / "sfm", source):
+    for folder in (source / GEOREFERENCED, source / SFM, source):
         if any((folder / f"images.{suffix}").is_file() for suffix in ("bin", "txt")):
             return folder
     raise DiskHlocError(
