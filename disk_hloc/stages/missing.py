@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import pycolmap
@@ -29,7 +27,7 @@ def reasons(
         unreadable: photo -> why it cannot be read.
     """
     model_of = colmap.model_of_photos(models)
-    keypoints, matched, verified = _figures(database_path)
+    keypoints, matched, verified = colmap.read_counts(database_path, MIN_NUM_MATCHES)
     found = {}
     for name in names:
         if name in unreadable:
@@ -59,27 +57,4 @@ def _reason(keypoints: int, matched: int, verified: int) -> str:
     return (
         f"{verified} verified pairs, but too few points in common with the model: add photos "
         "between it and the others"
-    )
-
-
-def _figures(database_path: Path) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return photo -> keypoints, photo -> pairs with matches, and photo -> verified pairs."""
-    with closing(sqlite3.connect(database_path)) as database:
-        names = dict(database.execute("SELECT image_id, name FROM images"))
-        keypoints = dict(database.execute("SELECT image_id, rows FROM keypoints"))
-        pairs = database.execute("SELECT pair_id, rows FROM matches").fetchall()
-        geometries = database.execute("SELECT pair_id, rows FROM two_view_geometries").fetchall()
-
-    def count(rows: Iterable[tuple[int, int]], least: int) -> dict[str, int]:
-        counts = dict.fromkeys(names.values(), 0)
-        for pair_id, size in rows:
-            if size >= least:
-                for image_id in colmap.pair_images(pair_id):
-                    counts[names[image_id]] += 1
-        return counts
-
-    return (
-        {name: keypoints.get(image_id, 0) for image_id, name in names.items()},
-        count(pairs, 1),
-        count(geometries, MIN_NUM_MATCHES),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -368,6 +368,36 @@ def read_verified(database_path: Path) -> dict[Pair, np.ndarray]:
             matches = np.frombuffer(data, np.uint32).reshape(rows, 2)
             verified[names[first], names[second]] = matches.astype(np.int64)
     return verified
+
+
+def read_counts(
+    database_path: Path, min_inliers: int
+) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+    """Return photo -> keypoints, photo -> pairs with matches, and photo -> verified pairs.
+
+    Args:
+        database_path: the database.
+        min_inliers: a pair with fewer verified matches does not count as verified.
+    """
+    with closing(sqlite3.connect(database_path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        keypoints = dict(database.execute("SELECT image_id, rows FROM keypoints"))
+        pairs = database.execute("SELECT pair_id, rows FROM matches").fetchall()
+        geometries = database.execute("SELECT pair_id, rows FROM two_view_geometries").fetchall()
+
+    def count(rows: Iterable[tuple[int, int]], least: int) -> dict[str, int]:
+        counts = dict.fromkeys(names.values(), 0)
+        for pair, size in rows:
+            if size >= least:
+                for image_id in pair_images(pair):
+                    counts[names[image_id]] += 1
+        return counts
+
+    return (
+        {name: keypoints.get(image_id, 0) for image_id, name in names.items()},
+        count(pairs, 1),
+        count(geometries, min_inliers),
+    )
 
 
 def read_sizes(database_path: Path) -> dict[str, tuple[int, int]]:

@@ -92,6 +92,11 @@ def to_pose(rigid: pycolmap.Rigid3d) -> Pose:
     return Pose(np.array([w, x, y, z]), np.array(rigid.translation))
 
 
+def from_pose(pose: Pose) -> pycolmap.Rigid3d:
+    """Return a pose as pycolmap's."""
+    return pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
+
+
 def poses_of(model: pycolmap.Reconstruction) -> dict[str, Pose]:
     """Return image name -> pose of the registered images."""
     return {image.name: to_pose(cam_from_world(image)) for image in registered_images(model)}

@@ -74,7 +74,7 @@ def write(
         model.update_point_3d_errors()
     graph = MatchGraph(database_path)
     missing = summary.get("missing", {})
-    names = sorted({*graph.keypoints, *missing})
+    names = sorted({*graph.names, *missing})
     table = photo_part.rows(names, models, graph.counts(), missing)
     content = {
         "photos": _photos(names, models, image_dir, masks),

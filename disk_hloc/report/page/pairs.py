@@ -28,7 +28,7 @@ class MatchGraph:
     Attributes:
         matches: pair -> how many matches it has.
         verified: pair -> (K, 2) verified matches.
-        keypoints: name -> how many keypoints it has.
+        names: of its photos.
     """
 
     def __init__(self, database_path: Path) -> None:
@@ -38,11 +38,8 @@ class MatchGraph:
                 name: image_id
                 for image_id, name in database.execute("SELECT image_id, name FROM images")
             }
+            self.names = sorted(self._ids)
             names = {image_id: name for name, image_id in self._ids.items()}
-            self.keypoints: dict[str, int] = {
-                names[image_id]: rows
-                for image_id, rows in database.execute("SELECT image_id, rows FROM keypoints")
-            }
             self.matches: dict[Pair, int] = {}
             for pair_id, rows in database.execute("SELECT pair_id, rows FROM matches"):
                 first, second = colmap.pair_images(pair_id)
@@ -51,15 +48,8 @@ class MatchGraph:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Return ``keypoints``, ``matched`` and ``verified`` -> name -> number."""
-        matched: dict[str, int] = {}
-        verified: dict[str, int] = {}
-        for pair, count in self.matches.items():
-            for name in pair if count else ():
-                matched[name] = matched.get(name, 0) + 1
-        for pair, found in self.verified.items():
-            for name in pair if len(found) >= _MIN_INLIERS else ():
-                verified[name] = verified.get(name, 0) + 1
-        return {"keypoints": self.keypoints, "matched": matched, "verified": verified}
+        found = colmap.read_counts(self.path, _MIN_INLIERS)
+        return dict(zip(("keypoints", "matched", "verified"), found, strict=True))
 
     def matrix(self, names: Sequence[str]) -> str:
         """Return the (N, N) numbers of verified matches, as base64 of uint16, 0 for none."""
