@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import pycolmap
-import torch
 
 from disk_hloc import models
 from disk_hloc.errors import DiskHlocError
@@ -22,6 +21,7 @@ from disk_hloc.io.exif import device_of
 from disk_hloc.io.hloc.global_features import codebook_path, read_codebook
 from disk_hloc.io.map_index import read_current
 from disk_hloc.models import vlad
+from disk_hloc.stages import map_matching
 
 from . import pose as poses
 from .query import Query, QueryExtractor, Source, Turner, read_query
@@ -106,7 +106,9 @@ class Localizer:
             for key, camera in self.index.cameras.items()
         }
         self._camera_of_device = dict(zip(self.index.devices, self.index.camera_ids, strict=True))
-        self._tensors = lru_cache(maxsize=4 * num_retrieved)(self._read_tensors)
+        self._tensors = lru_cache(maxsize=4 * num_retrieved)(
+            partial(map_matching.tensors_of, self.index, device=self._extract.model.device)
+        )
 
     def localize(
         self,
@@ -191,8 +193,7 @@ class Localizer:
                 [part.keypoints.astype(np.float64) + 0.5 for part in found],
                 [part.xyz for part in found],
                 intrinsics,
-                [pycolmap.Rigid3d(pycolmap.Rotation3d(p.rotation), p.translation)
-                 for p in cams_from_rig],
+                [colmap.from_pose(pose) for pose in cams_from_rig],
                 max_error=self.max_error,
             )  # fmt: skip
         refusal = self._refusal(estimate, sum(len(part.keypoints) for part in found))
@@ -270,28 +271,23 @@ class Localizer:
             reason = f"only {len(found.keypoints)} of its keypoints match points of the map"
         return _Seen(answer, found, reason)
 
-    @torch.inference_mode()
     def _match(
         self, features: Mapping[str, np.ndarray], images: Sequence[int], similarities: np.ndarray
     ) -> tuple[Correspondences, list[Retrieved]]:
         """Return which points the query's keypoints may see, each pair of both once."""
-        query = self._as_tensors(
-            features["keypoints"], features["descriptors"].T, features["image_size"]
-        )
-        sides = {f"{key}0": value for key, value in query.items()}
-        parts, retrieved = [], []
-        for number, image in enumerate(images):
-            rows = self.index.rows(image)
-            data = {**sides, **{f"{key}1": value for key, value in self._tensors(image).items()}}
-            matches = self._matcher(data)["matches0"][0].cpu().numpy()
-            matched = np.flatnonzero(matches >= 0)
-            keypoint_rows = rows.start + matches[matched]
-            points = self.index.points[keypoint_rows]
-            numbers = np.full(len(matched), number)
-            parts.append(np.stack([matched, points, numbers, keypoint_rows], axis=1))
-            retrieved.append(
-                Retrieved(self.index.names[image], float(similarities[image]), len(matched))
-            )
+        query = map_matching.as_tensors(
+            features["keypoints"], features["descriptors"].T, features["image_size"],
+            self._extract.model.device,
+        )  # fmt: skip
+        matched = map_matching.match(self._matcher, query, self.index, images, self._tensors)
+        parts = [
+            np.column_stack([keypoints, self.index.points[rows], np.full(len(rows), number), rows])
+            for number, (keypoints, rows) in enumerate(pairs.T for pairs in matched)
+        ]
+        retrieved = [
+            Retrieved(self.index.names[image], float(similarities[image]), len(pairs))
+            for image, pairs in zip(images, matched, strict=True)
+        ]
         both = np.concatenate(parts) if parts else np.zeros((0, 4), np.int64)
         _, first = np.unique(both[:, :2], axis=0, return_index=True)
         keypoint, point, number, row = both[np.sort(first)].T
@@ -303,24 +299,6 @@ class Localizer:
             images=number,
             places=self.index.keypoints[row],
         ), retrieved
-
-    def _read_tensors(self, image: int) -> dict[str, torch.Tensor]:
-        rows = self.index.rows(image)
-        return self._as_tensors(
-            self.index.keypoints[rows], self.index.descriptors[rows], self.index.sizes[image]
-        )
-
-    def _as_tensors(
-        self, keypoints: np.ndarray, descriptors: np.ndarray, size: np.ndarray
-    ) -> dict[str, torch.Tensor]:
-        """Return a matcher's input of one image, given (N, D) descriptors."""
-        values = {"keypoints": keypoints, "image_size": size, "descriptors": descriptors}
-        device = self._extract.model.device
-        tensors = {
-            key: torch.from_numpy(np.asarray(value, np.float32))[None].to(device)
-            for key, value in values.items()
-        }
-        return {**tensors, "descriptors": tensors["descriptors"].mT}
 
     def _answer(self, seen: _Seen, estimate: poses.Estimate | None, source: str) -> Localization:
         """Return what is known of a query without its pose: why it has none, unless it has."""
@@ -397,11 +375,7 @@ def _no_pose(num_inliers: int, num: int) -> str:
 
 def _compose(cam_from_rig: Pose, rig_from_world: Pose) -> Pose:
     """Return cam_from_world."""
-    first, second = (
-        pycolmap.Rigid3d(pycolmap.Rotation3d(pose.rotation), pose.translation)
-        for pose in (cam_from_rig, rig_from_world)
-    )
-    return colmap.to_pose(first * second)
+    return colmap.to_pose(colmap.from_pose(cam_from_rig) * colmap.from_pose(rig_from_world))
 
 
 class _Clock:

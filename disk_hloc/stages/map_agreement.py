@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pycolmap
-import torch
 from tqdm import tqdm
 
 from disk_hloc import models
@@ -15,6 +14,8 @@ from disk_hloc.io.map_folder import MapFolder
 from disk_hloc.io.map_index import MapIndex
 from disk_hloc.io.store import reading
 from disk_hloc.models.base import Matcher
+
+from . import map_matching
 
 # Photos that are asked for, photos that each is matched with, and keypoints of each, as of a query.
 _NUM_ASKED = 16
@@ -48,7 +49,6 @@ def measure(made: MapFolder, index: MapIndex) -> float | None:
     return float(np.median(shares)) if shares else None
 
 
-@torch.inference_mode()
 def _share(matcher: Matcher, feature_path: Path, index: MapIndex, image: int) -> float | None:
     """Return the share of a photo's pairs of keypoint and point that agree with its pose."""
     similarities = index.global_descriptors @ index.global_descriptors[image]
@@ -62,15 +62,16 @@ def _share(matcher: Matcher, feature_path: Path, index: MapIndex, image: int) ->
     if len(chosen) < 2:
         return None
     keypoints = arrays["keypoints"][chosen]
-    query = _tensors(keypoints, arrays["descriptors"][:, chosen].T, index.sizes[image], "0")
-    pairs = []
-    for other in nearest:
-        rows = index.rows(int(other))
-        there = _tensors(index.keypoints[rows], index.descriptors[rows], index.sizes[other], "1")
-        matches = matcher({**query, **there})["matches0"][0].cpu().numpy()
-        matched = np.flatnonzero(matches >= 0)
-        pairs.append(np.stack([matched, index.points[rows.start + matches[matched]]], axis=1))
-    found = np.unique(np.concatenate(pairs), axis=0)
+    device = matcher.device
+    query = map_matching.as_tensors(
+        keypoints, arrays["descriptors"][:, chosen].T, index.sizes[image], device
+    )
+    matched = map_matching.match(
+        matcher, query, index, nearest.tolist(),
+        lambda other: map_matching.tensors_of(index, other, device),
+    )  # fmt: skip
+    keypoint, row = np.concatenate(matched).T
+    found = np.unique(np.stack([keypoint, index.points[row]], axis=1), axis=0)
     if not len(found):
         return None
     pose = index.pose(image)
@@ -79,15 +80,3 @@ def _share(matcher: Matcher, feature_path: Path, index: MapIndex, image: int) ->
     pixels = np.asarray(camera.img_from_cam(seen), np.float64).reshape(-1, 2) - 0.5
     errors = np.linalg.norm(pixels - keypoints[found[:, 0]], axis=1)
     return float((errors <= _MAX_ERROR_PX).mean())
-
-
-def _tensors(
-    keypoints: np.ndarray, descriptors: np.ndarray, size: np.ndarray, side: str
-) -> dict[str, torch.Tensor]:
-    """Return a matcher's input of one image, given (N, D) descriptors."""
-    values = {"keypoints": keypoints, "image_size": size, "descriptors": descriptors}
-    tensors = {
-        f"{key}{side}": torch.from_numpy(np.asarray(value, np.float32))[None]
-        for key, value in values.items()
-    }
-    return {**tensors, f"descriptors{side}": tensors[f"descriptors{side}"].mT}
