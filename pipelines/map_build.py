@@ -16,7 +16,7 @@ from disk_hloc.io.model_folders import GEOREFERENCED, SFM
 from disk_hloc.io.output_folder import claimed
 from disk_hloc.log import logger
 from disk_hloc.plugin import Part, find_conf, find_parts
-from disk_hloc.stages import describe, extract, index_map
+from disk_hloc.stages import extract, index_map
 from disk_hloc.stages import georeference as georeferencing
 from disk_hloc.stages.turn import read_turns
 
@@ -129,7 +129,7 @@ def _own_part(extractor: str, matcher: str | None) -> Part:
 
 def _finish(made: MapFolder, images: Path, masks: Mapping[str, Any] | None) -> None:
     """Describe the photos, write the index, and make the model that of the map."""
-    describe.main(made.retrieval, made.features, made.global_descriptors, relearn=True)
+    map_source.describe_photos(made)
     turns = {name: degrees // 90 for name, degrees in read_turns(made.features).items()}
     metric = made.path / GEOREFERENCED
     built = made.path / SFM

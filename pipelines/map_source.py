@@ -10,12 +10,13 @@ from typing import Any
 from disk_hloc import parallel
 from disk_hloc.errors import DiskHlocError, UnreadableImages
 from disk_hloc.io import colmap
+from disk_hloc.io.hloc.global_features import codebook_path
 from disk_hloc.io.map_folder import MapFolder
 from disk_hloc.io.model_folders import GEOREFERENCED, SFM
 from disk_hloc.io.replace import replace_text
 from disk_hloc.io.store import require_conf
 from disk_hloc.log import logger
-from disk_hloc.stages import extract, match, pairs, triangulate
+from disk_hloc.stages import describe, extract, match, pairs, triangulate
 from disk_hloc.stages.turn import turns_path
 
 from . import extraction
@@ -124,3 +125,12 @@ def largest(folder: Path) -> Path:
             folder, len(models), len(seen), len(others),
         )  # fmt: skip
     return best
+
+
+def describe_photos(made: MapFolder) -> None:
+    """Describe the photos of a map, unless their pairs were retrieved by the same descriptors."""
+    described = made.path / f"{made.retrieval['output']}.h5"
+    if described.is_file():
+        codebook_path(described).replace(codebook_path(made.global_descriptors))
+        described.replace(made.global_descriptors)
+    describe.main(made.retrieval, made.features, made.global_descriptors, relearn=True)
