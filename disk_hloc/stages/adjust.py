@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import pycolmap
 
-from disk_hloc.io.colmap import num_threads
+from disk_hloc.io.colmap import num_threads, points_seen_by
 from disk_hloc.log import logger
 
 # Triggs, McLauchlan, Hartley, Fitzgibbon, "Bundle adjustment - a modern synthesis", 1999; Zhang,
@@ -79,13 +79,7 @@ def some(
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in image_ids:
         config.add_image(image_id)
-    seen = {
-        point.point3D_id
-        for image_id in image_ids
-        for point in model.images[image_id].points2D
-        if point.has_point3D()
-    }
-    for point_id in sorted(seen):
+    for point_id in sorted(points_seen_by(model, image_ids)):
         config.add_variable_point(point_id)
     for camera_id in fixed_cameras:
         config.set_constant_cam_intrinsics(camera_id)

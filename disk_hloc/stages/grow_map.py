@@ -247,12 +247,7 @@ def refine(
         former_points: points that were there without them.
         fixed_cameras: cameras whose parameters stay.
     """
-    seen = {
-        point.point3D_id
-        for image_id in image_ids
-        for point in model.images[image_id].points2D
-        if point.has_point3D()
-    }
+    seen = colmap.points_seen_by(model, image_ids)
     before = {i: np.array(model.points3D[i].xyz) for i in seen.intersection(former_points)}
     adjust.some(model, image_ids, fixed_cameras)
     for image_id in image_ids:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +65,16 @@ def read_models(sfm_dir: Path) -> list[pycolmap.Reconstruction]:
 def seeing_points(model: pycolmap.Reconstruction) -> set[str]:
     """Return the names of the images that see points of a model."""
     return {image.name for image in registered_images(model) if image.num_points3D > 0}
+
+
+def points_seen_by(model: pycolmap.Reconstruction, image_ids: Collection[int]) -> set[int]:
+    """Return the ids of the points that some images see."""
+    return {
+        point.point3D_id
+        for image_id in image_ids
+        for point in model.images[image_id].points2D
+        if point.has_point3D()
+    }
 
 
 def model_of_photos(models: Sequence[pycolmap.Reconstruction]) -> dict[str, int]:
