@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, ClassVar
@@ -118,20 +118,31 @@ class Model(nn.Module):
 
 @dataclass(frozen=True)
 class Detections:
-    """What an extractor found in one image, before the keypoint budget.
+    """What an extractor found in images that it took together, before the keypoint budget.
 
     Only the chosen keypoints are located and described, so both may be costly.
 
     Attributes:
-        scores: (N,) float32; a larger score is a better keypoint.
-        locate: (M,) int64 indices -> (M, 2) float32 x and y in pixels, (0, 0) at the centre of the
-            top-left pixel.
-        describe: (M,) int64 indices -> (D, M) float32 descriptors of unit length.
+        scores: (N,) float32 of each image; a larger score is a better keypoint.
+        locate: (M,) int64 indices of each image -> (M, 2) float32 x and y in pixels of each, (0, 0)
+            at the centre of the top-left pixel.
+        describe: (M,) int64 indices of each image -> (D, M) float32 descriptors of each, of unit
+            length.
     """
 
-    scores: Tensor
-    locate: Callable[[Tensor], Tensor]
-    describe: Callable[[Tensor], Tensor]
+    scores: Sequence[Tensor]
+    locate: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+    describe: Callable[[Sequence[Tensor]], Sequence[Tensor]]
+
+    @classmethod
+    def of_one(
+        cls,
+        scores: Tensor,
+        locate: Callable[[Tensor], Tensor],
+        describe: Callable[[Tensor], Tensor],
+    ) -> Detections:
+        """Return the detections of a single image."""
+        return cls([scores], lambda chosen: [locate(*chosen)], lambda chosen: [describe(*chosen)])
 
 
 class Extractor(Model):
@@ -175,22 +186,33 @@ class Extractor(Model):
             "keypoint_scores": [],
             "descriptors": [],
         }
-        for i, detections in enumerate(self.detect(data["image"])):
+        for detections in self.detect(data["image"]):
             scores = detections.scores
-            chosen = torch.arange(len(scores), device=scores.device)
+            chosen: Sequence[Tensor] | None = None
             if keep is not None:
-                chosen = chosen[keep[i](detections.locate(chosen))]
-            chosen = chosen[self.best(scores[chosen], self.conf["max_keypoints"])]
-            prediction["keypoints"].append(detections.locate(chosen))
-            prediction["keypoint_scores"].append(scores[chosen])
-            prediction["descriptors"].append(detections.describe(chosen))
+                everything = [torch.arange(len(one), device=one.device) for one in scores]
+                located = detections.locate(everything)
+                judges = keep[len(prediction["keypoints"]) :]
+                chosen = [
+                    indices[judge(xy)]
+                    for indices, judge, xy in zip(everything, judges, located, strict=False)
+                ]
+                scores = [one[indices] for one, indices in zip(scores, chosen, strict=True)]
+            best = self.best_of_each(scores)
+            if chosen is not None:
+                chosen = [indices[kept] for indices, kept in zip(chosen, best, strict=True)]
+            prediction["keypoints"] += detections.locate(chosen or best)
+            prediction["keypoint_scores"] += [
+                one[kept] for one, kept in zip(scores, best, strict=True)
+            ]
+            prediction["descriptors"] += detections.describe(chosen or best)
         return prediction
 
     @abstractmethod
     def detect(self, image: Tensor) -> Iterator[Detections]:
-        """Yield the detections of each image of a batch.
+        """Yield the detections of a batch, image by image or of several together.
 
-        Those of one image need to be valid only until the next is asked for.
+        They need to be valid only until the next are asked for.
 
         Args:
             image: as in :meth:`forward`.
@@ -207,6 +229,10 @@ class Extractor(Model):
             (D, N) float32 of unit length.
         """
         raise NotImplementedError
+
+    def best_of_each(self, scores: Sequence[Tensor]) -> list[Tensor]:
+        """Return the indices of the best keypoints of images that were detected together."""
+        return [self.best(one, self.conf["max_keypoints"]) for one in scores]
 
     def best(self, scores: Tensor, max_keypoints: int | None) -> Tensor:
         """Return the (M,) int64 indices of the highest scores, in the order of detection.

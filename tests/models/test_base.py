@@ -55,7 +55,7 @@ class Fixed(Extractor):
 
         places = torch.arange(len(self.scores)).float()[:, None].expand(-1, 2)
         for _ in image:
-            yield Detections(
+            yield Detections.of_one(
                 self.scores,
                 lambda chosen: note("locate", chosen, places[chosen]),
                 lambda chosen: note("describe", chosen, torch.ones(2, len(chosen))),

@@ -10,7 +10,8 @@ it. Here the same function is computed in another order:
   that map in closed form, and its rows are computed on demand, in bands that stay in cache.
 * The last convolution's heatmap channel is one matrix product of 25 taps a pixel, shifted and
   added; its 128 descriptor channels are computed at keypoints only.
-* On a CPU in float32 the convolutions are Winograd's (:mod:`.winograd`).
+* On a CPU in float32 the convolutions are Winograd's (:mod:`.winograd`). On a GPU the steps between
+  convolutions are kernels of their own (:mod:`.fused`); what is here runs on all other devices.
 
 Maps are (B, H, W, C): with channels last a pixel's channels are one row of a matrix product.
 """
@@ -42,14 +43,14 @@ _LAYERS = (
     ("path_up.2.conv", 64 + 32, 64),
     ("path_up.3.conv", 64 + 16, DESCRIPTOR_DIM + 1),
 )
-_DOWN = 5
+DOWN = 5
 # The U-Net halves its input four times.
 STRIDE = 16
 # Of a band of rows, 4 MB in float32: it and what is computed from it stay in the last-level cache.
 BAND_ELEMENTS = 1 << 20
 # Of the values that statistics are accumulated over at a time.
 _CHUNK_ELEMENTS = 1 << 18
-_EPSILON = 1e-5  # torch's InstanceNorm2d
+EPSILON = 1e-5  # torch's InstanceNorm2d
 _DESCRIBED_AT_ONCE = 512
 # With fewer channels, a Winograd tile's transforms take longer than they save.
 _WINOGRAD_CHANNELS = 32
@@ -84,10 +85,13 @@ class UNet(nn.Module):
     """
 
     bias: Tensor
+    taps: Tensor
+    descriptor_weight: Tensor
 
     def __init__(self, parameters: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.workspace = Workspace()
+        self._weights: dict[tuple[int, torch.dtype, torch.device, int], Tensor] = {}
         expected = set(parameters)
         self.last = len(_LAYERS) - 1
         for i, (name, channels, out_channels) in enumerate(_LAYERS):
@@ -101,6 +105,10 @@ class UNet(nn.Module):
                 expected -= {f"unet.{name}.1.weight"}
             if channels >= _WINOGRAD_CHANNELS and i != self.last:
                 self._keep(f"points{i}", winograd.transform_weight(weight))
+        last = parameters[f"unet.{_LAYERS[-1][0]}.3.weight"]
+        self._keep("descriptor_weight", last[:DESCRIPTOR_DIM].permute(0, 2, 3, 1).flatten(1))
+        # A pixel contributes to the 25 outputs around it, so the taps are the kernel reversed.
+        self._keep("taps", last[DESCRIPTOR_DIM].flatten(1).flip(1).T.contiguous())
         self._keep("bias", parameters[f"unet.{_LAYERS[-1][0]}.3.bias"])
         if expected:
             raise RuntimeError(f"unexpected {', '.join(sorted(expected))}")
@@ -117,14 +125,29 @@ class UNet(nn.Module):
         """
         pixels = image.permute(0, 2, 3, 1).to(dtype).contiguous()
         maps = [self._convolve(0, lambda start, stop: pixels[:, start:stop], pixels)]
-        for i in range(1, _DOWN):
+        for i in range(1, DOWN):
             gated = Gated.of(self.get_buffer(f"slope{i}"), self._halve(i, maps[-1]))
             maps.append(self._convolve(i, gated.rows, gated.plain))
         bottom = maps.pop()
-        for i in range(_DOWN, self.last):
+        for i in range(DOWN, self.last):
             gated = Gated.of(self.get_buffer(f"slope{i}"), maps.pop(), bottom)
             bottom = self._convolve(i, gated.rows, gated.plain)
         return Gated.of(self.get_buffer(f"slope{self.last}"), maps.pop(), bottom)
+
+    def weight_of(self, i: int, dtype: torch.dtype, channels: int) -> Tensor:
+        """Return the weight of layer ``i`` as convolutions take it.
+
+        Args:
+            i: the layer.
+            dtype: of the convolution.
+            channels: of its input, zeros beyond those of the layer.
+        """
+        weight = self.get_buffer(f"weight{i}")
+        key = i, dtype, weight.device, channels
+        if key not in self._weights:
+            padded = F.pad(weight, (0, 0, 0, 0, 0, channels - weight.shape[1])).to(dtype)
+            self._weights[key] = padded.contiguous(memory_format=torch.channels_last)
+        return self._weights[key]
 
     def _convolve(self, i: int, rows: winograd.Rows, like: Tensor) -> Tensor:
         """Apply layer ``i`` to the ``rows`` of a map with the size of ``like``."""
@@ -139,7 +162,7 @@ class UNet(nn.Module):
             points = self.get_buffer(f"points{i}")
             winograd.convolve(lambda *part: rows(*part)[0], points, result[0], self.workspace)
             return result
-        weight = weight.to(like.dtype).contiguous(memory_format=torch.channels_last)
+        weight = self.weight_of(i, like.dtype, channels)
         for start, stop in bands(like, max(channels, out_channels)):
             first, last = start - BORDER, stop + BORDER
             band = rows(max(0, first), min(height, last)).to(like.dtype)
@@ -165,11 +188,9 @@ class UNet(nn.Module):
     def heatmap(self, gated: Gated) -> Tensor:
         """Compute the (B, H, W) float32 logits of the last convolution's heatmap channel."""
         height, width = gated.size
-        weight = self.get_buffer(f"weight{self.last}")[DESCRIPTOR_DIM]
-        # A pixel contributes to the 25 outputs around it, so the taps are the kernel reversed.
-        taps = weight.flatten(1).flip(1).T.contiguous()
+        taps = self.taps
         heatmap = taps.new_zeros(len(gated), height + 2 * BORDER, width + 2 * BORDER)
-        for start, stop in bands(gated.plain, weight.shape[0]):
+        for start, stop in bands(gated.plain, taps.shape[1]):
             products = taps @ gated.rows(start, stop).float().flatten(1, 2).mT
             for tap, product in enumerate(products.unflatten(2, (-1, width)).unbind(dim=1)):
                 top, left = start + tap // KERNEL, tap % KERNEL
@@ -187,15 +208,14 @@ class UNet(nn.Module):
         Returns:
             (128, N) float32 of unit length.
         """
-        weight = self.get_buffer(f"weight{self.last}")[:DESCRIPTOR_DIM]
-        weight = weight.permute(0, 2, 3, 1).flatten(1)
         # In blocks of one size: the order of summation in a matrix product depends on its size, and
         # the last bit of a descriptor must not depend on the number of keypoints.
         count = len(xy)
         blocks = F.pad(xy, (0, 0, 0, -count % _DESCRIBED_AT_ONCE)).split(_DESCRIBED_AT_ONCE)
         bias = self.bias[:DESCRIPTOR_DIM, None]
         described = [
-            torch.addmm(bias, weight, gated.patches(block).flatten(1).T) for block in blocks
+            torch.addmm(bias, self.descriptor_weight, gated.patches(block).flatten(1).T)
+            for block in blocks
         ]
         if not described:
             return bias.new_zeros(DESCRIPTOR_DIM, 0)
@@ -228,7 +248,7 @@ class Gated:
             doubled_mean, doubled_variance = _doubled_moments(smaller)
             mean = torch.cat([doubled_mean, mean], dim=1)
             variance = torch.cat([doubled_variance, variance], dim=1)
-        scale = (variance + _EPSILON).rsqrt()
+        scale = (variance + EPSILON).rsqrt()
         return cls(plain, smaller, scale, -mean * scale, slope)
 
     def __len__(self) -> int:

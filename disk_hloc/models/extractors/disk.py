@@ -7,18 +7,22 @@ in :mod:`disk_hloc.models.disk_network.keypoints`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from disk_hloc.confs import TRUE_OR_FALSE, Value, number, one_of, whole_number
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import fitting, load_disk
 
+from .. import triton_support
 from ..base import Detections, Extractor
+from ..disk_network.fused import FusedUNet
 from ..disk_network.keypoints import find_keypoints, refine_keypoints
 from ..disk_network.unet import DESCRIPTOR_DIM, STRIDE, Gated, UNet
 
@@ -82,30 +86,70 @@ class DISK(Extractor):
 
     def detect(self, image: Tensor) -> Iterator[Detections]:
         height, width = image.shape[-2:]
-        # A batch helps a GPU only; elsewhere it would cost memory.
-        at_once = len(image) if image.is_cuda else 1
-        for part in self._pad(image).split(at_once):
-            features = self.unet(part, self._dtype(image.device))
+        where = self.conf["nms_window_size"], self.conf["detection_threshold"]
+        dtype = self._dtype(image.device)
+        if triton_support.supports(image.device):
+            network = FusedUNet(self.unet)
+            features = network(self._pad(image), dtype)
+            heatmaps = network.heatmap(features)[:, :height, :width].contiguous()
+            places, scores = network.find_keypoints(heatmaps, *where)
+            yield Detections(
+                scores,
+                partial(self._locate_together, network, heatmaps, places),
+                partial(_describe_together, network, features, places),
+            )
+            return
+        # Elsewhere a batch would cost memory, and helps nothing.
+        for one in self._pad(image).split(1):
+            features = self.unet(one, dtype)
             # Cropped first: the padding neither holds a maximum nor suppresses one.
-            heatmaps = self.unet.heatmap(features)[:, :height, :width]
-            for i, heatmap in enumerate(heatmaps):
-                yield self._detections(features[i], heatmap)
+            heatmap = self.unet.heatmap(features)[0, :height, :width]
+            xy, one_scores = find_keypoints(heatmap, *where)
+            yield Detections.of_one(
+                one_scores,
+                partial(self._locate, heatmap, xy),
+                partial(_describe, self.unet, features, xy),
+            )
 
-    def _detections(self, features: Gated, heatmap: Tensor) -> Detections:
-        xy, scores = find_keypoints(
-            heatmap, self.conf["nms_window_size"], self.conf["detection_threshold"]
-        )
+    def _locate(self, heatmap: Tensor, xy: Tensor, chosen: Tensor) -> Tensor:
+        if self.conf["subpixel"]:
+            return refine_keypoints(heatmap, xy[chosen])
+        return xy[chosen].float()
 
-        def locate(chosen: Tensor) -> Tensor:
-            if self.conf["subpixel"]:
-                return refine_keypoints(heatmap, xy[chosen])
-            return xy[chosen].float()
+    def _locate_together(
+        self,
+        network: FusedUNet,
+        heatmaps: Tensor,
+        places: Sequence[Tensor],
+        chosen: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        joined = _chosen(places, chosen)
+        if self.conf["subpixel"]:
+            located = network.refine_keypoints(heatmaps, joined)
+        else:
+            located = joined[:, 1:].flip(1).float()
+        return located.split([len(one) for one in chosen])
 
-        return Detections(scores, locate, lambda chosen: self.unet.describe(features, xy[chosen]))
+    def best_of_each(self, scores: Sequence[Tensor]) -> list[Tensor]:
+        most = self.conf["max_keypoints"]
+        if len(scores) == 1 or most is None or not scores[0].is_cuda:
+            return super().best_of_each(scores)
+        # Sorted together, which takes a GPU as long as one image.
+        padded = pad_sequence(list(scores), batch_first=True, padding_value=-torch.inf)
+        order = torch.sort(padded, dim=1, descending=True, stable=True).indices[:, :most]
+        kept = order.sort(dim=1).values
+        return [
+            kept[i] if len(one) > most else torch.arange(len(one), device=one.device)
+            for i, one in enumerate(scores)
+        ]
 
     def describe(self, image: Tensor, xy: Tensor) -> Tensor:
-        features = self.unet(self._pad(image), self._dtype(image.device))
-        return self.unet.describe(features[0], xy)
+        dtype = self._dtype(image.device)
+        if triton_support.supports(image.device):
+            network = FusedUNet(self.unet)
+            places = F.pad(xy.flip(1), (1, 0))
+            return network.describe(network(self._pad(image), dtype), places)
+        return self.unet.describe(self.unet(self._pad(image), dtype)[0], xy)
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         precision = self.conf["precision"]
@@ -127,3 +171,21 @@ class DISK(Extractor):
             # One value a channel is left at the bottom of the U-Net, and has no variance.
             pad_x += STRIDE
         return F.pad(image, (0, pad_x, 0, pad_y)) if pad_x or pad_y else image
+
+
+def _describe(unet: UNet, features: Gated, xy: Tensor, chosen: Tensor) -> Tensor:
+    return unet.describe(features, xy[chosen])
+
+
+def _describe_together(
+    network: FusedUNet,
+    features: Gated,
+    places: Sequence[Tensor],
+    chosen: Sequence[Tensor],
+) -> Sequence[Tensor]:
+    described = network.describe(features, _chosen(places, chosen))
+    return described.split([len(one) for one in chosen], dim=1)
+
+
+def _chosen(places: Sequence[Tensor], chosen: Sequence[Tensor]) -> Tensor:
+    return torch.cat([of_image[indices] for of_image, indices in zip(places, chosen, strict=True)])

@@ -80,7 +80,7 @@ class ALIKED(Extractor):
             descriptors, _ = self.net.desc_head(features, [places[chosen]])
             return descriptors[0].T.contiguous()
 
-        return Detections(scores, lambda chosen: keypoints[chosen], describe)
+        return Detections.of_one(scores, lambda chosen: keypoints[chosen], describe)
 
     def best(self, scores: Tensor, max_keypoints: int | None) -> Tensor:
         """Return the indices of the highest scores, in their order where some are dropped."""

@@ -88,4 +88,4 @@ class XFeat(Extractor):
             sampled = self.sample(features, xy[None, chosen], height, width)[0]
             return F.normalize(sampled, dim=1).T.contiguous()
 
-        return Detections(probabilities * reliable, locate, describe)
+        return Detections.of_one(probabilities * reliable, locate, describe)

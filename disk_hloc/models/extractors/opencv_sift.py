@@ -75,7 +75,7 @@ class SIFT(Extractor):
     def _detections(self, found: Sequence[cv2.KeyPoint], descriptors: np.ndarray) -> Detections:
         keypoints = np.array([keypoint.pt for keypoint in found], np.float32).reshape(-1, 2)
         scales = np.array([keypoint.size / 2 for keypoint in found], np.float32)
-        return Detections(
+        return Detections.of_one(
             torch.from_numpy(scales),
             lambda chosen: torch.from_numpy(keypoints[chosen.numpy()]),
             lambda chosen: torch.from_numpy(self._unit(descriptors[chosen.numpy()]).T),

@@ -193,18 +193,6 @@ def test_a_result_outlives_the_next_image() -> None:
         torch.testing.assert_close(both[key][0], values, rtol=0, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@torch.inference_mode()
-def test_cuda_agrees_with_the_cpu(sacre_coeur: Path) -> None:
-    photo = load_photo(sacre_coeur, min(path.name for path in sacre_coeur.iterdir()), {})
-    image = torch.from_numpy(photo.image)[None]
-    on_cpu = DISK({"max_keypoints": 2048})({"image": image})
-    on_gpu = DISK({"max_keypoints": 2048}).cuda()({"image": image.cuda()})
-    cpu = {tuple(point) for point in on_cpu["keypoints"][0].tolist()}
-    gpu = {tuple(point) for point in on_gpu["keypoints"][0].tolist()}
-    assert len(cpu & gpu) >= 0.98 * len(cpu)
-
-
 def test_any_pixel_is_described_as_a_keypoint_is() -> None:
     model = DISK({"max_keypoints": 50, "subpixel": False})
     image = torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
