@@ -11,7 +11,7 @@ from torch import Tensor
 from disk_hloc.confs import Value, number, or_null
 
 from ..base import Matcher
-from ..nearest import match, match_together
+from ..nearest import fits_together, match, match_together
 
 
 class NearestNeighbors(Matcher):
@@ -48,7 +48,7 @@ class NearestNeighbors(Matcher):
         descriptors = data["descriptors0"], data["descriptors1"]
         thresholds = self.conf["ratio_threshold"], self.conf["distance_threshold"]
         # A CPU takes one pair after the other, whose products stay in its caches.
-        if descriptors[0].is_cuda and len(descriptors[0]) > 1:
+        if descriptors[0].is_cuda and fits_together(*descriptors):
             matches0, scores0 = match_together(*descriptors, *thresholds)
         else:
             matched = [match(*pair, *thresholds) for pair in zip(*descriptors, strict=True)]
