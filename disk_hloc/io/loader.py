@@ -200,8 +200,9 @@ def read_ahead(
     ahead: int = 2,
     masks: Masks | None = None,
     turns: Turns | None = None,
+    readers: int = 1,
 ) -> Iterator[tuple[str, Photo | ImageReadError]]:
-    """Yield photos in order, read by a thread while the caller works on the previous ones.
+    """Yield photos in order, read by threads while the caller works on the previous ones.
 
     Args:
         folder: the image folder.
@@ -210,6 +211,7 @@ def read_ahead(
         ahead: number of photos to read ahead, at least one.
         masks: see :func:`load_photo`.
         turns: of the photos that are to be turned.
+        readers: number of threads.
 
     Yields:
         (name, photo), or (name, error) for a photo that cannot be read.
@@ -218,7 +220,7 @@ def read_ahead(
         DiskHlocError: a mask cannot be read or does not fit its photo.
     """
     remaining = iter(names)
-    with ThreadPoolExecutor(max_workers=1) as pool:
+    with ThreadPoolExecutor(max_workers=readers) as pool:
 
         def submit(name: str) -> tuple[str, Future[Photo]]:
             turn = (turns or {}).get(name, 0)

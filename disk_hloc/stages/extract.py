@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -238,7 +239,11 @@ def _extract(
     model, sources = loaded
     result = Extracted(count=len(names))
     at_once = model.images_at_once.get(model.device.type, 1)
-    photos = read_ahead(image_dir, names, preprocessing, 2 * at_once, sources, turns)
+    # A GPU would wait for one reader; a CPU's cores are busy with the network.
+    readers = min(8, os.cpu_count() or 1) if model.device.type == "cuda" else 1
+    photos = read_ahead(
+        image_dir, names, preprocessing, 2 * max(at_once, readers), sources, turns, readers
+    )
     progress = tqdm(photos, total=len(names), desc="Extract", unit="image") if names else photos
 
     def readable() -> Iterator[Photo]:
@@ -320,13 +325,13 @@ def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
         :mod:`disk_hloc.io.hloc.features`, descriptors as float16; and the uncertainty of its
         keypoints in pixels, one pixel of the resized image.
     """
-    images = torch.from_numpy(np.stack([photo.image for photo in photos]))
-    if model.device.type == "cuda":
-        images = images.pin_memory()
-    data: dict[str, Any] = {"image": images.to(model.device, non_blocking=True)}
+    images = [torch.from_numpy(photo.image).to(model.device) for photo in photos]
+    data: dict[str, Any] = {"image": torch.stack(images)}
     if any(photo.mask is not None for photo in photos):
         data["keep"] = [_judge(photo) for photo in photos]
     found = model(data)
+    # As they are stored: half as much to copy from a GPU.
+    found["descriptors"] = [descriptors.half() for descriptors in found["descriptors"]]
     results = []
     for i, photo in enumerate(photos):
         prediction = {key: values[i].cpu().numpy() for key, values in found.items()}
@@ -334,7 +339,7 @@ def extract_photos(model: Extractor, photos: Sequence[Photo]) -> list[Features]:
             "keypoints": in_original(photo, prediction["keypoints"]),
             "keypoint_scores": prediction["keypoint_scores"],
             "scores": prediction["keypoint_scores"],
-            "descriptors": prediction["descriptors"].astype(np.float16),
+            "descriptors": prediction["descriptors"],
             "image_size": np.array(photo.original_size),
         }
         scale = np.array(photo.original_size) / photo.resized_size
