@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 BIN_HLOC := .venv-hloc/bin
 
-.PHONY: demo test test-default test-hloc lint .lint bench env env-hloc clean
+.PHONY: demo test test-default test-hloc lint .lint bench gpu env env-hloc clean
 
 demo: env  ## a synthetic room from photos to a COLMAP model, compared with the truth
 	$(BIN)/disk-hloc demo demo
@@ -31,6 +31,9 @@ lint: env .lint
 bench: env  ## speed and memory against kornia and SIFT; and against hloc where it is installed
 	for name in extract match memory store end_to_end scaling train_memory; do \
 		$(BIN)/python benchmarks/$$name.py --json outputs/$$name.json || exit 1; done
+
+gpu:  ## what needs a GPU, proven and measured, by the python that has torch with CUDA
+	$(PYTHON) benchmarks/gpu.py --json outputs/gpu.json
 
 env: .venv/.complete
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import cv2
 import kornia.feature
@@ -39,12 +40,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = [load(args.photos / name).to(device) for name in list_images(args.photos)]
+    size = WIDTH, HEIGHT
+    images = [load(args.photos / name, size).to(device) for name in list_images(args.photos)]
     conf = {"max_keypoints": KEYPOINTS, "subpixel": False}
     precisions = ("float32", "bfloat16") + (("float16",) if device.type == "cuda" else ())
     ours = {name: DISK({**conf, "precision": name}).to(device) for name in precisions}
-    reference = kornia.feature.DISK().to(device).eval()
-    reference.load_state_dict(load_disk("depth"))
+    reference = kornia_disk(device)
 
     figures: dict[str, float] = {}
     for name, model in ours.items():
@@ -57,8 +58,7 @@ def main() -> None:
     xfeat = XFeat({"max_keypoints": KEYPOINTS}).to(device)
     runs["XFeat"] = lambda: xfeat({"image": images[0]})
     seconds = report.medians(report.alternate(runs, args.rounds))
-    flop = sum(2 * 25 * a * b * WIDTH * HEIGHT / s**2 for a, b, s in LAYERS)
-    flop += 2 * 25 * 80 * 128 * KEYPOINTS
+    flop = flop_of(WIDTH, HEIGHT, KEYPOINTS)
     for name, value in seconds.items():
         figures[f"{name}: seconds"] = value
         if name != "kornia":
@@ -71,19 +71,33 @@ def main() -> None:
     report.write(args.json, figures)
 
 
-def load(path: Path) -> torch.Tensor:
-    resized = cv2.resize(read_image(path), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+def kornia_disk(device: torch.device) -> kornia.feature.DISK:
+    """Return kornia's DISK with the published weights."""
+    model = kornia.feature.DISK().to(device).eval()
+    model.load_state_dict(load_disk("depth"))
+    return model
+
+
+def flop_of(width: int, height: int, keypoints: int) -> float:
+    """Return the floating-point operations of one image with descriptors at keypoints only."""
+    maps = sum(2 * 25 * a * b * width * height / s**2 for a, b, s in LAYERS)
+    return maps + 2 * 25 * 80 * 128 * keypoints
+
+
+def load(path: Path, size: tuple[int, int]) -> torch.Tensor:
+    """Return (1, 3, H, W) of a photo that is resized to a width and height."""
+    resized = cv2.resize(read_image(path), size, interpolation=cv2.INTER_AREA)
     return torch.from_numpy(resized.transpose(2, 0, 1).astype(np.float32) / 255)[None]
 
 
-def compare(model: DISK, reference: kornia.feature.DISK, image: torch.Tensor):
+def compare(model: DISK, reference: Any, image: torch.Tensor) -> tuple[float, float]:
     """Return the share of the reference's keypoints that are found, and their lowest cosine."""
-    got = model({"image": image})
+    got = model({"image": image.to(model.device)})
     expected = reference(image, n=KEYPOINTS, pad_if_not_divisible=True)[0]
     place = {tuple(xy): i for i, xy in enumerate(expected.keypoints.tolist())}
     found = [(i, place.get(tuple(xy))) for i, xy in enumerate(got["keypoints"][0].tolist())]
     mine, theirs = zip(*((i, j) for i, j in found if j is not None), strict=True)
-    a, b = got["descriptors"][0].T[list(mine)], expected.descriptors[list(theirs)]
+    a, b = got["descriptors"][0].T[list(mine)].cpu(), expected.descriptors[list(theirs)].cpu()
     return len(mine) / len(place), (a * b).sum(dim=1).min().item()
 
 

@@ -24,10 +24,12 @@ from torch.utils._pytree import tree_leaves
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import backward_pairs, pair_loss
 from disk_hloc.train.geometry import View
-from disk_hloc.train.network import Network
+from disk_hloc.train.network import Features, Network
 from disk_hloc.train.rewards import depth_reward
 
 GB = 1e9
+REWARD = partial(depth_reward, threshold=1.5, true_positive=1.0, false_positive=-0.25)
+LOSS = partial(pair_loss, inverse_temperature=50.0, keypoint_penalty=-0.001)
 
 
 class Held(TorchDispatchMode):
@@ -87,37 +89,71 @@ def step(size: int, images: int, recompute: bool) -> tuple[int, int, int]:
 
     Gradients and Adam's moments are allocated before.
     """
-    torch.manual_seed(0)
-    network = Network(recompute=recompute)
-    with torch.no_grad():
-        network._last.bias[-1] = 50.0
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    for parameter in network.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-    photos = torch.rand(images, 3, size, size)
-    matrix = torch.tensor(
-        [[size, 0, size / 2], [0, size, size / 2], [0, 0, 1]], dtype=torch.float64
-    )
-    views = [
-        View(matrix, torch.eye(3).double(), torch.tensor([0.1 * i, 0, 0]), torch.ones(size, size))
-        for i in range(images)
-    ]
-    reward = partial(depth_reward, threshold=1.5, true_positive=1.0, false_positive=-0.25)
-    loss = partial(pair_loss, inverse_temperature=50.0, keypoint_penalty=-0.001)
+    one = TrainingStep(size, images, recompute)
     with Held() as held:
-        state = [value for one in optimizer.state.values() for value in one.values()]
-        for tensor in (photos, *network.parameters(), *state):
+        state = [value for values in one.optimizer.state.values() for value in values.values()]
+        for tensor in (one.photos, *one.network.parameters(), *state):
             held.count(tensor.detach())
-        for view in views:
+        for view in one.views:
             held.count(view.depth)
-        features = network(photos, sample_keypoints)
+        features = one.forward()
         forward, keypoints = held.now, len(features[0].xy)
-        surrogate, _ = backward_pairs([features], [views], reward, loss)
-        surrogate.backward()
-        optimizer.step()
+        one.backward(features)
     return forward, held.most, keypoints
+
+
+class TrainingStep:
+    """A step of one tuple of images, with a keypoint in every cell.
+
+    Args:
+        size: of the square images, in pixels.
+        images: of the tuple.
+        recompute: see :class:`disk_hloc.train.network.Network`.
+        device: of the network.
+    """
+
+    def __init__(
+        self, size: int, images: int, recompute: bool, device: torch.device | None = None
+    ) -> None:
+        torch.manual_seed(0)
+        self.network = Network(recompute=recompute).to(device)
+        with torch.no_grad():
+            self.network._last.bias[-1] = 50.0
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=1e-4)
+        for parameter in self.network.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.photos = torch.rand(images, 3, size, size, device=device)
+        matrix = torch.tensor(
+            [[size, 0, size / 2], [0, size, size / 2], [0, 0, 1]],
+            dtype=torch.float64,
+            device=device,
+        )
+        self.views = [
+            View(
+                matrix,
+                torch.eye(3, dtype=torch.float64, device=device),
+                torch.tensor([0.1 * i, 0, 0], device=device),
+                torch.ones(size, size, device=device),
+            )
+            for i in range(images)
+        ]
+
+    def forward(self) -> list[Features]:
+        """Compute the features."""
+        return self.network(self.photos, sample_keypoints)
+
+    def backward(self, features: list[Features]) -> None:
+        """Differentiate, and change the parameters."""
+        surrogate, _ = backward_pairs([features], [self.views], REWARD, LOSS)
+        surrogate.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def __call__(self) -> None:
+        """Take the step."""
+        self.backward(self.forward())
 
 
 if __name__ == "__main__":
