@@ -35,6 +35,7 @@ def compare(
     camera_mode: options.CameraMode = "auto",
     engine: options.Engine = "auto",
     mapper: options.Mapper = "incremental",
+    report: options.Report = True,
     verbose: options.Verbose = False,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
@@ -42,8 +43,8 @@ def compare(
 ) -> None:
     """Compare features and matchers on the same photos, pairs, cameras and mapper.
 
-    OUT gets results.md, results.json and matches.png. Run again to resume, or to add rows. Known
-    cameras (--camera, or those of --poses) are kept fixed.
+    OUT gets results.md, results.json, matches.png and report.html. Run again to resume, or to add
+    rows. Known cameras (--camera, or those of --poses) are kept fixed.
 
     Rows in configs/compare.yaml: disk, disk-ratio, disk+lightglue, aliked+lightglue, xfeat,
     xfeat+lighterglue, sift, disk+sift (both in one model), loftr and others, some of which need
@@ -51,6 +52,7 @@ def compare(
     """
     from disk_hloc.eval import comparison
     from disk_hloc.pipelines import compare as pipeline
+    from disk_hloc.pipelines import reporting
 
     results = pipeline.main(
         images, out, rows=[row.strip() for row in rows.split(",") if row.strip()],
@@ -59,6 +61,8 @@ def compare(
         dask=dask,
         verbose=verbose,
     )  # fmt: skip
+    if report:
+        reporting.main(out, images, command=options.command_line())
     typer.echo(comparison.table(results["rows"]))
 
 

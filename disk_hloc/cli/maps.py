@@ -50,6 +50,7 @@ def build(
     robust: options.Robust = True,
     rescue: options.Rescue = True,
     georeference: options.Georeference = False,
+    report: options.Report = True,
     verbose: options.Verbose = False,
     on_error: options.OnError = "skip",
     overwrite: options.Overwrite = False,
@@ -64,6 +65,7 @@ def build(
     poses.
     """
     from disk_hloc.pipelines import map_build as pipeline
+    from disk_hloc.pipelines import reporting
 
     given = options.given(ctx)
     idle = [given[name] for name in _OF_PHOTOS if name in given]
@@ -71,13 +73,21 @@ def build(
         raise DiskHlocError(
             f"{source} is a model already: leave out {', '.join(idle)}, or --images"
         )
-    pipeline.main(
-        source, map_folder, images=images, extractor=extractor, matcher=matcher,
-        num_covis=num_covis, masks=masks, overwrite=overwrite, device=device, dask=dask,
-        pairs_from=pairs, turn=turn, camera=camera, camera_mode=camera_mode,
-        fix_intrinsics=fix_intrinsics, engine=engine, mapper=mapper, robust=robust, rescue=rescue,
-        georeference=georeference, verbose=verbose, on_error=on_error,
-    )  # fmt: skip
+    some_skipped = None
+    try:
+        pipeline.main(
+            source, map_folder, images=images, extractor=extractor, matcher=matcher,
+            num_covis=num_covis, masks=masks, overwrite=overwrite, device=device, dask=dask,
+            pairs_from=pairs, turn=turn, camera=camera, camera_mode=camera_mode,
+            fix_intrinsics=fix_intrinsics, engine=engine, mapper=mapper, robust=robust,
+            rescue=rescue, georeference=georeference, verbose=verbose, on_error=on_error,
+        )  # fmt: skip
+    except SkippedImages as error:  # the map is there all the same
+        some_skipped = error
+    if report:
+        reporting.main(map_folder, images or source, masks=masks, command=options.command_line())
+    if some_skipped is not None:
+        raise some_skipped
 
 
 @app.command()

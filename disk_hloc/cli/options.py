@@ -182,9 +182,7 @@ Georeference = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
-Report = Annotated[
-    bool, typer.Option(help="Write report.html, a page about the model that opens offline.")
-]
+Report = Annotated[bool, typer.Option(help="Write report.html, a page that opens offline.")]
 Rescue = Annotated[
     bool,
     typer.Option(

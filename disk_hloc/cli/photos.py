@@ -242,15 +242,19 @@ def triangulate(
         ),
     ] = "poses",
     engine: options.Engine = "auto",
+    report: options.Report = True,
     verbose: options.Verbose = False,
 ) -> None:
     """Triangulate features in a model whose cameras and poses are known."""
+    from disk_hloc.pipelines import reporting
     from disk_hloc.stages import triangulate as stage
 
     stage.main(
         sfm, reference, images, pairs, features, matches,
         engine=engine, verify=verify, verbose=verbose,
     )  # fmt: skip
+    if report:
+        reporting.main(sfm, images, command=options.command_line())
 
 
 def _require_only(ctx: typer.Context, allowed: set[str]) -> None:
@@ -278,13 +282,16 @@ def report(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="OUT", help="Folder of disk-hloc reconstruct or triangulate, or a map."
+            metavar="OUT",
+            help="Folder of disk-hloc reconstruct, triangulate, compare or finetune, or a map.",
         ),
     ],
     images: options.ImageFolder = None,
     masks: dict[str, Any] | None = None,
 ) -> None:
     """Write OUT/report.html: the model in 3D, its photos, pairs and points, in one page.
+
+    Of a comparison or a fine-tuning: its figures, and models and pairs beside each other.
 
     --images is needed if the photos were moved, or no report was written before. Masked parts of
     photos are tinted.

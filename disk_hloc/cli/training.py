@@ -222,6 +222,7 @@ def finetune(
     ] = (512, 512),
     learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-5,
     seed: options.Seed = 0,
+    report: options.Report = True,
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
     dask: options.Dask = None,
@@ -233,10 +234,11 @@ def finetune(
     run DISK can be trained. Known cameras (--camera, or those of --poses) are kept fixed.
 
     OUT gets before/ and after/, extractor.yaml for --extractor of other commands, results.json,
-    results.md and matches.png. Run again to resume.
+    results.md, matches.png and report.html. Run again to resume.
     """
     from disk_hloc.eval import comparison_of_weights as comparison
     from disk_hloc.pipelines import finetune as pipeline
+    from disk_hloc.pipelines import reporting
     from disk_hloc.report import tables
 
     results = pipeline.main(
@@ -244,5 +246,7 @@ def finetune(
         held_out=held_out, within=within, tuple_size=tuple_size, steps=steps, image_size=size,
         learning_rate=learning_rate, seed=seed, overwrite=overwrite, device=device, dask=dask,
     )  # fmt: skip
+    if report:
+        reporting.main(out, images, command=options.command_line())
     typer.echo(tables.aligned(comparison.table(results)))
     typer.echo(tables.aligned(comparison.model_table(results)))

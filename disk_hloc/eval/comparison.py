@@ -112,29 +112,29 @@ def _by_limit(measure: Any, errors: np.ndarray) -> dict[str, float]:
     return {str(limit): round(measure(errors, limit), DIGITS) for limit in accuracy.LIMITS_DEGREES}
 
 
+LEGEND = (
+    "Keypoints are means of an image, matches and verified matches means of a pair.",
+    f"mAA is at {'/'.join(map(str, accuracy.LIMITS_DEGREES))} degrees: of poses from the matches "
+    "of two images (stereo), and of the model's (model). Position errors are in the unit of the "
+    "known poses. Seconds are those of extraction, matching, and verification with mapping.",
+)
+
+
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Return rows of results in aligned columns, with reasons for the rows that did not run."""
-    lines, notes = _cells(rows)
+    lines, notes = cells(rows)
     return "\n".join([tables.aligned(lines), *notes])
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """Return the results as a Markdown page: the table, the reasons and the settings."""
-    lines, notes = _cells(results["rows"])
+    lines, notes = cells(results["rows"])
     shared = [f"- {key}: {value}" for key, value in results["settings"].items()]
-    legend = [
-        "Keypoints are means of an image, matches and verified matches means of a pair.",
-        "mAA is at "
-        + "/".join(map(str, accuracy.LIMITS_DEGREES))
-        + " degrees: of poses from the matches of "
-        "two images (stereo), and of the model's (model). Position errors are in the unit of the "
-        "known poses. Seconds are those of extraction, matching, and verification with mapping.",
-    ]
-    note = [*(f"{one}  " for one in notes), "", *legend, "", "The same for all rows:", "", *shared]
+    note = [*(f"{one}  " for one in notes), "", *LEGEND, "", "The same for all rows:", "", *shared]
     return tables.page("Comparison", lines, "\n".join(note))
 
 
-def _cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:
+def cells(rows: Mapping[str, Mapping[str, Any]]) -> tuple[list[list[str]], list[str]]:
     """Return the table's cells, a heading first, without empty columns; and the notes."""
     heading = ["row", *(title for title, _ in _COLUMNS)]
     lines: list[list[str]] = []

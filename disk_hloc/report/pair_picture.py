@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
-from disk_hloc.io.colmap import read_verified
+from disk_hloc.io.colmap import DATABASE, read_verified
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import Pair
@@ -35,9 +35,15 @@ MAX_LINES = 150  # In a panel, roughly.
 TITLE_HEIGHT = 32
 
 
+# Title of a row -> features file, matches file, and the model's folder with its database.
+Rows = Mapping[str, tuple[Path, Path, Path]]
+# Title of a row -> pair -> (K, 2) verified matches.
+Verified = Mapping[str, Mapping[Pair, np.ndarray]]
+
+
 def same_pair(
     image_dir: Path,
-    rows: Mapping[str, tuple[Path, Path, Path]],
+    rows: Rows,
     pairs: Sequence[Pair],
     output: Path,
 ) -> Path:
@@ -49,21 +55,45 @@ def same_pair(
 
     Args:
         image_dir: the photos.
-        rows: title -> features file, matches file, and the model's folder with its database.
+        rows: the rows to draw.
         pairs: those to choose from, all of them matched and verified.
         output: the PNG file to write.
 
     Returns:
         ``output``.
     """
-    verified = {
-        title: read_verified(sfm_dir / "database.db") for title, (_, _, sfm_dir) in rows.items()
-    }
+    verified = read_all_verified(rows)
+    order = ranked(verified, pairs)
+    panels_of_pair = panels(image_dir, rows, verified, order[len(order) // 2])
+    titled = [_titled(panel, title) for title, panel in panels_of_pair]
+    columns = 2 if len(titled) > 1 else 1
+    width, height = titled[0].size
+    size = (columns * width, -(-len(titled) // columns) * height)
+    picture = Image.new("RGB", size, BACKGROUND)
+    for i, panel in enumerate(titled):
+        picture.paste(panel, (i % columns * width, i // columns * height))
+    save_picture(picture, output)
+    return output
+
+
+def read_all_verified(rows: Rows) -> dict[str, Mapping[Pair, np.ndarray]]:
+    """Read the verified matches of each row."""
+    return {title: read_verified(sfm_dir / DATABASE) for title, (_, _, sfm_dir) in rows.items()}
+
+
+def ranked(verified: Verified, pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs in which any match verifies, those with the fewest first; at least one."""
     counts = {
         pair: sum(len(_of_pair(found, pair)) for found in verified.values()) for pair in pairs
     }
-    ranked = sorted((pair for pair in pairs if counts[pair]), key=lambda pair: counts[pair])
-    pair = ranked[len(ranked) // 2] if ranked else pairs[0]
+    found = sorted((pair for pair in pairs if counts[pair]), key=lambda pair: counts[pair])
+    return found or list(pairs[:1])
+
+
+def panels(
+    image_dir: Path, rows: Rows, verified: Verified, pair: Pair
+) -> list[tuple[str, Image.Image]]:
+    """Draw one pair of photos in each row, with a title that says how many matches verify."""
     photos = [read_photo(image_dir / name) for name in pair]
     drawn = []
     for title, (feature_path, match_path, _) in rows.items():
@@ -76,21 +106,13 @@ def same_pair(
         drawn.append((title, keypoints, matched, good))
     every = max(1, *(-(-len(good) // MAX_LINES) for *_, good in drawn))
     shown = "" if every == 1 else f" (1 line in {every})"
-    panels = [
-        _titled(
-            photos_with_matches(photos, keypoints, matched, good, every),
+    return [
+        (
             f"{title}: {good.sum()} of {len(good)} matches verify{shown}",
+            photos_with_matches(photos, keypoints, matched, good, every),
         )
         for title, keypoints, matched, good in drawn
     ]
-    columns = 2 if len(panels) > 1 else 1
-    width, height = panels[0].size
-    size = (columns * width, -(-len(panels) // columns) * height)
-    picture = Image.new("RGB", size, BACKGROUND)
-    for i, panel in enumerate(panels):
-        picture.paste(panel, (i % columns * width, i // columns * height))
-    save_picture(picture, output)
-    return output
 
 
 def photos_with_matches(

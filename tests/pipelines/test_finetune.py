@@ -23,7 +23,7 @@ from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.store import reading
-from disk_hloc.pipelines import finetune
+from disk_hloc.pipelines import finetune, reporting
 from disk_hloc.plugin import find_conf
 from support.errors import one_line_error
 
@@ -74,6 +74,15 @@ def test_held_out_photos_are_not_trained_on(finished: Path) -> None:
     assert scene["tuples"] == [[0, 1, 2]]
     counts = {group: found["pairs"] for group, found in results["groups"].items()}
     assert counts == {"unseen": 1, "half unseen": 6, "trained on": 3}
+
+
+def test_the_page(scene: Path, finished: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished, tmp_path / "copy"))
+    page = reporting.main(copy, scene / "images").read_text(encoding="utf-8")
+    assert "Held out: 0001.jpg, 0003.jpg." in page
+    assert page.count("matches verify") == 2
+    content = page.partition('type="application/json">')[2].partition("</script>")[0]
+    assert set(json.loads(content)["scenes"]) == set(comparison.ROWS)
 
 
 def test_the_new_weights_are_the_trained_ones(finished: Path) -> None:

@@ -20,7 +20,7 @@ from disk_hloc.io.map_folder import SETTINGS, MapFolder, is_map, read_map
 from disk_hloc.io.map_index import MapIndex, read_index
 from disk_hloc.io.output_folder import claimed
 from disk_hloc.localizer import Localizer
-from disk_hloc.pipelines import map_build, sfm
+from disk_hloc.pipelines import map_build, reporting, sfm
 from support.errors import one_line_error
 from support.gps_photos import write_photo
 
@@ -98,6 +98,8 @@ def test_of_photos_and_of_their_reconstruction_the_map_is_the_same(
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")} == {
         *names, "summary.json",
     }  # fmt: skip
+    page = reporting.main(made.path, photos).read_text(encoding="utf-8")
+    assert "0004.png" in page
     found = Localizer(made.path, device="cpu").localize(photos / "0002.png")
     assert found.pose is not None
     assert rotation_angle(found.pose.rotation @ index.pose(2).rotation.T) < 0.05

@@ -53,10 +53,15 @@ def picture(path: Path, side: int, masks: Masks | None, name: str) -> dict[str, 
             small = small.astype(np.float32)
             small[hidden] = 0.5 * small[hidden] + 0.5 * _TINT
             small = small.astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(small)).save(file, "JPEG", quality=72)
-    url = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    url = to_url(Image.fromarray(np.ascontiguousarray(small)), quality=72)
     return {"url": url, "width": width, "height": height}
+
+
+def to_url(picture: Image.Image, quality: int) -> str:
+    """Return a picture as a data URL of a JPEG file."""
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def keypoints(model: pycolmap.Reconstruction, image: pycolmap.Image) -> dict[str, str]:
