@@ -122,13 +122,14 @@ def _photos(
         found = photo_part.picture(image_dir / name, side, sources, name)
         return {"name": name, "picture": found}
 
+    shown = photo_part.keypoints_shown(len(names))
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
         made = list(threads.map(picture, names))
     for one in made:
         name = one["name"]
         if name in model_of:
             number = model_of[name]
-            one["keypoints"] = photo_part.keypoints(models[number], images[number][name])
+            one["keypoints"] = photo_part.keypoints(models[number], images[number][name], shown)
     return made
 
 

@@ -17,11 +17,13 @@ from disk_hloc.io.images import ImageReadError, read_image, resize_image
 from disk_hloc.io.masks import Masks
 
 # Bytes of all pictures together, and the longer side of one.
-_BUDGET = 6_000_000
-_BYTES_PER_PIXEL = 0.16
+_BUDGET = 5_000_000
+_BYTES_PER_PIXEL = 0.22
 _SIDES = (160, 640)
-# The strongest of a photo's keypoints by their tracks.
+# Of a photo's keypoints, those with the longest tracks: so many, and of all photos together.
 _MAX_KEYPOINTS = 1200
+_ALL_KEYPOINTS = 80_000
+_MIN_KEYPOINTS = 100
 _TINT = np.array([230, 60, 60], np.float32)
 # The largest error that a byte holds, in pixels.
 ERROR_SCALE = 4.0 / 255
@@ -64,7 +66,14 @@ def to_url(picture: Image.Image, quality: int) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def keypoints(model: pycolmap.Reconstruction, image: pycolmap.Image) -> dict[str, str]:
+def keypoints_shown(num_photos: int) -> int:
+    """Return how many keypoints of a photo are shown, so that those of all fit in a page."""
+    return min(max(_ALL_KEYPOINTS // max(num_photos, 1), _MIN_KEYPOINTS), _MAX_KEYPOINTS)
+
+
+def keypoints(
+    model: pycolmap.Reconstruction, image: pycolmap.Image, at_most: int
+) -> dict[str, str]:
     """Return the keypoints of a photo that see a point, those with the longest tracks.
 
     Returns:
@@ -74,7 +83,7 @@ def keypoints(model: pycolmap.Reconstruction, image: pycolmap.Image) -> dict[str
     seen = [point for point in image.points2D if point.has_point3D()]
     points = [model.points3D[point.point3D_id] for point in seen]
     lengths = np.array([point.track.length() for point in points], np.int64)
-    chosen = np.argsort(-lengths, kind="stable")[:_MAX_KEYPOINTS]
+    chosen = np.argsort(-lengths, kind="stable")[:at_most]
     xy = np.array([point.xy for point in seen], "<f4").reshape(-1, 2)[chosen]
     errors = np.array([point.error for point in points])[chosen]
     return {
