@@ -21,10 +21,11 @@ from disk_hloc.log import logger
 from disk_hloc.report.model_picture import model_overview
 from disk_hloc.synthetic_room import billboard, write_scene
 
-from . import sfm
+from . import reporting, sfm
 
 # Fewer keypoints than the default: the room is small, and two models are built.
 EXTRACTOR = "disk-2k"
+COMMAND = "disk-hloc demo"
 
 
 @one_run("output")
@@ -34,7 +35,8 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
     Args:
         output: gets ``scene/`` (photos, ``masks/``, ``camera.txt``, ``poses.txt``), what
             :func:`disk_hloc.pipelines.sfm.main` writes in ``with_masks/`` and ``without_masks/``,
-            ``demo.json``, what is returned, and ``demo.png``, a picture of the masked model.
+            ``demo.json``, what is returned, and of the masked model ``demo.png``, a picture, and
+            ``with_masks/report.html``.
         overwrite: draw, extract and match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
 
@@ -58,7 +60,8 @@ def main(output: Path, *, overwrite: bool = False, device: str = "auto") -> dict
     replace_json(output / "demo.json", report)
     model = pycolmap.Reconstruction(output / "with_masks" / "sfm")
     picture = model_overview(model, scene / "images", output / "demo.png")
-    logger.info("A picture of the model with masks: %s", picture)
+    page = reporting.main(output / "with_masks", scene / "images", masks=masks, command=COMMAND)
+    logger.info("The model with masks: %s, and a picture, %s", page, picture)
     return report
 
 

@@ -57,7 +57,8 @@ def demo(
 ) -> None:
     """Render a room with a moving object, and reconstruct it with and without masks of the object.
 
-    OUT gets the scene, both models and demo.png. Needs scikit-image.
+    OUT gets the scene, both models, demo.png and with_masks/report.html, a page about the model.
+    Needs scikit-image.
     """
     from disk_hloc.pipelines import demo as pipeline
     from disk_hloc.report import tables

@@ -20,7 +20,7 @@ from disk_hloc.io.masks import Masks
 _BUDGET = 5_000_000
 _BYTES_PER_PIXEL = 0.22
 _SIDES = (160, 640)
-# Of a photo's keypoints, those with the longest tracks: so many, and of all photos together.
+# Of a photo's keypoints, those with the longest tracks: at most this many, and of all photos.
 _MAX_KEYPOINTS = 1200
 _ALL_KEYPOINTS = 80_000
 _MIN_KEYPOINTS = 100
