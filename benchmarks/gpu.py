@@ -31,6 +31,7 @@ import cv2
 import report
 import torch
 from extract import compare, flop_of, kornia_disk, load
+from lightglue import measure as measure_lightglue
 from train_memory import TrainingStep
 
 from disk_hloc import plugin
@@ -38,7 +39,6 @@ from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images, read_image
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.matchers.disk import NearestNeighbors
-from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match
 
@@ -259,22 +259,10 @@ def nearest_of_hloc() -> Any:
 
 def lightglue(photos: Path) -> Figures:
     """Measure LightGlue's pairs a second."""
+    size = SIZES[-1]
     figures: Figures = {}
-    model = DiskLightGlue({}).to(DEVICE)
-    names = list_images(photos)[:2]
-    size = (1600, 1200) if CUDA else (256, 192)
-    images = [load(photos / name, size).to(DEVICE) for name in names]
     for count in COUNTS[:2]:
-        extractor = DISK({"max_keypoints": count}).to(DEVICE)
-        data: dict[str, torch.Tensor] = {}
-        for i, image in enumerate(images):
-            found = extractor({"image": image})
-            data |= {f"{key}{i}": found[key][0][None] for key in ("keypoints", "descriptors")}
-            data[f"image_size{i}"] = torch.tensor([size], device=DEVICE)
-        runs = {"kornia": lambda data=data: model(data)}
-        seconds = report.medians(report.alternate(runs, ROUNDS))
-        for who, value in seconds.items():
-            figures[f"{count}, {who}: pairs a second"] = 1 / value
+        figures |= measure_lightglue(photos, count, size, ROUNDS, DEVICE)
     return figures
 
 

@@ -64,6 +64,19 @@ def test_it_finds_more_true_matches_than_nearest_neighbours(data, pair) -> None:
 
 
 @torch.inference_mode()
+def test_the_arrangement_of_attention_changes_no_match(pair) -> None:
+    model = DiskLightGlue()
+    found = model(pair)
+    for layer in model.net.transformers:
+        layer.cross_attn = layer.cross_attn.block
+    expected = model(pair)
+    assert torch.equal(found["matches0"], expected["matches0"])
+    torch.testing.assert_close(
+        found["matching_scores0"], expected["matching_scores0"], rtol=0, atol=1e-3
+    )
+
+
+@torch.inference_mode()
 def test_keypoints_just_outside_the_image_are_taken(pair) -> None:
     moved = {**pair, "keypoints0": pair["keypoints0"].clone()}
     moved["keypoints0"][0, 0] = torch.tensor([-0.4, -0.4])
