@@ -72,8 +72,10 @@ def greatest(descriptors0: Tensor, descriptors1: Tensor) -> tuple[Tensor, Tensor
     rows = descriptors0.new_empty(pairs, count0, dtype=torch.float32)
     nearest = torch.empty(pairs, count0, dtype=torch.int64, device=rows.device)
     columns = rows.new_full((pairs, count1), -torch.inf)
-    _greatest_kernel[triton.cdiv(count0, _ROWS), pairs](
-        descriptors0.contiguous(), descriptors1.contiguous(), rows, nearest, columns, count0,
-        count1, DIM=dim, ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=8,
-    )  # fmt: skip
+    # Triton takes the current device, which may be another GPU.
+    with torch.cuda.device_of(descriptors0):
+        _greatest_kernel[triton.cdiv(count0, _ROWS), pairs](
+            descriptors0.contiguous(), descriptors1.contiguous(), rows, nearest, columns, count0,
+            count1, DIM=dim, ROWS=_ROWS, COLUMNS=_COLUMNS, num_warps=8,
+        )  # fmt: skip
     return rows, nearest, columns

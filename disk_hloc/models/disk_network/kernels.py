@@ -10,7 +10,9 @@ Triton compiles a kernel when it is first used, within seconds, and keeps the re
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 import triton
@@ -25,7 +27,21 @@ _KERNEL = 5
 _TAPS = _KERNEL**2
 # The next power of two, which a tile's side must be.
 _TAPS_PADDED = 32
+P = ParamSpec("P")
+R = TypeVar("R")
 _TINY = torch.finfo(torch.float32).tiny
+
+
+def _on_device_of_first(launch: Callable[P, R]) -> Callable[P, R]:
+    """Start kernels on the GPU that the first argument is on; Triton takes the current one."""
+
+    @wraps(launch)
+    def launched(*args: P.args, **kwargs: P.kwargs) -> R:
+        first = args[0].sums if isinstance(args[0], Summed) else args[0]
+        with torch.cuda.device_of(first):
+            return launch(*args, **kwargs)
+
+    return launched
 
 
 @triton.jit
@@ -375,6 +391,7 @@ class Summed(NamedTuple):
     num_squares: int
 
 
+@_on_device_of_first
 def halve(full: Tensor) -> tuple[Tensor, Summed, Summed]:
     """Average 2 x 2 pixels.
 
@@ -396,6 +413,7 @@ def halve(full: Tensor) -> tuple[Tensor, Summed, Summed]:
     return pooled, of_full, Summed(sums[1], full, count // 4, count // 4)
 
 
+@_on_device_of_first
 def doubled_sums(smaller: Tensor) -> Summed:
     """Return the sums of a (B, H, W, C) map that is doubled bilinearly."""
     batch, height, width, channels = smaller.shape
@@ -407,6 +425,7 @@ def doubled_sums(smaller: Tensor) -> Summed:
     return Summed(sums, smaller, height * width, 4 * height * width)
 
 
+@_on_device_of_first
 def normalisation(first: Summed, second: Summed | None, epsilon: float) -> tuple[Tensor, Tensor]:
     """Return what normalises the channels of one or two maps to mean 0 and variance 1.
 
@@ -433,6 +452,7 @@ def normalisation(first: Summed, second: Summed | None, epsilon: float) -> tuple
     return scale, shift
 
 
+@_on_device_of_first
 def gate(
     plain: Tensor, smaller: Tensor | None, scale: Tensor, shift: Tensor, slope: Tensor
 ) -> Tensor:
@@ -452,6 +472,7 @@ def gate(
     return result
 
 
+@_on_device_of_first
 def convolve_to_one(
     plain: Tensor,
     smaller: Tensor,
@@ -491,6 +512,7 @@ def convolve_to_one(
     return heatmap
 
 
+@_on_device_of_first
 def strict_maxima(heatmap: Tensor, window_size: int, threshold: float) -> Tensor:
     """Mark the strict local maxima; see :func:`.keypoints.find_keypoints`.
 
@@ -510,6 +532,7 @@ def strict_maxima(heatmap: Tensor, window_size: int, threshold: float) -> Tensor
     return found
 
 
+@_on_device_of_first
 def refine(heatmaps: Tensor, places: Tensor) -> Tensor:
     """Move maxima between the pixels; see :func:`.keypoints.refine_keypoints`.
 
@@ -528,6 +551,7 @@ def refine(heatmaps: Tensor, places: Tensor) -> Tensor:
     return result
 
 
+@_on_device_of_first
 def patches(
     plain: Tensor, smaller: Tensor, scale: Tensor, shift: Tensor, slope: Tensor, places: Tensor
 ) -> Tensor:
