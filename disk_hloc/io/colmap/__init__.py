@@ -48,6 +48,7 @@ from .model import (
     registered_images,
     seeing_points,
     to_pose,
+    update_errors,
     with_keypoints,
 )
 from .model_folder import DATABASE, GEOREFERENCE, building, remove_model, write_model
@@ -100,6 +101,7 @@ __all__ = [
     "require_sound_database",
     "seeing_points",
     "to_pose",
+    "update_errors",
     "with_keypoints",
     "write_model",
 ]

@@ -67,6 +67,12 @@ def seeing_points(model: pycolmap.Reconstruction) -> set[str]:
     return {image.name for image in registered_images(model) if image.num_points3D > 0}
 
 
+def update_errors(model: pycolmap.Reconstruction) -> None:
+    """Compute the reprojection error of each point; pycolmap 3.10 has only those of its file."""
+    if hasattr(model, "update_point_3d_errors"):
+        model.update_point_3d_errors()
+
+
 def points_seen_by(model: pycolmap.Reconstruction, image_ids: Collection[int]) -> set[int]:
     """Return the ids of the points that some images see."""
     return {

@@ -64,7 +64,7 @@ def write(
     if not models or not database_path.is_file():
         raise DiskHlocError(f"{sfm_dir} has no model with its {colmap.DATABASE} to report")
     for model in models:
-        model.update_point_3d_errors()
+        colmap.update_errors(model)
     graph = MatchGraph(database_path)
     missing = summary.get("missing", {})
     names = sorted({*graph.names, *missing})
