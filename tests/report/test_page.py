@@ -152,6 +152,23 @@ def test_a_pair_with_its_matches(shown: Page, made: Path) -> None:
     expect(shown.locator("#dialog-text")).to_contain_text("too few of which agree")
 
 
+def test_the_view_is_kept_while_points_change_their_size(shown: Page) -> None:
+    eye = "document.getElementById('model-3d')._fullLayout.scene.camera.eye"
+    before = shown.evaluate(eye)
+    shown.locator("#model-3d").scroll_into_view_if_needed()
+    box = shown.locator("#model-3d").bounding_box()
+    assert box is not None
+    shown.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown.mouse.down()
+    shown.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2, steps=5)
+    shown.mouse.up()
+    shown.wait_for_timeout(300)
+    turned = shown.evaluate(eye)
+    assert turned != before
+    shown.locator("#point-size").fill("3")
+    assert shown.evaluate(eye) == pytest.approx(turned)
+
+
 def test_a_camera_is_clicked(shown: Page) -> None:
     shown.evaluate(
         "document.getElementById('model-3d').emit('plotly_click', "
