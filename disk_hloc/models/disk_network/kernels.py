@@ -19,6 +19,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # Values of a map that one program has in its registers.
 _TILE_ELEMENTS = 4096
 # Products of the last convolution in memory at a time: 512 MB.
@@ -27,8 +30,6 @@ _KERNEL = 5
 _TAPS = _KERNEL**2
 # The next power of two, which a tile's side must be.
 _TAPS_PADDED = 32
-P = ParamSpec("P")
-R = TypeVar("R")
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -177,6 +178,34 @@ def _gated(value, channel, scale, shift, slope):
 
 
 @triton.jit
+def _gated_plain(
+    plain, scale, shift, slope, image, y, x, height, width, known,
+    SMALL_CHANNELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Return (N, C0) values of an image, and the (C0,) places of their channels."""
+    row = image * (SMALL_CHANNELS + CHANNELS)
+    channel = tl.arange(0, CHANNELS)
+    start = plain + image * height * width * CHANNELS
+    value = _pixels(start, y, x, width, channel, CHANNELS, known)
+    channel += SMALL_CHANNELS
+    return _gated(value, channel, scale + row, shift + row, slope), channel
+
+
+@triton.jit
+def _gated_smaller(
+    smaller, scale, shift, slope, image, y, x, height, width, known,
+    SMALL_CHANNELS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Return (N, C1) values of an image whose map is doubled, and their (C1,) places."""
+    row = image * (SMALL_CHANNELS + CHANNELS)
+    height, width = height // 2, width // 2
+    channel = tl.arange(0, SMALL_CHANNELS)
+    start = smaller + image * height * width * SMALL_CHANNELS
+    value = _doubled_pixels(start, y, x, height, width, channel, SMALL_CHANNELS, known)
+    return _gated(value, channel, scale + row, shift + row, slope), channel
+
+
+@triton.jit
 def _gate_kernel(
     plain, smaller, scale, shift, slope, result, height, width,
     SMALL_CHANNELS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr,
@@ -186,23 +215,16 @@ def _gate_kernel(
     pixel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     known = (pixel < height * width)[:, None]
     y, x = pixel // width, pixel % width
-    all_channels: tl.constexpr = SMALL_CHANNELS + CHANNELS
-    scale += image * all_channels
-    shift += image * all_channels
-    row = (image * height * width + pixel)[:, None] * all_channels
+    row = (image * height * width + pixel)[:, None] * (SMALL_CHANNELS + CHANNELS)
     if SMALL_CHANNELS > 0:
-        channel = tl.arange(0, SMALL_CHANNELS)
-        start = smaller + image * (height // 2) * (width // 2) * SMALL_CHANNELS
-        value = _doubled_pixels(
-            start, y, x, height // 2, width // 2, channel, SMALL_CHANNELS, known
-        )
-        value = _gated(value, channel, scale, shift, slope)
+        value, channel = _gated_smaller(
+            smaller, scale, shift, slope, image, y, x, height, width, known,
+            SMALL_CHANNELS, CHANNELS,
+        )  # fmt: skip
         tl.store(result + row + channel[None, :], value, mask=known)
-    channel = tl.arange(0, CHANNELS)
-    start = plain + image * height * width * CHANNELS
-    value = _pixels(start, y, x, width, channel, CHANNELS, known)
-    channel += SMALL_CHANNELS
-    value = _gated(value, channel, scale, shift, slope)
+    value, channel = _gated_plain(
+        plain, scale, shift, slope, image, y, x, height, width, known, SMALL_CHANNELS, CHANNELS
+    )
     tl.store(result + row + channel[None, :], value, mask=known)
 
 
@@ -218,22 +240,18 @@ def _taps_kernel(
     known = (pixel < height * width)[:, None]
     y, x = pixel // width, pixel % width
     all_channels: tl.constexpr = SMALL_CHANNELS + CHANNELS
-    scale += image * all_channels
-    shift += image * all_channels
     tap = tl.arange(0, TAPS_PADDED)
     is_tap = (tap < TAPS)[None, :]
-    channel = tl.arange(0, SMALL_CHANNELS)
-    start = smaller + image * (height // 2) * (width // 2) * SMALL_CHANNELS
-    value = _doubled_pixels(start, y, x, height // 2, width // 2, channel, SMALL_CHANNELS, known)
-    value = _gated(value, channel, scale, shift, slope)
-    weight = tl.load(taps + tap[None, :] * all_channels + channel[:, None], mask=is_tap, other=0)
+    taps += tap[None, :] * all_channels
+    value, channel = _gated_smaller(
+        smaller, scale, shift, slope, image, y, x, height, width, known, SMALL_CHANNELS, CHANNELS
+    )
+    weight = tl.load(taps + channel[:, None], mask=is_tap, other=0)
     product = _product(value, weight, plain.dtype.element_ty)
-    channel = tl.arange(0, CHANNELS)
-    start = plain + image * height * width * CHANNELS
-    value = _pixels(start, y, x, width, channel, CHANNELS, known)
-    channel += SMALL_CHANNELS
-    value = _gated(value, channel, scale, shift, slope)
-    weight = tl.load(taps + tap[None, :] * all_channels + channel[:, None], mask=is_tap, other=0)
+    value, channel = _gated_plain(
+        plain, scale, shift, slope, image, y, x, height, width, known, SMALL_CHANNELS, CHANNELS
+    )
+    weight = tl.load(taps + channel[:, None], mask=is_tap, other=0)
     product += _product(value, weight, plain.dtype.element_ty)
     at = (image * TAPS + tap)[None, :] * height * width + pixel[:, None]
     tl.store(products + at, product, mask=known & is_tap)
@@ -354,25 +372,18 @@ def _patches_kernel(
     x = tl.load(places + 3 * keypoint + 2).to(tl.int32) + tap % KERNEL - KERNEL // 2
     exists = (tap < KERNEL * KERNEL)[:, None]
     inside = exists & ((x >= 0) & (x < width) & (y >= 0) & (y < height))[:, None]
-    all_channels: tl.constexpr = SMALL_CHANNELS + CHANNELS
-    row = (keypoint * KERNEL * KERNEL + tap)[:, None] * all_channels
-    scale += image * all_channels
-    shift += image * all_channels
-    plain += image * height * width * CHANNELS
-    smaller += image * (height // 2) * (width // 2) * SMALL_CHANNELS
-    channel = tl.arange(0, SMALL_CHANNELS)
+    row = (keypoint * KERNEL * KERNEL + tap)[:, None] * (SMALL_CHANNELS + CHANNELS)
     # Of a pixel outside, the remainder of its place could be negative.
     within_y, within_x = tl.maximum(y, 0), tl.maximum(x, 0)
-    value = _doubled_pixels(
-        smaller, within_y, within_x, height // 2, width // 2, channel, SMALL_CHANNELS, inside
+    value, channel = _gated_smaller(
+        smaller, scale, shift, slope, image, within_y, within_x, height, width, inside,
+        SMALL_CHANNELS, CHANNELS,
+    )  # fmt: skip
+    tl.store(patches + row + channel[None, :], tl.where(inside, value, 0), mask=exists)
+    value, channel = _gated_plain(
+        plain, scale, shift, slope, image, y, x, height, width, inside, SMALL_CHANNELS, CHANNELS
     )
-    value = tl.where(inside, _gated(value, channel, scale, shift, slope), 0)
-    tl.store(patches + row + channel[None, :], value, mask=exists)
-    channel = tl.arange(0, CHANNELS)
-    value = _pixels(plain, y, x, width, channel, CHANNELS, inside)
-    channel += SMALL_CHANNELS
-    value = tl.where(inside, _gated(value, channel, scale, shift, slope), 0)
-    tl.store(patches + row + channel[None, :], value, mask=exists)
+    tl.store(patches + row + channel[None, :], tl.where(inside, value, 0), mask=exists)
 
 
 class Summed(NamedTuple):
