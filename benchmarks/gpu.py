@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -130,12 +131,8 @@ def on_cpu_as(model: DISK) -> Callable[..., Any]:
 
     def run(image: torch.Tensor, **_: Any) -> list[Any]:
         found = model({"image": image.cpu()})
-
-        class Result:
-            keypoints = found["keypoints"][0]
-            descriptors = found["descriptors"][0].T
-
-        return [Result]
+        descriptors = found["descriptors"][0].T
+        return [SimpleNamespace(keypoints=found["keypoints"][0], descriptors=descriptors)]
 
     return run
 

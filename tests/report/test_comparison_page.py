@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.pipelines import compare, reporting
-from support.browser import CONTEXTS, chromium
+from support.browser import CONTEXTS, chromium, opened
 
 COMMAND = "disk-hloc compare photos out --rows disk,sift"
 REASON = "SuperPoint's <weights> are missing"
@@ -42,16 +42,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(params=list(CONTEXTS))
 def shown(made: Path, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, which loads nothing and logs no error."""
-    context = browser.new_context(**CONTEXTS[request.param], offline=True)
-    shown, logged = context.new_page(), []
-    shown.on("console", lambda m: m.type == "error" and logged.append(m.text))
-    shown.on("pageerror", lambda error: logged.append(str(error)))
-    shown.on("request", lambda r: r.url.startswith("http") and logged.append(r.url))
-    shown.goto((made / "report.html").as_uri())
-    expect(shown.locator("html[data-ready=true]")).to_be_attached()
-    yield shown
-    assert logged == []
-    context.close()
+    with opened(browser, request.param, made / "report.html") as shown:
+        yield shown
 
 
 def test_rows_are_sorted_by_a_column(shown: Page, made: Path) -> None:

@@ -17,7 +17,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.pipelines import reporting, sfm
-from support.browser import CONTEXTS, chromium
+from support.browser import CONTEXTS, chromium, opened
 
 PHOTOS = (3, 4, 5, 6)
 # A name is text, whatever it looks like.
@@ -64,17 +64,9 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(params=list(CONTEXTS))
 def shown(made: Path, browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """The page, which loads nothing and logs no error."""
-    context = browser.new_context(**CONTEXTS[request.param], offline=True)
-    shown, logged = context.new_page(), []
-    shown.on("console", lambda m: m.type == "error" and logged.append(m.text))
-    shown.on("pageerror", lambda error: logged.append(str(error)))
-    shown.on("request", lambda r: r.url.startswith("http") and logged.append(r.url))
-    shown.goto((made / "out/report.html").as_uri())
-    expect(shown.locator("html[data-ready=true]")).to_be_attached()
-    yield shown
-    assert logged == []
-    assert "broken" not in shown.title()
-    context.close()
+    with opened(browser, request.param, made / "out/report.html") as shown:
+        yield shown
+        assert "broken" not in shown.title()
 
 
 def colours(shown: Page, selector: str) -> int:

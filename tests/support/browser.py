@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 # A page in which two sizes and both colour schemes are tried.
 CONTEXTS: dict[str, dict[str, Any]] = {
@@ -40,3 +41,18 @@ def chromium(*arguments: str) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@contextmanager
+def opened(browser: Browser, kind: str, path: Path) -> Iterator[Page]:
+    """Open a report's page in one of :data:`CONTEXTS`; it may load nothing and log no error."""
+    context = browser.new_context(**CONTEXTS[kind], offline=True)
+    shown, logged = context.new_page(), []
+    shown.on("console", lambda m: m.type == "error" and logged.append(m.text))
+    shown.on("pageerror", lambda error: logged.append(str(error)))
+    shown.on("request", lambda r: r.url.startswith("http") and logged.append(r.url))
+    shown.goto(path.as_uri())
+    expect(shown.locator("html[data-ready=true]")).to_be_attached()
+    yield shown
+    assert logged == []
+    context.close()

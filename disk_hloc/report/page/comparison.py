@@ -15,6 +15,7 @@ from disk_hloc.io import colmap
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.report import pair_picture
 from disk_hloc.report.figure import MAX_POINTS, figure
+from disk_hloc.report.pair_picture import Rows
 
 from . import rendering
 from .photos import to_url
@@ -39,7 +40,7 @@ class Table(NamedTuple):
 def write(
     output: Path,
     image_dir: Path,
-    rows: Mapping[str, tuple[Path, Path, Path]],
+    rows: Rows,
     pairs: Sequence[Pair],
     tables: Sequence[Table],
     *,
@@ -104,9 +105,7 @@ def _align(model: pycolmap.Reconstruction, other: pycolmap.Reconstruction) -> No
         model.transform(pycolmap.Sim3d(scale, pycolmap.Rotation3d(rotation), translation))
 
 
-def _pairs(
-    image_dir: Path, rows: Mapping[str, tuple[Path, Path, Path]], pairs: Sequence[Pair]
-) -> list[dict[str, Any]]:
+def _pairs(image_dir: Path, rows: Rows, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
     """Return the pictures of the strongest, the median and the weakest pair in each row."""
     verified = pair_picture.read_all_verified(rows)
     ranked = pair_picture.ranked(verified, pairs)
