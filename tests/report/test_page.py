@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import read_model
 from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.pipelines import reporting, sfm
+from disk_hloc.report.page import pairs
 from support.browser import CONTEXTS, chromium, opened
 
 PHOTOS = (3, 4, 5, 6)
@@ -190,3 +192,11 @@ def test_the_figure_for_notebooks(made: Path) -> None:
     assert len(cameras.text) == 4
     assert len(frusta.x) == 4 * 8 * 3
     assert disk_hloc.view(model).to_json() == figure.to_json()
+
+
+def test_a_photo_without_keypoints(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "database.db") as database:
+        database.execute("CREATE TABLE keypoints (image_id, rows, cols, data)")
+        database.execute("INSERT INTO keypoints VALUES (1, 0, 2, NULL), (2, 0, 0, NULL)")
+        for image_id in (1, 2):
+            assert pairs._keypoints(database, image_id).shape == (0, 2)

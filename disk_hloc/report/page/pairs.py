@@ -109,7 +109,8 @@ class MatchGraph:
 def _keypoints(database: sqlite3.Connection, image_id: int) -> np.ndarray:
     query = "SELECT rows, cols, data FROM keypoints WHERE image_id = ?"
     rows, cols, data = database.execute(query, (image_id,)).fetchone()
-    return np.frombuffer(data, np.float32).reshape(rows, cols)[:, :2]
+    # COLMAP stores no data for a photo without keypoints.
+    return np.frombuffer(data or b"", np.float32).reshape(rows, cols or 2)[:, :2]
 
 
 def _matches(database: sqlite3.Connection, first: int, second: int) -> np.ndarray:
