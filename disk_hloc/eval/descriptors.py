@@ -4,8 +4,8 @@ Wang, Zhou, Hariharan, Snavely, "Learning Feature Descriptors using Camera Pose 
 ECCV 2020, measures the share of correct keypoints (PCK) over random positions. A position in the
 first photo is correct if, of all true correspondences in the second photo, the one with the nearest
 descriptor is up to 5 px from its own. Here positions are uniformly random in the first photo, those
-that the second photo does not see are left out, and descriptors are those of the nearest pixel. The
-network must be able to describe any pixel.
+that the second photo does not see are left out, and descriptors are those of the position, or of
+the nearest pixel where a network describes whole pixels. It must be able to describe any position.
 """
 
 from __future__ import annotations
@@ -174,9 +174,9 @@ def _describe(
 ) -> tuple[str, list[Dataset]]:
     resized = np.array(photo.image.shape[:0:-1])
     scale = resized / photo.original_size
-    pixels = np.rint((positions + 0.5) * scale - 0.5).astype(np.int64).clip(0, resized - 1)
+    xy = ((positions + 0.5) * scale - 0.5).clip(0, resized - 1)
     image = torch.from_numpy(photo.image)[None].to(model.device)
-    descriptors = model.describe(image, torch.from_numpy(pixels).to(model.device))
+    descriptors = model.describe(image, torch.from_numpy(xy).to(model.device))
     features: dict[str, np.ndarray] = {
         "keypoints": positions.astype(np.float32),
         "descriptors": descriptors.cpu().numpy().astype(np.float16),

@@ -219,11 +219,12 @@ class Extractor(Model):
         """
 
     def describe(self, image: Tensor, xy: Tensor) -> Tensor:
-        """Describe given pixels of one image, keypoints or not.
+        """Describe given positions in one image, keypoints or not.
 
         Args:
             image: (1, 3, H, W) RGB or (1, 1, H, W) grayscale float in [0, 1].
-            xy: (N, 2) int64 x and y in pixels.
+            xy: (N, 2) float x and y in pixels, (0, 0) at the centre of the top-left pixel. An
+                extractor that describes whole pixels takes the nearest.
 
         Returns:
             (D, N) float32 of unit length.

@@ -144,6 +144,9 @@ class DISK(Extractor):
         ]
 
     def describe(self, image: Tensor, xy: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        last = torch.tensor([width - 1, height - 1], device=xy.device)
+        xy = xy.round().long().clamp(min=0).minimum(last)
         dtype = self._dtype(image.device)
         if triton_support.supports(image.device):
             network = FusedUNet(self.unet)

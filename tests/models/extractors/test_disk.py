@@ -202,3 +202,13 @@ def test_any_pixel_is_described_as_a_keypoint_is() -> None:
         described = model.describe(image, pixels)
     assert described.shape == (128, len(pixels))
     torch.testing.assert_close(described, found["descriptors"][0])
+
+
+@torch.inference_mode()
+def test_a_position_between_pixels_is_described_by_the_nearest() -> None:
+    """Beyond the image, by the nearest pixel of it."""
+    model = DISK()
+    image = torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(0))
+    xy = torch.tensor([[10.4, 20.6], [-3.0, 12.0], [60.0, 39.4]], dtype=torch.float64)
+    nearest = torch.tensor([[10, 21], [0, 12], [49, 39]])
+    torch.testing.assert_close(model.describe(image, xy), model.describe(image, nearest))
