@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
 LOFTR_NAME = "loftr_outdoor"
-LOFTR_FILENAME = f"{LOFTR_NAME}.ckpt"
-LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_FILENAME}"
+LOFTR_URL = f"https://huggingface.co/kornia/loftr/resolve/main/{LOFTR_NAME}.ckpt"
+# The two files of a checkpoint of PoSFeat, which is a folder, without ``.pth``.
+POSFEAT_PARTS = ("backbone", "localheader")
 
 # Package -> the folder of weights in its module. They are not imported: they need torchvision and
 # other packages, their files do not.
@@ -128,6 +129,30 @@ CHECKPOINTS = {
 }
 
 
+@dataclass(frozen=True)
+class Undigested:
+    """A checkpoint that is never downloaded, since no digest of it is published.
+
+    Attributes:
+        network: its name, for errors.
+        filenames: of the file, or of the folder, in ``DISK_HLOC_WEIGHTS`` or torch hub's cache.
+        advice: where a user gets one.
+    """
+
+    network: str
+    filenames: tuple[str, ...]
+    advice: str
+
+
+_TRAIN = "no weights of it are published: train some as docs/other_features.md says"
+UNDIGESTED = {
+    LOFTR_NAME: Undigested("LoFTR", (f"{LOFTR_NAME}.ckpt",), f"download {LOFTR_URL}"),
+    "posfeat": Undigested("PoSFeat", ("posfeat", "posfeat.pth"), _TRAIN),
+    "msnet": Undigested("MSNet", ("msnet.pth",), _TRAIN),
+    "cfe": Undigested("CFE", ("cfe.ckpt", "cfe.pth"), _TRAIN),
+}
+
+
 def places(name: str) -> Iterator[tuple[str, Path]]:
     """Yield the files that could hold the checkpoint ``name``, best first: (place, path) each.
 
@@ -157,21 +182,21 @@ def locate(name: str) -> tuple[str, Path] | None:
 
 
 def resolve(weights: str | os.PathLike[str]) -> Path:
-    """Return the file of a checkpoint, downloaded if necessary.
+    """Return the file of a checkpoint, downloaded if necessary; PoSFeat's may be a folder.
 
     Args:
-        weights: the path of a file, or a name of :data:`CHECKPOINTS`.
+        weights: the path of a file, or a name of :data:`CHECKPOINTS` or :data:`UNDIGESTED`.
 
     Raises:
         DiskHlocError: the file does not exist, or the named checkpoint was not found anywhere; the
             message says where it was looked for and what to do.
     """
     name = os.fspath(weights)
-    if name == LOFTR_NAME:
-        return _find_loftr()
+    if name in UNDIGESTED:
+        return _find_undigested(UNDIGESTED[name])
     if name not in CHECKPOINTS:
         path = Path(name).expanduser()
-        if not path.is_file():
+        if not path.is_file() and not is_posfeat_folder(path):
             raise DiskHlocError(
                 f"weights file {path} not found: give the path of a checkpoint, or one of "
                 f"{', '.join(CHECKPOINTS)}"
@@ -179,6 +204,11 @@ def resolve(weights: str | os.PathLike[str]) -> Path:
         return path
     found = locate(name)
     return found[1] if found else _download(name)
+
+
+def is_posfeat_folder(path: Path) -> bool:
+    """Return whether a folder has the files of a checkpoint of PoSFeat."""
+    return all((path / f"{part}.pth").is_file() for part in POSFEAT_PARTS)
 
 
 def identify(weights: str | os.PathLike[str]) -> str:
@@ -195,6 +225,9 @@ def identify(weights: str | os.PathLike[str]) -> str:
         return CHECKPOINTS[name].digest
     path = resolve(weights)
     try:
+        if path.is_dir():
+            parts = [(path / f"{part}.pth").read_bytes() for part in POSFEAT_PARTS]
+            return _sha256_digest("".join(map(_sha256_digest, parts)).encode())
         content = path.read_bytes()
     except OSError as error:
         raise DiskHlocError(f"the weights {path} cannot be read: {error.strerror}") from error
@@ -241,15 +274,12 @@ def load_network(weights: str | os.PathLike[str], network: str, key: str) -> dic
 def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Load the parameters of a LoFTR network, by kornia's names.
 
-    Its publishers state no digest, so nothing is downloaded: ``loftr_outdoor`` is the file
-    ``loftr_outdoor.ckpt`` of ``DISK_HLOC_WEIGHTS`` or of torch hub's cache.
-
     Raises:
         DiskHlocError: the file does not exist, or does not hold a LoFTR network.
     """
     path = Path(os.fspath(weights)).expanduser()
     if os.fspath(weights) == LOFTR_NAME:
-        path = _find_loftr()
+        path = resolve(weights)
     if not path.is_file():
         raise DiskHlocError(f"weights file {path} not found: download {LOFTR_URL}")
     content = _load(path)
@@ -259,14 +289,89 @@ def load_loftr(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     return parameters
 
 
-def _find_loftr() -> Path:
-    for _, folder in _folders():
-        path = folder if folder.is_file() else folder / LOFTR_FILENAME
-        if path.name == LOFTR_FILENAME and path.is_file():
-            return path
+def load_trained(
+    weights: str | os.PathLike[str], network: str, key: str, published_under: str
+) -> dict[str, Tensor]:
+    """Load the parameters of a network from a checkpoint of ours or of its authors' code.
+
+    Args:
+        weights: as :func:`resolve`.
+        network: its name, for an error.
+        key: the end of a parameter's name by which its checkpoints are recognized.
+        published_under: where its authors' code stores the parameters; ours uses ``extractor``.
+
+    Returns:
+        Name -> parameter, without the ``module.`` of training on several GPUs.
+
+    Raises:
+        DiskHlocError: as :func:`resolve`; or the file does not hold such a network.
+    """
+    path = resolve(weights)
+    content = _load(path) if path.is_file() else None
+    for place in ("extractor", published_under):
+        found = content.get(place) if isinstance(content, dict) else None
+        if isinstance(found, dict) and any(str(name).endswith(key) for name in found):
+            return {str(name).removeprefix("module."): value for name, value in found.items()}
     raise DiskHlocError(
-        f"LoFTR needs a weights file: download {LOFTR_URL} and set {ENVIRONMENT_VARIABLE} "
-        "to its folder, or give its path as weights in a conf"
+        f"{path} is not a checkpoint of {network}: it has no {key!r} under 'extractor' or "
+        f"{published_under!r}"
+    )
+
+
+def load_posfeat(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Load the parameters of a PoSFeat network.
+
+    Args:
+        weights: as :func:`resolve`: a folder with ``backbone.pth`` and ``localheader.pth``, as
+            PoSFeat's code writes it, or a file of ours.
+
+    Returns:
+        Name -> parameter; the names begin with ``backbone.`` and ``localheader.``.
+
+    Raises:
+        DiskHlocError: as :func:`resolve`; or the files do not hold such a network.
+    """
+    path = resolve(weights)
+    if path.is_file():
+        return load_trained(path, "PoSFeat", "iconv3.conv.weight", "extractor")
+    parameters = {}
+    for part, key in zip(POSFEAT_PARTS, ("iconv3.conv.weight", "convimg.weight"), strict=True):
+        content = _load(path / f"{part}.pth")
+        names = list(content) if isinstance(content, dict) else []
+        if not any(str(name).endswith(key) for name in names):
+            raise DiskHlocError(f"{path / part}.pth is not a {part} of PoSFeat: it has no {key!r}")
+        for name in names:
+            parameters[f"{part}.{str(name).removeprefix('module.')}"] = content[name]
+    return parameters
+
+
+def renamed(parameters: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return parameters under other names.
+
+    Args:
+        parameters: by name.
+        prefixes: beginning of a name -> what takes its place; other names stay.
+    """
+    result = {}
+    for name, value in parameters.items():
+        for before, after in prefixes.items():
+            if name.startswith(before):
+                name = after + name.removeprefix(before)
+                break
+        result[name] = value
+    return result
+
+
+def _find_undigested(wanted: Undigested) -> Path:
+    for _, folder in _folders():
+        places = [folder] if folder.is_file() else [folder / name for name in wanted.filenames]
+        for path in places:
+            if path.name in wanted.filenames and (path.is_file() or is_posfeat_folder(path)):
+                return path
+    raise DiskHlocError(
+        f"{wanted.network} needs a weights file: {wanted.advice}, and set {ENVIRONMENT_VARIABLE} "
+        f"to the folder that has {' or '.join(wanted.filenames)}, or give its path as weights in "
+        "a conf"
     )
 
 
