@@ -20,7 +20,20 @@ WHOLE = {
 
 def test_extractors_have_hlocs_form():
     found = confs.extractors()
-    assert list(found) == ["disk", "disk-2k", "disk-epipolar", "aliked", "xfeat", "sift"]
+    assert list(found) == [
+        "disk",
+        "disk-2k",
+        "disk-epipolar",
+        "aliked",
+        "xfeat",
+        "sift",
+        "posfeat",
+        "posfeat-hpatches",
+        "posfeat-aachen",
+        "posfeat-eth",
+        "msnet",
+        "cfe",
+    ]
     for conf in found.values():
         assert set(conf) == {"output", "model", "preprocessing"}
         assert models.has("extractors", conf["model"]["name"])

@@ -17,7 +17,7 @@ from disk_hloc.io.conf_files import read_conf
 from disk_hloc.io.hloc.global_features import read_codebook
 from disk_hloc.io.map_index import read_index, write_index
 from disk_hloc.pipelines.aachen import read_conf as read_pipeline
-from disk_hloc.weights import load_disk, load_loftr, load_network
+from disk_hloc.weights import load_disk, load_loftr, load_network, load_posfeat
 from support.errors import one_line_error
 from support.map_indices import small_index
 
@@ -47,7 +47,7 @@ def load_another_network(path: Path) -> object:
     return load_network(path, "ALIKED", "score_head.0.weight")
 
 
-@pytest.mark.parametrize("load", [load_disk, load_another_network, load_loftr])
+@pytest.mark.parametrize("load", [load_disk, load_another_network, load_loftr, load_posfeat])
 @pytest.mark.parametrize("form", ["pickle", "zip", "torch", "legacy"])
 def test_weights(load, form: str, made: Path, tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"

@@ -48,7 +48,7 @@ def compare(
 
     Rows in configs/compare.yaml: disk, disk-ratio, disk+lightglue, aliked+lightglue, xfeat,
     xfeat+lighterglue, sift, disk+sift (both in one model), loftr and others, some of which need
-    hloc, such as superpoint+superglue.
+    hloc, such as superpoint+superglue, or your own weights, such as posfeat.
     """
     from disk_hloc.eval import comparison
     from disk_hloc.pipelines import compare as pipeline
