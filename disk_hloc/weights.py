@@ -144,7 +144,7 @@ class Undigested:
     advice: str
 
 
-_TRAIN = "no weights of it are published: train some as docs/other_features.md says"
+_TRAIN = "no weights of it are published: train some by disk-hloc train (docs/other_features.md)"
 UNDIGESTED = {
     LOFTR_NAME: Undigested("LoFTR", (f"{LOFTR_NAME}.ckpt",), f"download {LOFTR_URL}"),
     "posfeat": Undigested("PoSFeat", ("posfeat", "posfeat.pth"), _TRAIN),
