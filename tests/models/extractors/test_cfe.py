@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.cfe_keypoints import find_cfe_keypoints
 from disk_hloc.models.cfe_network import CFENetwork, enlarge, spacing
-from disk_hloc.models.disk_network.keypoints import find_keypoints
+from disk_hloc.models.disk_network.keypoints import find_keypoints, refine_keypoints
 from disk_hloc.models.extractors.cfe import CFE
 from support.errors import one_line_error
 from support.random_weights import random_image, random_weights
@@ -101,6 +101,27 @@ def test_cells_lie_in_the_image(size) -> None:
             cells = level.scores.shape[3 - axis]
             last = level.centre + level.stride[axis] * (cells - 1)
             assert side - 1 - stride < last <= side - 1
+
+
+@torch.inference_mode()
+def test_a_keypoint_is_at_the_peak_near_the_centre_of_its_cell(tmp_path, image) -> None:
+    torch.manual_seed(0)
+    torch.save({"extractor": CFENetwork(depth=18).state_dict()}, tmp_path / "small.pth")
+    model = CFE({"weights": str(tmp_path / "small.pth")})
+    found = model({"image": image})
+    start = 0
+    for level in model.net(image):
+        scores = level.scores[0, 0]
+        cells, values = find_keypoints(scores, 3, 0.3)
+        assert len(cells) > 2
+        of_level = slice(start, start + len(cells))
+        start += len(cells)
+        assert torch.equal(found["keypoint_scores"][0][of_level], values)
+        x, y = refine_keypoints(scores, cells).T
+        assert (x - cells[:, 0]).abs().max() > 0.1
+        expected = torch.stack([level.stride[0] * x, level.stride[1] * y], dim=1)
+        torch.testing.assert_close(found["keypoints"][0][of_level], expected)
+    assert start == len(found["keypoints"][0])
 
 
 def test_encoding_before_enlarging_is_exact() -> None:
