@@ -47,7 +47,7 @@ class CFE(Extractor):
     Without ``release``, keypoints are the strict maxima of 3 x 3 cells, moved to the peak of a
     quadratic, and in pixels they are where the cells of their level are centred. With it, minima
     and saddles are keypoints, too, and those of all levels are placed as if a cell were centred 1.5
-    pixels beside a multiple of 4. They lie up to 12 pixels off, and may lie outside the image.
+    pixels beside a multiple of 4. They are up to 10.5 pixels off, and may lie outside the image.
 
     Scores are greater than 0, descriptors have 64 dimensions.
 
