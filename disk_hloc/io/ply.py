@@ -18,6 +18,8 @@ from disk_hloc.errors import DiskHlocError
 from .ply_elements import BinaryElements, Broken, Element, Property, TextElements
 from .replace import replaced
 
+# The surfaces of a drawn scene, in its folder.
+MESH = "mesh.ply"
 _TYPES = {
     "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",

@@ -14,6 +14,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import Pose
 from disk_hloc.io.hloc.poses import write_poses
 from disk_hloc.io.outputs import claim_files
+from disk_hloc.io.ply import MESH, write_ply
 
 from .camera import Camera, quaternion
 from .render import Rendering, render
@@ -50,6 +51,7 @@ def write_scene(
         images/0000.jpg, ...: one photo per view.
         camera.txt: `PINHOLE w h fx fy cx cy`, with (0.5, 0.5) at the centre of the top-left pixel.
         poses.txt: `name qw qx qy qz tx ty tz` per line, cam_from_world in metres.
+        mesh.ply: the surfaces of the scene without what moves, in metres.
         depth/0000.npy, ... if `depth`: (H, W) float32, z-depth in metres, 0 where nothing is seen.
         masks/0000.jpg.png, ... if `masks_of` names objects: COLMAP's masks, 0 (ignore) where one
             of the objects is seen, 255 elsewhere.
@@ -122,6 +124,7 @@ def write_scene(
         (folder / "camera.txt").write_text(
             " ".join(["PINHOLE", str(width), str(height), *(f"{n:.6f}" for n in numbers)]) + "\n"
         )
+        write_ply(folder / MESH, *scene.mesh())
         write_poses(folder / "poses.txt", truth)
     except OSError as error:
         raise DiskHlocError(f"cannot write the scene to {folder}: {error}") from error
@@ -134,7 +137,7 @@ def _seed_of_view(seed: int, view: int) -> int:
 
 def _files(num_views: int, depth: bool, masks: bool) -> list[str]:
     """Return the names of a scene's files."""
-    names = ["camera.txt", "poses.txt"]
+    names = ["camera.txt", "poses.txt", MESH]
     for i in range(num_views):
         names.append(f"images/{i:04d}.jpg")
         names += [f"depth/{i:04d}.npy"] if depth else []

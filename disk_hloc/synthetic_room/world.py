@@ -90,6 +90,12 @@ class Scene:
         index = {name: i for i, name in enumerate(self.object_names)}
         return np.array([index[quad.object_name] for quad in self.quads], dtype=np.int32)
 
+    def mesh(self) -> tuple[Array, NDArray[np.int64]]:
+        """Return the surfaces: corners (4 Q, 3) in metres, and (2 Q, 3) triangles of them."""
+        corners = np.concatenate([quad.corners for quad in self.quads])
+        first = 4 * np.arange(len(self.quads))[:, None, None]
+        return corners, (first + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
+
     def labels_of(self, names: Sequence[str]) -> list[int]:
         """Return the labels of objects.
 

@@ -73,6 +73,7 @@ def test_files_match_what_was_rendered(tmp_path, scene, poses):
         [
             MANIFEST,
             "camera.txt",
+            "mesh.ply",
             "poses.txt",
             *(f"images/{n}.jpg" for n in names),
             *(f"depth/{n}.npy" for n in names),
@@ -126,6 +127,7 @@ def test_writing_again_leaves_nothing_stale(tmp_path, scene, poses):
         "camera.txt",
         "images/0000.jpg",
         "images/holiday.jpg",
+        "mesh.ply",
         "poses.txt",
     ]
     assert (tmp_path / "images" / "holiday.jpg").read_bytes() == b"mine"
