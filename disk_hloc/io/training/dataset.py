@@ -142,7 +142,7 @@ def read_training_image(
     depth = None
     if scene.depth_dir is not None:
         names = (f"{_stem(name)}.h5", f"{_base(name)}.h5")
-        known = _read_depth(_first(scene.depth_dir, names, name))
+        known = read_depth(_first(scene.depth_dir, names, name))
         depth = _padded(resize_image(known, fitted, "cv2_linear"), size, np.nan)
     return TrainingImage(
         np.ascontiguousarray(_padded(resized, size, 0).transpose(2, 0, 1)),
@@ -164,7 +164,7 @@ def fitted_size(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int
     return limit[0], max(1, size[1] * limit[0] // size[0])
 
 
-def _read_depth(path: Path) -> np.ndarray:
+def read_depth(path: Path) -> np.ndarray:
     """Read a depth map, (H, W) float32, NaN where it is unknown."""
     with reading(path) as file:
         stored = find(file, "depth")
