@@ -185,6 +185,68 @@ def model(
 
 
 @eval_app.command()
+def triangulation(
+    folder: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a COLMAP model.")],
+    truth: Annotated[
+        list[Path],
+        typer.Option(
+            help="Known surfaces: a point cloud or a mesh (.ply), ETH3D's scan_alignment.mlp, the "
+            "folder of a drawn scene, or a folder of depth maps. Repeatable."
+        ),
+    ],
+    depth_cameras: Annotated[
+        Path | None,
+        typer.Option(
+            help="Cameras and poses of the depth maps: a COLMAP model, a drawn scene, or a folder "
+            "of calibration_*.h5."
+        ),
+    ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            help="Known poses in the frame of the truth, as for eval model: the model is aligned "
+            "with them first.",
+            show_default="taken as it is",
+        ),
+    ] = None,
+    out: Out = Path("outputs/triangulation"),
+    thresholds: Annotated[
+        str, typer.Option(help="Distances in the unit of the truth, comma-separated.")
+    ] = "0.01,0.02,0.05",
+    cell: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Side of the cells that shares are averaged over; 0 counts points."
+        ),
+    ] = 0.01,
+    min_track_length: Annotated[
+        int, typer.Option(min=2, help="Leave out points that fewer images see.")
+    ] = 2,
+    max_reprojection_error: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="Leave out points with a greater reprojection error, in pixels.",
+            show_default="all",
+        ),
+    ] = None,
+) -> None:
+    """Accuracy and completeness of a model's points, as on ETH3D.
+
+    OUT gets results.json and results.md.
+    """
+    from disk_hloc.eval import triangulation as evaluation
+    from disk_hloc.report import tables
+
+    results = evaluation.main(
+        folder, out, truth=truth, reference=depth_cameras, poses=poses,
+        thresholds=options.numbers(thresholds, "--thresholds"), cell=cell,
+        min_track_length=min_track_length, max_error=max_reprojection_error,
+    )  # fmt: skip
+    typer.echo(tables.aligned(evaluation.table(results)))
+
+
+@eval_app.command()
 def eth(
     folder: Annotated[
         Path,

@@ -278,3 +278,18 @@ def given(ctx: typer.Context) -> dict[str, str]:
 def command_line() -> str:
     """Return the command as a shell takes it."""
     return shlex.join(["disk-hloc", *sys.argv[1:]])
+
+
+def numbers(listed: str, option: str) -> list[float]:
+    """Return the numbers of a list, separated by commas or white space.
+
+    Raises:
+        typer.BadParameter: a part is not a number, or the list is empty.
+    """
+    try:
+        values = [float(part) for part in listed.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if not values:
+        raise typer.BadParameter(f"expected numbers separated by commas, not {listed!r}: {option}")
+    return values

@@ -51,6 +51,31 @@ def summarize(model: pycolmap.Reconstruction, num_images: int) -> dict[str, int 
     }
 
 
+def align_model(
+    model: pycolmap.Reconstruction, truth: Mapping[str, Pose]
+) -> tuple[list[str], tuple[float, np.ndarray, np.ndarray]]:
+    """Return the similarity that brings a model's camera centres nearest to known ones.
+
+    Args:
+        model: a reconstruction.
+        truth: image name -> known pose.
+
+    Returns:
+        The images used, and scale, (3, 3) rotation, (3,) translation of ``truth_from_model``.
+
+    Raises:
+        DiskHlocError: fewer than three images of the model have a known pose.
+    """
+    estimated = poses_of(model)
+    names = sorted(set(estimated) & set(truth))
+    if len(names) < 3:
+        raise DiskHlocError(
+            f"{len(names)} registered images have a known pose, but an alignment needs 3"
+        )
+    centers = np.array([estimated[name].center for name in names])
+    return names, align(centers, np.array([truth[name].center for name in names]))
+
+
 def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, Pose]) -> PoseErrors:
     """Return how far the poses of a model are from known ones.
 
@@ -65,14 +90,9 @@ def pose_errors(model: pycolmap.Reconstruction, truth: Mapping[str, Pose]) -> Po
         DiskHlocError: fewer than three images of the model have a known pose.
     """
     estimated = poses_of(model)
-    names = sorted(set(estimated) & set(truth))
-    if len(names) < 3:
-        raise DiskHlocError(
-            f"{len(names)} registered images have a known pose, but an alignment needs 3"
-        )
+    names, (scale, world_rotation, translation) = align_model(model, truth)
     centers = np.array([estimated[name].center for name in names])
     true_centers = np.array([truth[name].center for name in names])
-    scale, world_rotation, translation = align(centers, true_centers)
     aligned = scale * centers @ world_rotation.T + translation
     position = np.linalg.norm(aligned - true_centers, axis=1)
     rotation = np.array(
