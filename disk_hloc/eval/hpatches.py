@@ -23,12 +23,14 @@ from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.io.store import reading
 
 from .accuracy import auc
-from .planes import corner_error, matching_accuracy, repeatability
+from .planes import THRESHOLDS_PX, corner_error, matching_accuracy, repeatability
 
 Figures = dict[str, Any]
 
 CORNER_LIMITS_PX = (1, 3, 5)
 DIGITS = 4
+# Of the accuracies in the MMA score: from 1.9 at 1 px to 1 at 10 px.
+_SCORE_WEIGHTS = 2 - np.array(THRESHOLDS_PX) / 10
 
 
 def evaluate(
@@ -44,8 +46,8 @@ def evaluate(
     Returns:
         ``keypoints`` (mean of an image), ``matches`` (mean of a pair); and by kind, which is
         ``illumination``, ``viewpoint`` and ``all``: ``pairs``; ``mma``, a list for the thresholds
-        of :mod:`disk_hloc.eval.planes`; ``homography_auc`` by corner error in pixels;
-        ``repeatability``.
+        of :mod:`disk_hloc.eval.planes`; ``mma_score`` (:func:`mma_score`); ``homography_auc`` by
+        corner error in pixels; ``repeatability``.
 
     Raises:
         DiskHlocError: an image has no features, or a pair has no matches.
@@ -73,14 +75,13 @@ def evaluate(
             corners.append(corner_error(points0, points1, homography, sizes[pair[0]]))
             repeated.append(repeatability(all0, all1, homography, sizes[pair[0]], sizes[pair[1]]))
     kinds = [kind_of(pair) for pair in homographies]
+    mma = {kind: np.array(accuracies)[which].mean(axis=0) for kind, which in by_kind(kinds).items()}
     return {
         "keypoints": round(float(np.mean([len(one) for one in keypoints.values()])), 1),
         "matches": round(float(np.mean(num_matches)), 1),
         "pairs": {kind: int(which.sum()) for kind, which in by_kind(kinds).items()},
-        "mma": {
-            kind: rounded(np.array(accuracies)[which].mean(axis=0))
-            for kind, which in by_kind(kinds).items()
-        },
+        "mma": {kind: rounded(values) for kind, values in mma.items()},
+        "mma_score": {kind: mma_score(values) for kind, values in mma.items()},
         "homography_auc": {
             kind: {
                 str(limit): round(auc(np.array(corners)[which], limit), DIGITS)
@@ -92,6 +93,21 @@ def evaluate(
             kind: mean_of_known(np.array(repeated)[which]) for kind, which in by_kind(kinds).items()
         },
     }
+
+
+def mma_score(mma: np.ndarray) -> float:
+    """Return the MMA of all thresholds as one number, in which strict thresholds weigh more.
+
+    Li, Wang, Liu, Ran, Xu, Guo, "Decoupling makes weakly supervised local feature better"
+    (PoSFeat), CVPR 2022: a mean with the weights 2 - t / 10 for the thresholds t = 1 ... 10 px.
+
+    Args:
+        mma: (T,) of :data:`disk_hloc.eval.planes.THRESHOLDS_PX`.
+
+    Returns:
+        0 to 1.
+    """
+    return round(float(np.average(mma, weights=_SCORE_WEIGHTS)), DIGITS)
 
 
 def by_kind(kinds: Sequence[str]) -> dict[str, np.ndarray]:

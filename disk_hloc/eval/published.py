@@ -19,7 +19,7 @@ import numpy as np
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.benchmarks.hpatches import KINDS
 
-from .hpatches import Figures, rounded
+from .hpatches import Figures, mma_score, rounded
 from .planes import THRESHOLDS_PX
 
 
@@ -30,8 +30,8 @@ def read(path: Path) -> Figures:
         path: a ``.npy`` file.
 
     Returns:
-        ``keypoints`` (mean of an image), ``matches`` (mean of a pair), ``pairs`` and ``mma`` as
-        :func:`disk_hloc.eval.hpatches.evaluate` gives them.
+        ``keypoints`` (mean of an image), ``matches`` (mean of a pair), ``pairs``, ``mma`` and
+        ``mma_score`` as :func:`disk_hloc.eval.hpatches.evaluate` gives them.
 
     Raises:
         DiskHlocError: the file cannot be read, has another content, or asks for types other than
@@ -63,11 +63,13 @@ def read(path: Path) -> Figures:
         raise DiskHlocError(
             f"{path}: the sums are greater than the number of pairs; give another file"
         )
+    mma = {kind: sums[kind] / counts[kind] for kind in counts if counts[kind]}
     return {
         "keypoints": round(means[0], 1),
         "matches": round(means[1], 1),
         "pairs": counts,
-        "mma": {kind: rounded(sums[kind] / counts[kind]) for kind in counts if counts[kind]},
+        "mma": {kind: rounded(values) for kind, values in mma.items()},
+        "mma_score": {kind: mma_score(values) for kind, values in mma.items()},
     }
 
 

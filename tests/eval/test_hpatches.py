@@ -46,6 +46,7 @@ def test_caches_alone(data: Path, tmp_path: Path) -> None:
     assert "0.396/0.764/0.865" in done.output
     assert set(json.loads((tmp_path / "results.json").read_text())["methods"]) == set(names)
     assert "0.415/0.753/0.813" in (tmp_path / "results.md").read_text()
+    assert "0.775/0.826/0.728" in done.output
     pytest.importorskip("matplotlib")
     assert cv2.imread(str(tmp_path / "results.png")) is not None
     assert "<svg" in (tmp_path / "results.svg").read_text()
@@ -105,5 +106,8 @@ def test_figures_of_any_features_by_hand(tmp_path: Path) -> None:
     assert figures["mma"]["illumination"] == [0.5] * 5 + [1] * 5
     assert figures["mma"]["viewpoint"] == [1] * 10
     assert figures["mma"]["all"] == [0.75] * 5 + [1] * 5
+    # (0.75 * (1.9 + 1.8 + 1.7 + 1.6 + 1.5) + 1.4 + 1.3 + 1.2 + 1.1 + 1) / 14.5
+    assert figures["mma_score"]["all"] == pytest.approx(12.375 / 14.5, abs=1e-4)
+    assert figures["mma_score"]["viewpoint"] == 1
     assert figures["homography_auc"]["all"] == {"1": 0, "3": 0, "5": 0}
     assert figures["repeatability"]["all"] == 0.5

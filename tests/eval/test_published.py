@@ -29,6 +29,22 @@ def test_published_figures(data: Path, name: str, expected: list[float]) -> None
     np.testing.assert_allclose(np.array(figures["mma"]["all"])[[0, 2, 4]], expected, atol=6e-4)
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("PoSFeat_CVPR", {"all": 0.775, "illumination": 0.826, "viewpoint": 0.728}),
+        ("disk-imsize-1024-nms-3-nump-8000", {"all": 0.763}),
+        ("disk-epipolar", {"all": 0.723}),
+        ("superpoint", {"all": 0.658}),
+    ],
+)
+def test_published_scores(data: Path, name: str, expected: dict[str, float]) -> None:
+    """The MMAscore that PoSFeat's paper reports."""
+    scores = published.read(data / "hpatches_published" / f"{name}.npy")["mma_score"]
+    for kind, score in expected.items():
+        assert scores[kind] == pytest.approx(score, abs=6e-4)
+
+
 def cache(tmp_path: Path, content: Any, protocol: int = 2) -> Path:
     path = tmp_path / "cache.npy"
     array = np.empty(3, object)
