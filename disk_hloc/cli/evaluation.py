@@ -120,6 +120,34 @@ def make_homographies(
 
 
 @eval_app.command()
+def descriptors(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="HPatches' folder, or one of eval make-homographies."),
+    ],
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="What to compare, comma-separated: extractors that describe any pixel, "
+            "opencv-sift, skimage-daisy."
+        ),
+    ] = "disk,opencv-sift",
+    out: Out = Path("outputs/descriptors"),
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+) -> None:
+    """Share of corners whose descriptors find each other (PCK), whatever the detector.
+
+    By the protocol of MSNet's code, within 3 and 5 px. OUT gets results.json and results.md.
+    """
+    from disk_hloc.eval import pck
+    from disk_hloc.report import tables
+
+    names = [row.strip() for row in methods.split(",") if row.strip()]
+    typer.echo(tables.aligned(pck.table(pck.main(folder, out, names, seed=seed, device=device))))
+
+
+@eval_app.command()
 def stereo(
     features: options.Features,
     matches: options.Matches,

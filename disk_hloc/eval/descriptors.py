@@ -6,6 +6,7 @@ first photo is correct if, of all true correspondences in the second photo, the 
 descriptor is up to 5 px from its own. Here positions are uniformly random in the first photo, those
 that the second photo does not see are left out, and descriptors are those of the position, or of
 the nearest pixel where a network describes whole pixels. It must be able to describe any position.
+:mod:`disk_hloc.eval.pck` measures at corners.
 """
 
 from __future__ import annotations

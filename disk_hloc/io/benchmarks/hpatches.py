@@ -9,6 +9,7 @@ the centre of the top-left pixel.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,12 @@ LEFT_OUT = (
 NUMBERS = range(2, 7)
 
 
-def read_scenes(folder: Path) -> dict[Pair, np.ndarray]:
+def read_scenes(folder: Path, without: Collection[str] = LEFT_OUT) -> dict[Pair, np.ndarray]:
     """Read the pairs of a data set and their homographies.
 
     Args:
-        folder: of scenes ``i_*`` and ``v_*``; those of :data:`LEFT_OUT` are skipped.
+        folder: of scenes ``i_*`` and ``v_*``.
+        without: scenes to leave out.
 
     Returns:
         ``("i_ajuntament/1.ppm", "i_ajuntament/2.ppm")`` -> (3, 3) float64, ``1_to_2``, scene by
@@ -45,7 +47,7 @@ def read_scenes(folder: Path) -> dict[Pair, np.ndarray]:
     scenes = sorted(
         path
         for path in folder.iterdir()
-        if path.is_dir() and path.name[:2] in ("i_", "v_") and path.name not in LEFT_OUT
+        if path.is_dir() and path.name[:2] in ("i_", "v_") and path.name not in without
     )
     if not scenes:
         raise DiskHlocError(
