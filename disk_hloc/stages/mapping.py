@@ -39,16 +39,7 @@ _CHOSEN = {
     "min_model_size": 3,
     "max_num_models": 1000,
 }
-# Which pair may begin a model. COLMAP's defaults come first. Photos of a walk all look forwards,
-# and two photos alone see each point twice at most.
-_STARTS: tuple[dict[str, Any], ...] = (
-    {},
-    {"mapper": {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0}},
-    {
-        "mapper": {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0},
-        "triangulation": {"ignore_two_view_tracks": False},
-    },
-)
+_WALK = {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0}
 
 
 def _refinement(fix_intrinsics: bool) -> dict[str, Any]:
@@ -71,6 +62,21 @@ def options(num_images: int, fix_intrinsics: bool) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if hasattr(known, name)}
 
 
+def _starts(num_places: int) -> tuple[dict[str, Any], ...]:
+    """Return options that say which pair may begin a model, in the order to try them.
+
+    COLMAP's defaults come first, but with one pair for each place: where that is not a good one,
+    the search for others takes seconds, and often finds none. Photos of a walk all look forwards.
+    Two photos alone see each point twice at most.
+    """
+    return (
+        {"init_num_trials": num_places},
+        {"mapper": _WALK},
+        {},
+        {"mapper": _WALK, "triangulation": {"ignore_two_view_tracks": False}},
+    )
+
+
 def incremental(
     database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
 ) -> list[pycolmap.Reconstruction]:
@@ -91,7 +97,7 @@ def incremental(
     """
     places = _places(database_path)
     best: list[list[pycolmap.Reconstruction]] = [[] for _ in places]
-    for number, start in enumerate(_STARTS):
+    for number, start in enumerate(_starts(len(places))):
         open_places = [
             i
             for i, built in enumerate(best)
