@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.changing_input import NAMES, VARIANTS, Input, run, write_weights
+from support.processes import processes
 
 # What may happen, and from what its arguments are drawn.
 STEPS: dict[str, tuple[range | list[float], ...]] = {
@@ -29,13 +29,9 @@ STEPS: dict[str, tuple[range | list[float], ...]] = {
 }
 WEIGHTS = {"write": 3, "run": 3, "kill": 2}
 
-# As in tests/test_kills.py: starting a process takes no time.
-processes = multiprocessing.get_context("forkserver")
-
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    processes.set_forkserver_preload(["support.changing_input"])
     return write_weights(tmp_path_factory.mktemp("weights"))
 
 

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from itertools import combinations
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -21,17 +21,13 @@ from disk_hloc.io.hloc.matches import list_pairs
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.inputs import inputs_path
 from disk_hloc.io.store import journal_path
+from support.processes import processes
 from support.stage_runs import run, run_until
 
 STAGES = ["extract", "extract more", "match"]
 
-# Forked from a process that has imported everything and computed nothing: starting takes no time,
-# and no other thread is running.
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["disk_hloc.stages.extract", "disk_hloc.stages.match"])
 
-
-def start(function: Callable[..., None], *arguments: object) -> multiprocessing.process.BaseProcess:
+def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
     process = processes.Process(target=function, args=arguments)
     process.start()
     return process

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import random
 import shutil
 import signal
@@ -30,6 +29,7 @@ from disk_hloc.pipelines import map_add, map_build
 from disk_hloc.stages import map_info
 from support.errors import one_line_error
 from support.map_runs import add_until
+from support.processes import processes
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -39,9 +39,6 @@ OLD = [f"{i:04d}.png" for i in (1, 2, 4, 5, 7, 8)]
 # Turned on its side; of another camera; as those of the map.
 TURNED, FOREIGN, PLAIN = NEW = [f"{i:04d}.png" for i in (3, 6, 9)]
 CAMERA = ("Maker", "Model")
-
-processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(["disk_hloc.pipelines.map_add", "disk_hloc.pipelines.map_build"])
 
 
 def store(data: Path, folder: Path, names: list[str]) -> Path:

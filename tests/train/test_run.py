@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import shutil
 import signal
@@ -31,6 +30,7 @@ from disk_hloc.train.network import Network
 from disk_hloc.train.session import Session
 from disk_hloc.train.settings import settings
 from support.errors import one_line_error
+from support.processes import processes
 
 CONF = {
     "height": 64,
@@ -117,14 +117,12 @@ def attempt(dataset: Path, out: Path) -> None:
 def test_a_run_that_is_killed_repeatedly_gives_the_same_results(
     training_set: Path, whole: Path, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["disk_hloc.train.run"])
     rng = random.Random(0)
     state = tmp_path / checkpoints.STATE
     killed = 0
     while True:
         before = state.stat().st_mtime_ns if state.exists() else None
-        process = context.Process(target=attempt, args=(training_set, tmp_path))
+        process = processes.Process(target=attempt, args=(training_set, tmp_path))
         process.start()
         # It is killed at any moment after it has saved something; the last time it may finish.
         while process.is_alive() and killed < 4:
