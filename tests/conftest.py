@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.shared import build_once
+
 if not torch.cuda.is_available():
     # Triton reads this when it is imported: without a GPU its kernels are interpreted.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -54,8 +56,21 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered room: images/ (5 photos of 512 x 384), camera.txt, poses.txt."""
     from disk_hloc.synthetic_room import camera_path, write_scene
 
-    folder = tmp_path_factory.mktemp("scene")
-    return write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
+    def draw(folder: Path) -> None:
+        write_scene(folder, size=(512, 384), cam_from_world=camera_path(12)[2:11:2])
+
+    return build_once(tmp_path_factory, "scene", draw)
+
+
+@pytest.fixture(scope="session")
+def matched_scene(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What ``reconstruct --extractor disk-2k`` has of the room before it builds a model."""
+    from disk_hloc.pipelines import matching
+
+    def match(folder: Path) -> None:
+        matching.main(scene / "images", folder, extractor="disk-2k")
+
+    return build_once(tmp_path_factory, "matched_scene", match)
 
 
 @pytest.fixture(scope="session")
@@ -82,4 +97,22 @@ def fountain_map(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A map of the 8 database photos of mini_aachen, in metres; copy it before you change it."""
     from support.maps import build_fountain
 
-    return build_fountain(data / "mini_aachen", tmp_path_factory.mktemp("maps") / "fountain")
+    def build(folder: Path) -> None:
+        build_fountain(data / "mini_aachen", folder / "fountain")
+
+    return build_once(tmp_path_factory, "maps", build) / "fountain"
+
+
+@pytest.fixture(scope="session")
+def aachen_features(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the features of all photos of mini_aachen, by the conf `disk`."""
+    from disk_hloc import confs
+    from disk_hloc.stages import extract
+
+    conf = confs.extractors()["disk"]
+
+    def describe(folder: Path) -> None:
+        images = data / "mini_aachen" / "images_upright"
+        extract.main(conf, images, folder / f"{conf['output']}.h5")
+
+    return build_once(tmp_path_factory, "aachen_features", describe)

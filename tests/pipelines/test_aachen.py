@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,9 @@ ENGINE = "native" if engine.native_verdict().works else "hloc"
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def outputs(aachen_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shared by both versions, which have the same photos and so the same features."""
-    return tmp_path_factory.mktemp("outputs")
+    return Path(shutil.copytree(aachen_features, tmp_path_factory.mktemp("aachen") / "outputs"))
 
 
 @pytest.mark.parametrize("pipeline", [aachen, aachen_v1_1])

@@ -70,9 +70,10 @@ def test_readable_photos_are_reconstructed_without_the_others(scene: Path, tmp_p
 
 
 def test_a_model_in_metres_is_written_and_never_of_another_model(
-    scene: Path, tmp_path: Path
+    scene: Path, matched_scene: Path, tmp_path: Path
 ) -> None:
     images, out = scene / "images", tmp_path / "out"
+    shutil.copytree(matched_scene, out)
     with pytest.raises(DiskHlocError) as error:
         sfm.main(images, out, extractor="disk-2k", engine="native", georeference=True)
     assert one_line_error(error, out / "sfm", "0 of its 5 photos", "have a GPS position")

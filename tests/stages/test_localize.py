@@ -18,7 +18,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.eval.localization import errors_of
 from disk_hloc.io.hloc.poses import read_poses
 from disk_hloc.plugin import engine, find_conf, find_provider
-from disk_hloc.stages import extract, localize, match, pairs, triangulate
+from disk_hloc.stages import localize, match, pairs, triangulate
 
 ENGINES = [
     pytest.param("native", marks=pytest.mark.skipif(
@@ -35,12 +35,11 @@ def dataset(data: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def files(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(dataset: Path, aachen_features: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with features, pairs and matches of model and queries."""
     folder = tmp_path_factory.mktemp("mini_aachen")
-    features = extract.main(
-        find_conf("extractors", "disk"), dataset / "images_upright", folder / "features.h5"
-    )
+    (made,) = aachen_features.glob("*.h5")
+    features = Path(shutil.copy(made, folder / "features.h5"))
     sfm = dataset / "3D-models" / "aachen_v_1_1"
     pairs.main("covisibility", sfm, folder / "pairs.txt", num_matched=20)
     names = sorted(image.name for image in pycolmap.Reconstruction(sfm).images.values())
