@@ -49,14 +49,32 @@ def matched(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def inputs(scene: Path, matched: Path) -> tuple[Path, ...]:
+def files_of(scene: Path, matched: Path) -> tuple[Path, ...]:
     return (
         scene / "images",
         matched / "pairs.txt",
         matched / "features.h5",
         matched / "matches.h5",
     )
+
+
+@pytest.fixture
+def inputs(scene: Path, matched: Path) -> tuple[Path, ...]:
+    return files_of(scene, matched)
+
+
+@pytest.fixture(scope="module")
+def default(scene: Path, matched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model that these files give without any option; copy it before you change it."""
+    sfm = tmp_path_factory.mktemp("default") / "sfm"
+    reconstruct.main(sfm, *files_of(scene, matched), engine="native")
+    return sfm
+
+
+@pytest.fixture
+def sfm(default: Path, tmp_path: Path) -> Path:
+    """A copy of this model, in ``sfm``."""
+    return Path(shutil.copytree(default, tmp_path / "sfm"))
 
 
 def camera_of(scene: Path) -> str:
@@ -150,7 +168,7 @@ def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> 
     assert not (tmp_path / "sfm").exists()
 
 
-def test_photos_of_another_size_are_named(inputs, tmp_path: Path) -> None:
+def test_photos_of_another_size_are_named(inputs, default: Path, tmp_path: Path) -> None:
     images, *files = inputs
     smaller = tmp_path / "images"
     shutil.copytree(images, smaller)
@@ -163,8 +181,7 @@ def test_photos_of_another_size_are_named(inputs, tmp_path: Path) -> None:
         pipeline.main(smaller, tmp_path / "out", camera_mode="single", engine="native")
     assert one_line_error(error, smaller, "0001.jpg (256 x 192)", "share one camera")
     assert not (tmp_path / "out" / "features.h5").exists()
-    reconstruct.main(tmp_path / "sfm", *inputs, engine="native")
-    database = tmp_path / "sfm" / "database.db"
+    database = Path(shutil.copy(default / "database.db", tmp_path))
     with pytest.raises(DiskHlocError) as error:
         reconstruct.from_database(tmp_path / "again", smaller, database)
     assert one_line_error(error, smaller, database, "0001.jpg (512 x 384 and 256 x 192)")
@@ -177,18 +194,17 @@ def test_an_image_without_features_is_named(inputs, tmp_path: Path) -> None:
         reconstruct.main(tmp_path / "sfm", images, tmp_path / "pairs.txt", features, matches)
 
 
-def test_a_broken_database_is_one_line(scene: Path, inputs, tmp_path: Path) -> None:
-    reconstruct.main(tmp_path / "sfm", *inputs)
+def test_a_broken_database_is_one_line(scene: Path, sfm: Path, tmp_path: Path) -> None:
     path = tmp_path / "database.db"
-    shutil.copy(tmp_path / "sfm" / "database.db", path)
-    model = (tmp_path / "sfm" / "images.bin").read_bytes()
+    shutil.copy(sfm / "database.db", path)
+    model = (sfm / "images.bin").read_bytes()
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("DELETE FROM keypoints WHERE image_id = 1")
-    for sfm in (tmp_path / "sfm", tmp_path / "new"):
+    for folder in (sfm, tmp_path / "new"):
         with pytest.raises(DiskHlocError) as error:
-            reconstruct.from_database(sfm, scene / "images", path)
+            reconstruct.from_database(folder, scene / "images", path)
         assert one_line_error(error, path, "which has 0 keypoints")
-    assert (tmp_path / "sfm" / "images.bin").read_bytes() == model
+    assert (sfm / "images.bin").read_bytes() == model
     assert not (tmp_path / "new").exists()
 
 
@@ -196,16 +212,13 @@ def content(sfm: Path) -> dict[str, bytes]:
     return {name: (sfm / name).read_bytes() for name in (*colmap.MODEL_FILES, "database.db")}
 
 
-def test_the_same_inputs_give_the_same_model(inputs, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        reconstruct.main(tmp_path / name, *inputs, engine="native")
-    assert content(tmp_path / "first") == content(tmp_path / "second")
+def test_the_same_inputs_give_the_same_model(inputs, default: Path, tmp_path: Path) -> None:
+    reconstruct.main(tmp_path / "second", *inputs, engine="native")
+    assert content(default) == content(tmp_path / "second")
 
 
-def test_a_failed_run_keeps_the_former_model(inputs, tmp_path: Path) -> None:
+def test_a_failed_run_keeps_the_former_model(inputs, sfm: Path, tmp_path: Path) -> None:
     images, pairs_path, features, _ = inputs
-    sfm = tmp_path / "sfm"
-    reconstruct.main(sfm, *inputs, engine="native")
     former = content(sfm)
     strict = {"output": "none", "model": {"name": "disk", "distance_threshold": 1e-6}}
     none = match.main(strict, pairs_path, features, tmp_path / "matches.h5")
@@ -221,19 +234,17 @@ def test_a_failed_run_keeps_the_former_model(inputs, tmp_path: Path) -> None:
     assert content(sfm) == former
 
 
-def test_a_model_can_be_triangulated_in_its_own_folder(inputs, tmp_path: Path) -> None:
+def test_a_model_can_be_triangulated_in_its_own_folder(inputs, sfm: Path) -> None:
     images, pairs_path, features, matches = inputs
-    sfm = tmp_path / "sfm"
-    reference = reconstruct.main(sfm, *inputs, engine="native")
+    reference = colmap.read_model(sfm)
     model = triangulate.main(sfm, sfm, images, pairs_path, features, matches, engine="native")
     assert model.num_points3D() > 0.5 * reference.num_points3D()
     assert colmap.read_model(sfm).num_points3D() == model.num_points3D()
 
 
-def test_a_model_without_points_is_an_error(inputs, tmp_path: Path) -> None:
-    reconstruct.main(tmp_path / "sfm", *inputs, engine="native")
+def test_a_model_without_points_is_an_error(inputs, default: Path, tmp_path: Path) -> None:
     path = tmp_path / "absurd.db"
-    shutil.copy(tmp_path / "sfm" / "database.db", path)
+    shutil.copy(default / "database.db", path)
     with closing(sqlite3.connect(path)) as database, database:
         stored = database.execute("SELECT image_id, data FROM keypoints").fetchall()
         for image_id, data in stored:
@@ -249,11 +260,9 @@ def test_a_model_without_points_is_an_error(inputs, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such signals")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_command_while_colmap_works(
-    number: int, code: int, scene: Path, inputs, tmp_path: Path
+    number: int, code: int, scene: Path, inputs, sfm: Path
 ) -> None:
     _, pairs_path, features, matches = inputs
-    sfm = tmp_path / "sfm"
-    reconstruct.main(sfm, *inputs, engine="native")
     former = content(sfm)
     arguments = ["triangulate", sfm, sfm, scene / "images", pairs_path, features, matches]
     process = subprocess.Popen(
