@@ -23,7 +23,12 @@ from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.stages import extract
 from support.hloc_files import unfinished
 
-CONF = {**confs.extractors()["disk"], "model": {"name": "disk", "max_keypoints": 200}}
+# At half the size of the drawn photos, for speed.
+CONF = {
+    **confs.extractors()["disk"],
+    "model": {"name": "disk", "max_keypoints": 200},
+    "preprocessing": {"resize_max": 256},
+}
 
 
 @pytest.fixture
@@ -52,8 +57,7 @@ def content(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def test_the_file_is_hlocs(photos: Path, tmp_path: Path) -> None:
-    conf = {**CONF, "preprocessing": {"resize_max": 256}}
-    path = extract.main(conf, photos, tmp_path / "new" / "features.h5")
+    path = extract.main(CONF, photos, tmp_path / "new" / "features.h5")
     found = content(path)
     assert set(found) == {"a.jpg", "sub/b.jpg"}
     features = found["a.jpg"]
@@ -72,11 +76,10 @@ def test_the_file_is_hlocs(photos: Path, tmp_path: Path) -> None:
 
 def test_keypoints_are_in_pixels_of_the_original(photos: Path, tmp_path: Path) -> None:
     """(0, 0) is the centre of the top-left pixel in both sizes, so 0 goes to 0.5 at half size."""
-    conf = {**CONF, "preprocessing": {"resize_max": 256}}
-    path = extract.main(conf, photos, tmp_path / "features.h5")
-    photo = load_photo(photos, "a.jpg", conf["preprocessing"])
+    path = extract.main(CONF, photos, tmp_path / "features.h5")
+    photo = load_photo(photos, "a.jpg", CONF["preprocessing"])
     with torch.inference_mode():
-        model = DISK(conf["model"])
+        model = DISK(CONF["model"])
         small = model({"image": torch.from_numpy(photo.image)[None]})["keypoints"][0].numpy()
     with h5py.File(path) as file:
         np.testing.assert_allclose(file["a.jpg"]["keypoints"][()], 2 * small + 0.5, atol=1e-4)
@@ -232,8 +235,9 @@ def test_a_photo_too_large_for_the_memory_is_left_out(
     cv2.imwrite(str(images / "large.png"), np.zeros((600, 800, 3), np.uint8))
     monkeypatch.setattr(models, "load", lambda kind, name: SmallDevice)
     monkeypatch.setattr(SmallDevice, "largest", 500 * 700)
+    conf = {**CONF, "preprocessing": {"resize_max": 800}}
     with pytest.raises(UnreadableImages) as error:
-        extract.main(CONF, images, tmp_path / "features.h5")
+        extract.main(conf, images, tmp_path / "features.h5")
     assert list(error.value.reasons) == ["large.png"]
     assert "800x600 px need more memory than cpu has" in str(error.value)
     assert list_features(tmp_path / "features.h5") == ["a.jpg", "sub/b.jpg"]
