@@ -24,6 +24,7 @@ from disk_hloc.parallel import shards
 from disk_hloc.stages import extract
 from support.command import Command
 from support.hloc_files import unfinished
+from support.small_confs import write_sift
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -94,7 +95,7 @@ def test_reconstruct_skips_or_stops(command: Command, photos: Path, scene: Path)
     shutil.rmtree("out")
     shutil.copytree(scene / "images", "all")
     (Path("all") / "broken.jpg").symlink_to("nowhere.jpg")
-    options = ("--extractor", "disk-2k", "--camera-mode", "single", "--no-robust")
+    options = ("--extractor", write_sift(Path()), "--camera-mode", "single", "--no-robust")
     code, shown = command("reconstruct", "all", "out", *options)
     assert code == 3
     assert "broken.jpg (a broken link to nowhere.jpg)" in shown

@@ -16,6 +16,7 @@ from PIL import Image
 from disk_hloc.io.masks import keep_keypoints
 from disk_hloc.io.output_folder import MARK
 from disk_hloc.stages import extract
+from support.small_confs import write_sift
 
 COMMAND = [sys.executable, "-m", "disk_hloc"]
 HALF = np.tile(np.arange(96) >= 48, (64, 1))  # the right half is kept
@@ -106,8 +107,9 @@ def test_reconstruct_with_masks_and_previews(scene: Path, tmp_path: Path) -> Non
     mask[300:] = 0
     Image.fromarray(mask).save(tmp_path / "hood.png")
     done = call(
-        tmp_path, "reconstruct", str(scene / "images"), "out", "--extractor", "disk-2k",
-        "--mask-file", "hood.png", "--dilate", "3", "--preview", "view",
+        tmp_path, "reconstruct", str(scene / "images"), "out",
+        "--extractor", write_sift(tmp_path), "--mask-file", "hood.png", "--dilate", "3",
+        "--preview", "view",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (scene / "images").iterdir())

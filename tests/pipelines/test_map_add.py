@@ -30,6 +30,7 @@ from disk_hloc.stages import map_info
 from support.errors import one_line_error
 from support.map_runs import add_until
 from support.processes import processes
+from support.small_confs import write_sift
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -61,13 +62,9 @@ def store(data: Path, folder: Path, names: list[str]) -> Path:
 def former(data: Path, tmp_path_factory: pytest.TempPathFactory) -> MapFolder:
     """A map of six photos, by an extractor without a network and of few keypoints."""
     folder = tmp_path_factory.mktemp("former")
-    conf = folder / "few.yaml"
-    conf.write_text(
-        "output: few\nmodel: {name: opencv_sift, max_keypoints: 600}\n"
-        "preprocessing: {grayscale: true, resize_max: 512}\n"
-    )
+    conf = write_sift(folder, max_keypoints=600)
     photos = store(data, folder / "photos", OLD)
-    made = map_build.main(photos, folder / "map", extractor=str(conf), engine="native")
+    made = map_build.main(photos, folder / "map", extractor=conf, engine="native")
     # As if the map were in metres.
     origin = {"latitude": 57.7, "longitude": 12.0, "altitude": 30.0}
     made.georeference.write_text(json.dumps({"origin": origin}))

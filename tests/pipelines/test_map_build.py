@@ -23,6 +23,7 @@ from disk_hloc.localizer import Localizer
 from disk_hloc.pipelines import map_build, reporting, sfm
 from support.errors import one_line_error
 from support.gps_photos import write_photo
+from support.small_confs import write_sift
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -32,12 +33,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def conf(tmp_path_factory: pytest.TempPathFactory) -> str:
     """An extractor without a network, and of few keypoints."""
-    path = tmp_path_factory.mktemp("conf") / "few.yaml"
-    path.write_text(
-        "output: few\nmodel: {name: opencv_sift, max_keypoints: 400}\n"
-        "preprocessing: {grayscale: true, resize_max: 512}\n"
-    )
-    return str(path)
+    return write_sift(tmp_path_factory.mktemp("conf"))
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.pipelines import sfm
 from support.errors import one_line_error
 from support.gps_photos import write_photo
+from support.small_confs import write_sift
 
 pytestmark = pytest.mark.skipif(
     Version(pycolmap.__version__) < Version("3.13"), reason="the native engine needs pycolmap 3.13"
@@ -63,7 +64,8 @@ def test_readable_photos_are_reconstructed_without_the_others(scene: Path, tmp_p
     shutil.copytree(scene / "images", images)
     whole = (images / "0000.jpg").read_bytes()
     (images / "cut.jpg").write_bytes(whole[: len(whole) // 3])
-    summary = sfm.main(images, tmp_path / "out", extractor="disk-2k", engine="native")
+    conf = write_sift(tmp_path)
+    summary = sfm.main(images, tmp_path / "out", extractor=conf, engine="native")
     assert summary["images"] == 6
     assert summary["registered"] == 5
     assert list(summary["unreadable"]) == ["cut.jpg"]
@@ -110,7 +112,7 @@ def test_given_pairs_are_matched_and_no_others(scene: Path, tmp_path: Path) -> N
     sfm.main(
         scene / "images",
         tmp_path / "out",
-        extractor="disk-2k",
+        extractor=write_sift(tmp_path),
         pairs_from=str(listed),
         engine="native",
     )
@@ -123,7 +125,8 @@ def test_photos_may_have_any_name_of_a_file(scene: Path, tmp_path: Path) -> None
     for source, name in zip(sorted((scene / "images").iterdir()), names, strict=True):
         (images / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, images / name)
-    summary = sfm.main(images, tmp_path / "out", extractor="disk-2k", engine="native")
+    conf = write_sift(tmp_path)
+    summary = sfm.main(images, tmp_path / "out", extractor=conf, engine="native")
     assert summary["registered"] == 5
     database = tmp_path / "out" / "sfm" / "database.db"
     again = sfm.from_database(database, images, tmp_path / "again")

@@ -23,6 +23,7 @@ from disk_hloc.pipelines import sfm
 from disk_hloc.stages import extract
 from disk_hloc.stages import mask as stage
 from support.errors import one_line_error
+from support.small_confs import write_sift
 
 Arrays = Mapping[str, np.ndarray]
 IMAGES = {"a.jpg": (60, 40), "sub/b.png": (50, 70)}
@@ -477,7 +478,7 @@ def test_a_fully_masked_image_is_not_in_the_model(scene: Path, tmp_path: Path) -
         scene / "images",
         tmp_path / "out",
         masks={"folder": tmp_path / "masks"},
-        extractor="disk-2k",
+        extractor=write_sift(tmp_path),
         engine="native",
         device="cpu",
     )
