@@ -79,13 +79,22 @@ def photos(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def grown(former: MapFolder, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The map with the new photos."""
+def growth(
+    former: MapFolder, photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, float]:
+    """The map with the new photos, and how many seconds it took to add them."""
     folder = tmp_path_factory.mktemp("grown") / "map"
     shutil.copytree(former.path, folder)
+    begin = time.monotonic()
     report = map_add.main(folder, photos, device="cpu")
+    seconds = time.monotonic() - begin
     assert report == {"added": NEW, "skipped": [OLD[0]], "missing": {}, "unreadable": {}}
-    return folder
+    return folder, seconds
+
+
+@pytest.fixture
+def grown(growth: tuple[Path, float]) -> Path:
+    return growth[0]
 
 
 def index_of(folder: Path) -> MapIndex:
@@ -214,14 +223,19 @@ def test_what_cannot_be_added_is_refused(
 
 
 def test_kills_leave_the_map_as_it_was(
-    former: MapFolder, grown: Path, photos: Path, tmp_path: Path, pytestconfig: pytest.Config
+    former: MapFolder,
+    growth: tuple[Path, float],
+    photos: Path,
+    tmp_path: Path,
+    pytestconfig: pytest.Config,
 ) -> None:
     """Killed at random moments, a map answers as before or as after, and adding goes on."""
     chance = random.Random(0)
     folder = tmp_path / "map"
     shutil.copytree(former.path, folder)
+    grown, duration = growth
     states = [answers(former.path), answers(grown)]
-    kills, duration = pytestconfig.getoption("--kills") // 24, 8.0
+    kills = pytestconfig.getoption("--kills") // 24
     while True:
         process = processes.Process(
             target=map_add.main, args=(folder, photos), kwargs={"device": "cpu"}
