@@ -23,8 +23,9 @@ from torch.utils._pytree import tree_leaves
 
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import backward_pairs, pair_loss
+from disk_hloc.train.features import Features
 from disk_hloc.train.geometry import View
-from disk_hloc.train.network import Features, Network
+from disk_hloc.train.network import Network
 from disk_hloc.train.rewards import depth_reward
 
 GB = 1e9

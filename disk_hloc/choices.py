@@ -51,6 +51,12 @@ ReleaseCamera = Literal["simple-pinhole", "pinhole", "simple-radial", "opencv"]
 Reward = Literal["depth", "epipolar"]
 # How much of the reward weights a keypoint's log-probability: all of it, or the paper's part.
 Credit = Literal["exact", "own"]
+# The distance of descriptors, by which training matches them.
+Affinity = Literal["euclidean", "cosine"]
+# What a training makes better.
+Objective = Literal["policy"]
+# Who changes the parameters in training.
+Optimizer = Literal["adam", "sgd"]
 # Of the network's convolutions in training.
 Precision = Literal["float32", "bfloat16", "float16"]
 # Which part of the published training data.
@@ -69,3 +75,6 @@ VIEW_MODES: Final[tuple[str, ...]] = get_args(ViewMode)
 RELEASE_CAMERAS: Final[tuple[str, ...]] = get_args(ReleaseCamera)
 REWARDS: Final[tuple[str, ...]] = get_args(Reward)
 CREDITS: Final[tuple[str, ...]] = get_args(Credit)
+AFFINITIES: Final[tuple[str, ...]] = get_args(Affinity)
+OBJECTIVES: Final[tuple[str, ...]] = get_args(Objective)
+OPTIMIZERS: Final[tuple[str, ...]] = get_args(Optimizer)

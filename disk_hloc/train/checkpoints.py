@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,21 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
 
 
 def save_checkpoint(
-    path: Path, parameters: Mapping[str, Tensor], settings: Mapping[str, Any]
+    path: Path,
+    parameters: Mapping[str, Tensor],
+    settings: Mapping[str, Any],
+    names: Sequence[str],
 ) -> None:
     """Write the parameters of a network together with the settings of its training.
 
-    They are stored under ``disk`` as in the release, and also under ``extractor``, which kornia's
-    DISK reads; both share the same bytes.
-
     Args:
         path: the file.
-        parameters: parameters by kornia's names.
+        parameters: parameters by their published names.
         settings: plain values, stored under ``settings``.
+        names: keys that the parameters are stored under; they share the same bytes.
     """
     parameters = {name: values.detach().cpu() for name, values in parameters.items()}
-    _save(path, {"disk": parameters, "extractor": parameters, "settings": dict(settings)})
+    _save(path, {**dict.fromkeys(names, parameters), "settings": dict(settings)})
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:

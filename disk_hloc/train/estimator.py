@@ -30,9 +30,9 @@ from torch import Tensor
 from disk_hloc.choices import CREDITS
 from disk_hloc.errors import DiskHlocError
 
+from .features import Features
 from .geometry import View
 from .matching import match_log_probabilities
-from .network import Features
 from .rewards import Reward
 
 # (features, features, (N, M) rewards) -> a loss to differentiate, and the pair's figures.
@@ -61,6 +61,7 @@ def pair_loss(
     inverse_temperature: float,
     keypoint_penalty: float,
     credit: str = "exact",
+    affinity: str = "euclidean",
 ) -> tuple[Tensor, PairFigures]:
     """Return a loss whose gradient is the negative of the estimate for one pair of images.
 
@@ -72,14 +73,15 @@ def pair_loss(
         inverse_temperature: theta_M.
         keypoint_penalty: reward of each keypoint, zero or negative.
         credit: ``exact`` or ``own``, see above.
+        affinity: distance of descriptors, see :func:`.matching.match_log_probabilities`.
 
     Raises:
-        DiskHlocError: ``credit`` is unknown.
+        DiskHlocError: ``credit`` or ``affinity`` is unknown.
     """
     if credit not in CREDITS:
         raise DiskHlocError(f"credit must be one of {', '.join(CREDITS)}, found {credit!r}")
     forth, back = match_log_probabilities(
-        features1.descriptors, features2.descriptors, inverse_temperature
+        features1.descriptors, features2.descriptors, inverse_temperature, affinity
     )
     with torch.no_grad():
         probability = (forth + back).exp()
@@ -162,19 +164,22 @@ def backward_pairs(
                     first.xy.to(dtype), second.xy.to(dtype), tuple_views[i], tuple_views[j]
                 )
             value, pair_figures = loss(first, second, rewards)
-            value.backward()
+            if value.requires_grad:
+                value.backward()
             figures.append(pair_figures)
         for attached, leaf in zip(of_tuple, leaves, strict=True):
             for output, gathered in (
                 (attached.score, leaf.score.grad),
                 (attached.descriptors, leaf.descriptors.grad),
             ):
+                if not output.requires_grad:  # its part of the network is frozen
+                    continue
                 if gathered is None:
                     raise ValueError("a tuple needs at least two images")
                 part = (output * gathered).sum()
                 surrogate = part if surrogate is None else surrogate + part
     if surrogate is None:
-        raise ValueError("no tuples were given")
+        raise ValueError("no tuples were given, or nothing of the network is trained")
     return surrogate, figures
 
 

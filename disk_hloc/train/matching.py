@@ -3,12 +3,18 @@
 A feature of the first image picks one of the second with the softmax of -theta times the distance
 of their descriptors, and each of the second picks one of the first. A match is a pair that picks
 each other, so its probability is the product of the two.
+
+The distance is Euclidean in DISK, and one minus the cosine in PoSFeat (Li, Wang, Liu, Ran, Xu, Guo,
+"Decoupling makes weakly supervised local feature better", CVPR 2022).
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from disk_hloc.choices import AFFINITIES
+from disk_hloc.errors import DiskHlocError
 
 
 def distances(descriptors1: Tensor, descriptors2: Tensor) -> Tensor:
@@ -17,21 +23,36 @@ def distances(descriptors1: Tensor, descriptors2: Tensor) -> Tensor:
     return (2 * (1 - descriptors1 @ descriptors2.T).clamp(min=1e-6)).sqrt()
 
 
+def cosine_distances(descriptors1: Tensor, descriptors2: Tensor) -> Tensor:
+    """Compute 1 minus the (N, M) cosines of the angles of (N, D) and (M, D) unit vectors."""
+    return 1 - descriptors1 @ descriptors2.T
+
+
 def match_log_probabilities(
-    descriptors1: Tensor, descriptors2: Tensor, inverse_temperature: float
+    descriptors1: Tensor,
+    descriptors2: Tensor,
+    inverse_temperature: float,
+    affinity: str = "euclidean",
 ) -> tuple[Tensor, Tensor]:
     """Compute the log-probabilities of the picks in both directions.
 
     Args:
         descriptors1, descriptors2: (N, D) and (M, D) of unit length.
         inverse_temperature: theta_M.
+        affinity: the distance: ``euclidean`` or ``cosine``.
+
+    Raises:
+        DiskHlocError: ``affinity`` is unknown.
 
     Returns:
         (N, M) that feature i of the first image picks feature j of the second, and (N, M) that j
         picks i. Their sum is the log-probability of a match.
     """
-    affinity = -inverse_temperature * distances(descriptors1, descriptors2)
-    return affinity.log_softmax(dim=1), affinity.log_softmax(dim=0)
+    if affinity not in AFFINITIES:
+        raise DiskHlocError(f"affinity must be one of {', '.join(AFFINITIES)}, found {affinity!r}")
+    between = distances if affinity == "euclidean" else cosine_distances
+    logits = -inverse_temperature * between(descriptors1, descriptors2)
+    return logits.log_softmax(dim=1), logits.log_softmax(dim=0)
 
 
 def mutual_nearest(descriptors1: Tensor, descriptors2: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ evaluated at sampled keypoints, of which there is at most one per cell of 8 x 8 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,40 +17,16 @@ from kornia.feature import DISK
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from disk_hloc.errors import DiskHlocError
 from disk_hloc.weights import fitting, load_disk
+
+from .features import Detector, Features, Level
+from .trainable import Trainable
 
 # The U-Net halves its input four times.
 STRIDE = 16
 
-# Finds the keypoints of a heatmap: (H, W) -> (N, 2) int64 x and y, and their (N,) log-probabilities
-# or scores.
-Detector = Callable[[Tensor], tuple[Tensor, Tensor]]
 
-
-class Features(NamedTuple):
-    """The features of one image.
-
-    Attributes:
-        xy: (N, 2) int64 x and y in pixels, (0, 0) at the centre of the top-left pixel.
-        score: (N,) log-probability of sampling each keypoint, or its logit.
-        descriptors: (N, D) of unit length.
-    """
-
-    xy: Tensor
-    score: Tensor
-    descriptors: Tensor
-
-    def detached(self) -> Features:
-        """Return a copy detached from the network, whose tensors accumulate gradients."""
-        return Features(
-            self.xy,
-            self.score.detach().requires_grad_(),
-            self.descriptors.detach().requires_grad_(),
-        )
-
-
-class Network(nn.Module):
+class Network(Trainable):
     """DISK's network for training.
 
     Args:
@@ -63,6 +39,11 @@ class Network(nn.Module):
     Raises:
         DiskHlocError: the weights are missing, or are those of another network.
     """
+
+    stride: ClassVar[int] = STRIDE
+    # That of the release, and the one that kornia's DISK reads.
+    checkpoint_names: ClassVar[tuple[str, ...]] = ("disk", "extractor")
+    default_conf: ClassVar[Mapping[str, Any]] = {"desc_dim": 128, "recompute": False}
 
     def __init__(
         self,
@@ -78,19 +59,36 @@ class Network(nn.Module):
             with fitting(weights, f"DISK with {desc_dim} channels"):
                 self.load_state_dict(load_disk(weights))
 
-    def forward(self, images: Tensor, detect: Detector) -> list[Features]:
-        """Compute the features of a batch of images.
-
-        Args:
-            images: (B, 3, H, W) RGB in [0, 1]; H and W are multiples of 16.
-            detect: function that finds the keypoints of each heatmap.
-        """
+    def features(self, images: Tensor, detect: Detector) -> list[Features]:
+        """Detect and describe the keypoints of (B, 3, H, W) images."""
         gated = self.gated(images)
         found = []
         for heatmap, one in zip(self.heatmap(gated), gated, strict=True):
             xy, score = detect(heatmap)
             found.append(Features(xy, score, self.describe(one, xy)))
         return found
+
+    def maps(self, images: Tensor) -> list[tuple[Level, ...]]:
+        """Compute the dense descriptors of (B, 3, H, W) images, a cell for each pixel.
+
+        They take 512 bytes a pixel, and four fifths of the network's arithmetic.
+        """
+        last = self._last
+        dense = F.conv2d(
+            self.gated(images),
+            last.weight[: self.desc_dim],
+            last.bias[: self.desc_dim],
+            padding="same",
+        )
+        return [(Level(_wide(one), cell=(1, 1), first=(0, 0)),) for one in dense]
+
+    def heatmaps(self, images: Tensor) -> Tensor:
+        """Compute (B, H, W) logits of (B, 3, H, W) images."""
+        return self.heatmap(self.gated(images))
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the whole network: its last convolution detects and describes."""
+        return {"unet": self.unet}
 
     def gated(self, images: Tensor) -> Tensor:
         """Compute the (B, 80, H, W) input of the last convolution."""
@@ -150,29 +148,6 @@ class Network(nn.Module):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
-
-
-def require_divisible(height: int, width: int, cell: int) -> None:
-    """Check that images of a size in pixels can be halved four times and divided into cells.
-
-    Raises:
-        DiskHlocError: the size is not divisible, or too small for instance normalization.
-    """
-    for name, side in (("height", height), ("width", width)):
-        if side % STRIDE or side % cell:
-            raise DiskHlocError(
-                f"the {name} must be a multiple of {STRIDE} and of the cell size {cell}, found "
-                f"{side} px"
-            )
-    if min(height, width) < 2 * STRIDE:
-        raise DiskHlocError(
-            f"images of {width}x{height} px are too small: use at least {2 * STRIDE} px"
-        )
-
-
-def split(features: Sequence[Features], per_tuple: int) -> list[list[Features]]:
-    """Split the features of a batch's images into tuples."""
-    return [list(features[i : i + per_tuple]) for i in range(0, len(features), per_tuple)]
 
 
 def _wide(values: Tensor) -> Tensor:

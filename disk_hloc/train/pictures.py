@@ -22,7 +22,7 @@ from disk_hloc.report.drawing import (
 )
 
 from .data import Batch
-from .network import Features
+from .features import Features
 from .validation import Match
 
 MAX_LINES = 200  # Between the photos of a pair.

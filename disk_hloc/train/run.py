@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,14 @@ from disk_hloc import device as devices_of_torch
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.output_folder import claimed
-from disk_hloc.io.training.dataset import TrainingScene, describe_training_set, read_training_set
 from disk_hloc.log import logger
 
-from . import checkpoints
-from .data import Batch, batches, load, read_ahead
-from .network import Network
+from . import checkpoints, networks
+from .data import Batch, read_ahead
+from .optimizers import optimizer_of
 from .session import Session
 from .settings import require_same_settings
+from .sources import Source, Validation, training_source, validation_source
 from .training_epoch import train_epoch
 from .validation_epoch import validate_epoch
 
@@ -52,7 +51,7 @@ def main(
     save_every: int = 100,
     overwrite: bool = False,
 ) -> Path:
-    """Train DISK.
+    """Train a network.
 
     Args:
         dataset: ``dataset.json`` (:mod:`disk_hloc.io.training.dataset`), or a folder with the
@@ -77,23 +76,23 @@ def main(
         DiskHlocError: the data cannot be read, the folder has a run with other settings or other
             data, or there is nothing left to do.
     """
-    train_path, validation_path = _sets(dataset, validation)
-    scenes = read_training_set(train_path, depth=conf["reward"]["name"] == "depth")
-    test_scenes = read_training_set(validation_path, depth=False) if validation_path else []
-    if not test_scenes:
+    paths = _sets(dataset, validation)
+    source = training_source(paths[0], conf, seed)
+    test = validation_source(paths[1], conf, seed) if paths[1] else None
+    if test is None:
         logger.warning("No data set to validate on (--validation): epochs are not validated")
     fabric = _fabric(device, precision, devices)
     fabric.launch()
     # Of several processes the first keeps other runs out.
     with claimed(out) if fabric.is_global_zero else nullcontext():
         options = {"seed": seed, "precision": precision, "devices": devices}
-        return _run(fabric, scenes, test_scenes, out, conf, options, workers, save_every, overwrite)
+        return _run(fabric, source, test, out, conf, options, workers, save_every, overwrite)
 
 
 def _run(
     fabric: Fabric,
-    scenes: Sequence[TrainingScene],
-    test_scenes: Sequence[TrainingScene],
+    source: Source,
+    test: Validation | None,
     out: Path,
     conf: Conf,
     options: dict[str, Any],
@@ -103,7 +102,7 @@ def _run(
 ) -> Path:
     """Train, or go on; see :func:`main`."""
     state = None if overwrite else checkpoints.load_state(out)
-    data = describe_training_set(scenes)
+    data = source.data
     seed = options["seed"]
     run_settings = {**conf, "run": {**options, "data": data}}
     if state:
@@ -116,16 +115,15 @@ def _run(
         _clear(out, whole=overwrite)
     torch.manual_seed(seed)
     model = conf["model"]
-    network = Network(
-        model["desc_dim"], None if state else model["weights"], recompute=model["recompute"]
-    )
+    network = networks.build(model, None if state else model["weights"])
+    networks.set_training(network, model["trained"])
     if state:
         network.load_state_dict(state["network"])
-    optimizer = torch.optim.Adam(network.parameters(), lr=conf["optimizer"]["learning_rate"])
+    optimizer = optimizer_of(network, conf["optimizer"])
     session = Session(fabric, network, optimizer, run_settings, out, seed)
     if state:
         session.resume(state)
-    stream = _stream(session, scenes, workers)
+    stream = _stream(session, source, workers)
     epochs = conf["schedule"]["n_epochs"]
     if session.validated >= epochs:
         raise DiskHlocError(
@@ -137,9 +135,11 @@ def _run(
             train_epoch(session, number, stream, save_every, interrupted)
             if fabric.is_global_zero:
                 path = checkpoints.checkpoint_path(out, session.epoch(number))
-                checkpoints.save_checkpoint(path, network.state_dict(), run_settings)
-            if test_scenes:
-                validate_epoch(session, number, test_scenes, workers, interrupted)
+                checkpoints.save_checkpoint(
+                    path, network.state_dict(), run_settings, network.checkpoint_names
+                )
+            if test is not None:
+                validate_epoch(session, number, test, workers, interrupted)
             session.validated = number + 1
             session.save()
     return checkpoints.checkpoint_path(out, session.epoch(epochs - 1))
@@ -169,24 +169,15 @@ def _fabric(device: str, precision: str, devices: int) -> Fabric:
     return Fabric(accelerator=resolved.type, devices=chosen, precision=PRECISIONS[precision])  # type: ignore[arg-type]
 
 
-def _stream(session: Session, scenes: Sequence[TrainingScene], workers: int) -> Iterator[Batch]:
+def _stream(session: Session, source: Source, workers: int) -> Iterator[Batch]:
     """Yield the remaining batches, read ahead."""
-    conf = session.settings
-    order = batches(
-        scenes,
-        conf["data"]["train_scene_limit"],
-        conf["schedule"]["batch_size"],
-        session.seed,
+    items = source.items(
         start=session.done,
         rank=session.fabric.global_rank,
         world_size=session.fabric.world_size,
     )
-    left = session.end(conf["schedule"]["n_epochs"] - 1) - session.done
-    size = conf["preprocessing"]
-    read = partial(
-        load, scenes, size=(size["width"], size["height"]), interpolation=size["interpolation"]
-    )
-    return read_ahead(islice(order, max(0, left)), read, workers)
+    left = session.end(session.settings["schedule"]["n_epochs"] - 1) - session.done
+    return read_ahead(islice(items, max(0, left)), source.read, workers)
 
 
 def _clear(out: Path, whole: bool) -> None:

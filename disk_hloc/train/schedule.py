@@ -20,6 +20,25 @@ def penalty_ramp(epoch: int) -> float:
 
 
 def inverse_temperature(epoch: int, ends: Sequence[float] = (15, 50), epochs: int = 20) -> float:
-    """Return theta_M of an epoch, which changes linearly between ``ends`` over ``epochs``."""
+    """Return theta_M of an epoch, which changes linearly between ``ends`` over ``epochs``.
+
+    Without epochs to change in, it is the last of ``ends`` from the start.
+    """
     start, stop = ends
+    if epochs == 0:
+        return stop
     return start + (stop - start) * min(1.0, epoch / epochs)
+
+
+def learning_rate(epoch: int, rate: float, decay_epochs: Sequence[int], decay: float) -> float:
+    """Return the learning rate of an epoch.
+
+    It depends on the number of the epoch alone, so a run that is resumed goes on with the same.
+
+    Args:
+        epoch: number of the epoch.
+        rate: at the start.
+        decay_epochs: epochs from which on the rate is multiplied by ``decay`` once more.
+        decay: the factor.
+    """
+    return rate * decay ** sum(epoch >= one for one in decay_epochs)

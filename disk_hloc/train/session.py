@@ -16,7 +16,7 @@ from disk_hloc.confs import Conf
 from disk_hloc.log import logger
 
 from . import checkpoints
-from .network import Network
+from .trainable import Trainable
 
 
 class Session:
@@ -34,7 +34,7 @@ class Session:
     def __init__(
         self,
         fabric: Fabric,
-        network: Network,
+        network: Trainable,
         optimizer: torch.optim.Optimizer,
         settings: Conf,
         out: Path,

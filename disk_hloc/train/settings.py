@@ -6,12 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from disk_hloc import models
-from disk_hloc.choices import CREDITS, REWARDS
+from disk_hloc.choices import (
+    AFFINITIES,
+    CREDITS,
+    OBJECTIVES,
+    OPTIMIZERS,
+    REWARDS,
+)
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.plugin import find_conf
 
-from .network import require_divisible
+from .networks import NETWORKS, require_divisible
 
 # The section and key that each option of the command sets.
 OPTIONS = {
@@ -35,13 +41,20 @@ OPTIONS = {
 _CHOICES = {
     ("reward", "name"): REWARDS,
     ("estimator", "credit"): CREDITS,
+    ("estimator", "affinity"): AFFINITIES,
+    ("objective", "name"): OBJECTIVES,
+    ("optimizer", "name"): OPTIMIZERS,
 }
 _AT_LEAST_ONE = [
-    *((section, key) for section, key in OPTIONS.values() if section in ("schedule", "data")),
+    *((section, key) for section, key in OPTIONS.values() if section == "schedule"),
+    ("data", "train_scene_limit"),
+    ("data", "test_scene_limit"),
     ("model", "desc_dim"),
     ("model", "cell_size"),
     ("validation", "max_iterations"),
 ]
+# The keys of a network in a conf, besides its own.
+_OF_ALL_NETWORKS = ("name", "weights", "cell_size", "trained")
 # Settings that may change when a run is resumed, since they do not affect earlier batches.
 _MAY_CHANGE = (("schedule", "n_epochs"), ("model", "recompute"), ("validation", "pictures"))
 
@@ -60,22 +73,29 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
     for option, value in (options or {}).items():
         if value is not None:
             section, key = OPTIONS[option]
+            if key not in conf[section]:
+                raise DiskHlocError(
+                    f"--{option.replace('_', '-')} is not an option of the network "
+                    f"{conf['model']['name']}: leave it out"
+                )
             conf[section][key] = value
-    for (section, key), choices in (_CHOICES | {("model", "name"): trainable_models()}).items():
+    for (section, key), choices in _CHOICES.items():
         if conf[section][key] not in choices:
             raise DiskHlocError(
-                f"{section}: {key} must be one of {', '.join(choices)}, found "
+                f"{section}: {key} must be one of {', '.join(map(str, choices))}, found "
                 f"{conf[section][key]!r}"
             )
     for section, key in _AT_LEAST_ONE:
         least = 0 if key in ("warmup", "epoch_offset") else 1
-        value = conf[section][key]
+        value = conf[section].get(key, least)
         if not isinstance(value, int) or value < least:
             raise DiskHlocError(
                 f"{section}: {key} must be an integer of at least {least}, found {value!r}"
             )
     size = conf["preprocessing"]
-    require_divisible(size["height"], size["width"], conf["model"]["cell_size"])
+    model = conf["model"]
+    stride = NETWORKS[model["name"]].stride
+    require_divisible(size["height"], size["width"], model["cell_size"], stride)
     return conf
 
 
@@ -91,11 +111,14 @@ def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], pla
     Raises:
         DiskHlocError: the settings differ; the message names the differences.
     """
+    # An earlier version did what the defaults say, and did not have all of the keys.
+    defaults = find_conf("train", "disk")
+    was = {key: {**defaults.get(key, {}), **before.get(key, {})} for key in now}
     changed = [
-        f"{section}: {key} was {before.get(section, {}).get(key)!r} and is now {value!r}"
+        f"{section}: {key} was {was[section].get(key)!r} and is now {value!r}"
         for section, values in now.items()
         for key, value in values.items()
-        if before.get(section, {}).get(key) != value and (section, key) not in _MAY_CHANGE
+        if was[section].get(key) != value and (section, key) not in _MAY_CHANGE
     ]
     if changed:
         raise DiskHlocError(
@@ -106,6 +129,12 @@ def require_same_settings(before: Mapping[str, Any], now: Mapping[str, Any], pla
 
 def _merged(base: Conf, changes: Mapping[str, Any], name: str) -> Conf:
     conf = {section: dict(values) for section, values in base.items()}
+    network = changes.get("model", {}).get("name", base["model"]["name"])
+    if network not in NETWORKS:
+        raise DiskHlocError(f"model: name must be one of {', '.join(NETWORKS)}, found {network!r}")
+    if network != base["model"]["name"]:
+        shared = {key: base["model"][key] for key in _OF_ALL_NETWORKS}
+        conf["model"] = {**shared, **NETWORKS[network].default_conf, "name": network}
     for section, values in changes.items():
         if section not in conf or not isinstance(values, Mapping):
             raise DiskHlocError(

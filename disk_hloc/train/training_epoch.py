@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
 
-from disk_hloc.confs import Conf
 from disk_hloc.log import logger
-from disk_hloc.models.disk_network.keypoints import sample_keypoints
 
 from .data import Batch
-from .estimator import PairFigures, PairLoss, backward_pairs, pair_loss
-from .network import split
-from .rewards import Reward, depth_reward, epipolar_reward
-from .schedule import inverse_temperature, penalty_ramp
+from .networks import set_training
+from .objectives import Objective, objective_of
+from .schedule import learning_rate
 from .session import Session
-
-REWARDS = {"depth": depth_reward, "epipolar": epipolar_reward}
 
 
 def train_epoch(
@@ -38,76 +33,59 @@ def train_epoch(
     start, stop = session.end(number - 1) if number else 0, session.end(number)
     substep = session.settings["schedule"]["substep"]
     epoch = session.epoch(number)
-    reward, loss = reward_of(session.settings, epoch), loss_of(session.settings, epoch)
+    objective = objective_of(session.settings)
     session.wrapped_network.train()
-    rewards = []
+    set_training(session.network, session.settings["model"]["trained"])
+    _set_learning_rate(session, epoch)
+    name, values = "", []
     with session.progress(f"Epoch {epoch}", stop - start, session.done - start) as progress:
         for batch in islice(stream, stop - session.done):
             index = session.done - start + 1
             stepping = index % substep == 0 or session.done + 1 == stop
-            figures = _backward(session, batch, reward, loss, stepping)
+            figures = _backward(session, batch, objective, epoch, stepping)
             if stepping:
                 session.wrapped_optimizer.step()
                 session.wrapped_optimizer.zero_grad()
-            rewards.append(float(np.mean([one.reward for one in figures])))
+            name = figures[0]._fields[0]
+            values.append(float(np.mean([one[0] for one in figures])))
             _log(session, figures)
             session.done += 1
             progress.update()
-            progress.set_postfix(reward=f"{np.mean(rewards[-100:]):.2f}")
+            progress.set_postfix({name: f"{np.mean(values[-100:]):.2f}"})
             if stepping and interrupted():
                 session.save()
                 raise KeyboardInterrupt
             if stepping and index // substep % save_every == 0:
                 session.save()
     session.save()
-    if rewards and session.fabric.is_global_zero:
-        logger.info("Epoch %d: expected reward of a pair %.3f", epoch, np.mean(rewards))
+    if values and session.fabric.is_global_zero:
+        what = "expected reward" if name == "reward" else name
+        logger.info("Epoch %d: %s of a pair %.3f", epoch, what, np.mean(values))
 
 
 def _backward(
-    session: Session, batch: Batch, reward: Reward, loss: PairLoss, stepping: bool
-) -> list[PairFigures]:
+    session: Session, batch: Batch, objective: Objective, epoch: int, stepping: bool
+) -> list[Any]:
     """Accumulate the gradient of one batch."""
     fabric = session.fabric
     torch.manual_seed(batch_seed(session.seed, session.done, fabric.global_rank))
     batch = batch.to(fabric.device)
-    cell = session.settings["model"]["cell_size"]
     with fabric.no_backward_sync(session.wrapped_network, enabled=not stepping):
-        features = session.wrapped_network(batch.images, partial(sample_keypoints, cell=cell))
-        surrogate, figures = backward_pairs(
-            split(features, len(batch.views[0])), batch.views, reward, loss
-        )
+        surrogate, figures = objective(session.wrapped_network, batch, epoch)
         fabric.backward(surrogate)
     return figures
 
 
-def reward_of(settings: Conf, epoch: int) -> Reward:
-    """Return the reward of an epoch, with its scheduled penalties."""
-    conf = settings["reward"]
-    return partial(
-        REWARDS[conf["name"]],
-        threshold=conf["threshold"],
-        true_positive=conf["true_positive"],
-        false_positive=conf["false_positive"] * penalty_ramp(epoch),
-    )
+def _set_learning_rate(session: Session, epoch: int) -> None:
+    conf = session.settings["optimizer"]
+    rate = learning_rate(epoch, conf["learning_rate"], conf["decay_epochs"], conf["decay"])
+    for group in session.optimizer.param_groups:
+        group["lr"] = rate
 
 
-def loss_of(settings: Conf, epoch: int) -> PairLoss:
-    """Return the loss of a pair in an epoch, with its scheduled penalties and temperature."""
-    conf = settings["estimator"]
-    return partial(
-        pair_loss,
-        inverse_temperature=inverse_temperature(
-            epoch, conf["inverse_temperature"], conf["annealing_epochs"]
-        ),
-        keypoint_penalty=settings["reward"]["keypoint"] * penalty_ramp(epoch),
-        credit=conf["credit"],
-    )
-
-
-def _log(session: Session, figures: Sequence[PairFigures]) -> None:
+def _log(session: Session, figures: Sequence[Any]) -> None:
     if session.writer is not None:
-        for tag, values in zip(PairFigures._fields, zip(*figures, strict=True), strict=True):
+        for tag, values in zip(figures[0]._fields, zip(*figures, strict=True), strict=True):
             session.writer.add_scalar(f"train/{tag}", float(np.mean(values)), session.done)
 
 

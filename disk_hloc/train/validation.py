@@ -20,9 +20,9 @@ from disk_hloc.geometry import angle_between, rotation_angle
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints
 
 from .data import Batch
+from .features import Detector, Features, split
 from .geometry import View, matched_epipolar_distances, relative_pose
 from .matching import mutual_nearest
-from .network import Detector, Features, split
 
 # As in the release, no pose is estimated from fewer matches.
 MIN_MATCHES = 10

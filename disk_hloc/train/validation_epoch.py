@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
 from disk_hloc.eval.accuracy import mean_accuracy
-from disk_hloc.io.training.dataset import TrainingScene
 from disk_hloc.log import logger
 
 from . import pictures
 from .auc import AUC_LIMIT_DEGREES, PAIRS, PRECISION, ROTATION, TRANSLATION
-from .data import Batch, load, read_ahead, tuple_order
-from .network import Features, split
+from .data import Batch, read_ahead
+from .features import Features, split
 from .session import Session
+from .sources import Validation
 from .validation import Figures, Match, detector, validate
 
 # The tags of the figures in TensorBoard, which are those of the release.
@@ -40,7 +39,7 @@ _LOGGED_EVERY_PAIR = ("rotation_error", "translation_error")
 def validate_epoch(
     session: Session,
     number: int,
-    scenes: Sequence[TrainingScene],
+    test: Validation,
     workers: int,
     interrupted: Callable[[], bool],
 ) -> None:
@@ -50,18 +49,12 @@ def validate_epoch(
         KeyboardInterrupt: the run should stop; the next run validates the epoch again.
     """
     conf, fabric = session.settings, session.fabric
-    size, at_once = conf["preprocessing"], conf["schedule"]["batch_size"]
-    order = tuple_order(scenes, conf["data"]["test_scene_limit"], session.seed, 0)
-    parts = [order[i : i + at_once] for i in range(0, len(order), at_once)]
-    mine = parts[fabric.global_rank :: fabric.world_size]
-    read = partial(
-        load, scenes, size=(size["width"], size["height"]), interpolation=size["interpolation"]
-    )
+    mine = test.items[fabric.global_rank :: fabric.world_size]
     detect = detector(conf["validation"])
     session.wrapped_network.eval()
     figures, drawn = [], 0
     with session.progress(f"Validation {session.epoch(number)}", len(mine)) as progress:
-        for batch in read_ahead(mine, read, workers):
+        for batch in read_ahead(mine, test.read, workers):
             batch = batch.to(fabric.device)
             features = session.wrapped_network(batch.images, detect)
             of_pairs, matches = validate(features, batch, conf)
@@ -87,9 +80,7 @@ def _draw(
 ) -> None:
     per_tuple = len(batch.views[0])
     images = batch.images[index * per_tuple :][:per_tuple]
-    heatmaps = torch.cat(
-        [session.network.heatmap(session.network.gated(one[None])) for one in images]
-    )
+    heatmaps = torch.cat([session.network.heatmaps(one[None]) for one in images])
     threshold = session.settings["reward"]["threshold"]
     picture = pictures.tuple_picture(batch, index, heatmaps, features, matches, threshold)
     epoch = session.epoch(number)

@@ -11,9 +11,9 @@ from torch import Tensor
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import backward_pairs, pair_loss, taken_from_others
+from disk_hloc.train.features import Features
 from disk_hloc.train.geometry import View
 from disk_hloc.train.matching import match_log_probabilities
-from disk_hloc.train.network import Features
 
 CELL = 2
 THETA = 3.0

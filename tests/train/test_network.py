@@ -12,7 +12,8 @@ from torch import Tensor
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.models.extractors.disk import DISK as Extractor
-from disk_hloc.train.network import Network, require_divisible
+from disk_hloc.train.network import Network
+from disk_hloc.train.networks import require_divisible
 
 
 @pytest.fixture
@@ -130,5 +131,5 @@ def test_sizes_that_cannot_be_halved_or_tiled_are_errors(
     height: int, width: int, cell: int
 ) -> None:
     with pytest.raises(DiskHlocError):
-        require_divisible(height, width, cell)
-    require_divisible(64, 96, 8)
+        require_divisible(height, width, cell, Network.stride)
+    require_divisible(64, 96, 8, Network.stride)

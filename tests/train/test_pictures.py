@@ -9,7 +9,7 @@ import torch
 
 from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.train.data import load
-from disk_hloc.train.network import Features
+from disk_hloc.train.features import Features
 from disk_hloc.train.pictures import error_colors, heatmap_picture, tuple_picture
 from disk_hloc.train.validation import Match
 

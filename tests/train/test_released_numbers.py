@@ -11,9 +11,9 @@ from torch import Tensor
 
 from disk_hloc.models.disk_network.keypoints import sample_keypoints
 from disk_hloc.train.estimator import pair_loss
+from disk_hloc.train.features import Features
 from disk_hloc.train.geometry import View, epipolar_distances, transfer
 from disk_hloc.train.matching import match_log_probabilities, mutual_nearest
-from disk_hloc.train.network import Features
 from disk_hloc.train.rewards import depth_reward, epipolar_reward
 
 BAD = -0.25
@@ -148,7 +148,11 @@ def test_mutual_nearest(descriptors: tuple[Tensor, Tensor]) -> None:
 def test_gradients_with_the_papers_credit(descriptors: tuple[Tensor, Tensor]) -> None:
     rewards = torch.tensor([[1, BAD, 0, 0], [0, 1, BAD, 0], [BAD, 0, 0, 1]])
     first, second = (
-        Features(torch.zeros(len(one), 2), -1.0 - torch.arange(len(one)), one).detached()
+        Features(
+            torch.zeros(len(one), 2),
+            (-1.0 - torch.arange(len(one))).requires_grad_(),
+            one.clone().requires_grad_(),
+        )
         for one in descriptors
     )
     loss, figures = pair_loss(

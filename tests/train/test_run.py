@@ -27,6 +27,7 @@ from disk_hloc.train.auc import _read
 from disk_hloc.train.data import batches, load
 from disk_hloc.train.estimator import backward_pairs
 from disk_hloc.train.network import Network
+from disk_hloc.train.objectives import policy
 from disk_hloc.train.session import Session
 from disk_hloc.train.settings import settings
 from support.errors import one_line_error
@@ -306,7 +307,7 @@ def test_two_devices_average_their_gradients(training_set: Path, tmp_path: Path)
     network = Network()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
     scenes = read_training_set(training_set)
-    reward, loss = training_epoch.reward_of(conf, 0), training_epoch.loss_of(conf, 0)
+    reward, loss = policy.reward_of(conf, 0), policy.loss_of(conf, 0)
     for rank in range(2):
         tuples = next(batches(scenes, 1000, 1, 0, rank=rank, world_size=2))
         batch = load(scenes, tuples, (64, 64), "cv2_linear")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.train.data import Batch, load
+from disk_hloc.train.features import Features
 from disk_hloc.train.geometry import View, transfer
-from disk_hloc.train.network import Features
 from disk_hloc.train.settings import settings
 from disk_hloc.train.validation import (
     FAILED_ERRORS_DEGREES,
