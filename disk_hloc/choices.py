@@ -54,7 +54,9 @@ Credit = Literal["exact", "own"]
 # The distance of descriptors, by which training matches them.
 Affinity = Literal["euclidean", "cosine"]
 # What a training makes better.
-Objective = Literal["policy"]
+Objective = Literal["policy", "line_to_window", "hardest", "attention"]
+# The loss of known correspondences and their hardest negatives.
+HardestLoss = Literal["contrastive", "triplet"]
 # Who changes the parameters in training.
 Optimizer = Literal["adam", "sgd"]
 # Of the network's convolutions in training.
@@ -77,4 +79,5 @@ REWARDS: Final[tuple[str, ...]] = get_args(Reward)
 CREDITS: Final[tuple[str, ...]] = get_args(Credit)
 AFFINITIES: Final[tuple[str, ...]] = get_args(Affinity)
 OBJECTIVES: Final[tuple[str, ...]] = get_args(Objective)
+HARDEST_LOSSES: Final[tuple[str, ...]] = get_args(HardestLoss)
 OPTIMIZERS: Final[tuple[str, ...]] = get_args(Optimizer)

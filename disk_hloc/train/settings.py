@@ -9,6 +9,7 @@ from disk_hloc import models
 from disk_hloc.choices import (
     AFFINITIES,
     CREDITS,
+    HARDEST_LOSSES,
     OBJECTIVES,
     OPTIMIZERS,
     REWARDS,
@@ -43,6 +44,7 @@ _CHOICES = {
     ("estimator", "credit"): CREDITS,
     ("estimator", "affinity"): AFFINITIES,
     ("objective", "name"): OBJECTIVES,
+    ("hardest", "loss"): HARDEST_LOSSES,
     ("optimizer", "name"): OPTIMIZERS,
 }
 _AT_LEAST_ONE = [
@@ -52,6 +54,10 @@ _AT_LEAST_ONE = [
     ("model", "desc_dim"),
     ("model", "cell_size"),
     ("validation", "max_iterations"),
+    ("line_to_window", "spacing"),
+    ("line_to_window", "line_samples"),
+    ("hardest", "every"),
+    ("attention", "window"),
 ]
 # The keys of a network in a conf, besides its own.
 _OF_ALL_NETWORKS = ("name", "weights", "cell_size", "trained")

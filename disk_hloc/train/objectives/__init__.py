@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from disk_hloc.confs import Conf
 
 from ..data import Batch
-from . import policy
+from . import attention, hardest, line_to_window, policy
 
 # The figures are NamedTuples, whose fields are the tags of the logs.
 Objective = Callable[[nn.Module, Batch, int], tuple[Tensor, list[Any]]]
 
 OBJECTIVES: dict[str, Callable[..., tuple[Tensor, list[Any]]]] = {
     "policy": policy.objective,
+    "line_to_window": line_to_window.objective,
+    "hardest": hardest.objective,
+    "attention": attention.objective,
 }
 
 
