@@ -25,12 +25,14 @@ def train(
     dataset: Annotated[
         Path,
         typer.Argument(
-            help="dataset.json, or a folder with train/dataset.json and test/dataset.json."
+            help="dataset.json, or a folder with train/dataset.json and test/dataset.json; or a "
+            "folder of photos, with --warped."
         ),
     ],
     out: Annotated[Path, typer.Argument(help="Folder for checkpoints, logs and pictures.")],
     validation: Annotated[
-        Path | None, typer.Option(help="Data set to validate on after each epoch.")
+        Path | None,
+        typer.Option(help="Data set, or folder of photos, to validate on after each epoch."),
     ] = None,
     conf: options.Conf = "disk",
     reward: Annotated[
@@ -61,6 +63,14 @@ def train(
     width: Annotated[
         int | None,
         _setting("Width that photos are resized and padded to, in pixels.", "768", IMAGES),
+    ] = None,
+    warped: Annotated[
+        bool | None,
+        typer.Option(
+            "--warped",
+            help="The data are photos, seen under random homographies: no cameras needed.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     train_scene_limit: Annotated[
         int | None,
@@ -100,7 +110,7 @@ def train(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        _setting("Learning rate of Adam.", "0.0001", SCHEDULE),
+        _setting("Learning rate of the optimizer.", "0.0001", SCHEDULE),
     ] = None,
     devices: Annotated[
         int, typer.Option(min=1, help="Number of devices.", rich_help_panel=options.RUN)
@@ -125,13 +135,13 @@ def train(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
 ) -> None:
-    """Train DISK by policy gradient. Run again to resume.
+    """Train DISK, by policy gradient or another objective. Run again to resume.
 
     OUT gets save-E.pth for each epoch E, which can be used as weights in an extractor conf,
     state.pt, TensorBoard's event files and pictures/.
 
-    Configurations: disk and disk-small in configs/train.yaml. Options override them; defaults in
-    parentheses are those of disk.
+    Configurations: disk, disk-small, disk-warped and disk-warped-small in configs/train.yaml.
+    Options override them; defaults in parentheses are those of disk.
     """
     try:
         from disk_hloc.train.run import main
@@ -158,6 +168,7 @@ def train(
         "credit": credit,
         "learning_rate": learning_rate,
         "recompute": recompute,
+        "warped": warped,
     }
     path = main(
         dataset, out, settings(conf, given), validation=validation, seed=seed, device=device,

@@ -16,7 +16,9 @@ from disk_hloc.io.replace import replaced
 ROTATION, TRANSLATION = "test/pose/Δ_θ", "test/pose/Δ_T"
 PRECISION, REWARD = "test/discrete/precision", "train/reward"
 PAIRS = "test/pairs"
-AUC_LIMIT_DEGREES = 10
+# The mean error of a view's corners in pixels, of photos under homographies.
+CORNERS = "test/homography/corners"
+AUC_LIMIT = 10  # degrees; pixels for homographies
 # The number of pairs in a validation of DISK's release, which does not log it.
 _RELEASED_PAIRS = 750
 
@@ -27,7 +29,8 @@ class Curves:
 
     Attributes:
         name: name of the run.
-        auc: epoch -> accuracy of poses, 0 to 1.
+        auc: epoch -> accuracy of poses or of homographies, 0 to 1.
+        unit: of the errors: ``degrees`` of poses, or ``px`` of homographies.
         precision: epoch -> share of correct matches, 0 to 1; {} if it was not logged per epoch.
         reward: (B, 2) float64 number of finished batches and expected reward of a pair.
     """
@@ -36,6 +39,7 @@ class Curves:
     auc: dict[int, float]
     precision: dict[int, float]
     reward: np.ndarray
+    unit: str = "degrees"
 
 
 def read_curves(path: Path, validation_length: int | None = None) -> Curves:
@@ -54,8 +58,11 @@ def read_curves(path: Path, validation_length: int | None = None) -> Curves:
     Raises:
         DiskHlocError: the files do not exist, have no pose errors, or no validation is finished.
     """
-    scalars = _read(path, (ROTATION, TRANSLATION, PAIRS, PRECISION, REWARD))
-    rotation, translation = scalars[ROTATION], scalars[TRANSLATION]
+    scalars = _read(path, (ROTATION, TRANSLATION, CORNERS, PAIRS, PRECISION, REWARD))
+    homographies = bool(scalars[CORNERS])
+    rotation, translation = (
+        scalars[CORNERS if homographies else tag] for tag in (ROTATION, TRANSLATION)
+    )
     steps = sorted(set(rotation) & set(translation))
     if not steps:
         raise DiskHlocError(f"{path} has no pose errors: no epoch was validated")
@@ -75,11 +82,12 @@ def read_curves(path: Path, validation_length: int | None = None) -> Curves:
     return Curves(
         path.name,
         {
-            epoch: mean_accuracy(np.array(found), AUC_LIMIT_DEGREES)
+            epoch: mean_accuracy(np.array(found), AUC_LIMIT)
             for epoch, found in sorted(whole.items())
         },
         {epoch: value for epoch, value in sorted(precision.items()) if epoch in whole},
         reward,
+        "px" if homographies else "degrees",
     )
 
 
@@ -127,7 +135,8 @@ def plot(curves: Sequence[Curves], path: Path) -> Path:
             blocks = np.array_split(one.reward, min(len(one.reward), 100))
             means = np.array([block.mean(axis=0) for block in blocks])
             reward.plot(means[:, 0], means[:, 1])
-    auc.set_title(f"Validation: AUC at {AUC_LIMIT_DEGREES} degrees")
+    units = sorted({one.unit for one in curves})
+    auc.set_title(f"Validation: AUC at {AUC_LIMIT} {' or '.join(units)}")
     precision.set_title("Validation: precision of matches")
     reward.set_title("Training: expected reward of a pair")
     for axis, label in ((auc, "epoch"), (precision, "epoch"), (reward, "batches")):

@@ -101,6 +101,25 @@ def transfer(xy: Tensor, view1: View, view2: View) -> Tensor:
     return torch.where(in_front, projected[:, :2] / projected[:, 2:], nowhere)
 
 
+def transfer_distances(xy1: Tensor, xy2: Tensor, view1: View, view2: View) -> tuple[Tensor, Tensor]:
+    """Return how far K matched keypoints are from where depth takes the other one.
+
+    Returns:
+        (K,) pixels in the first image, and (K,) in the second; infinite where it is unknown.
+    """
+    there, back = transfer(xy1, view1, view2), transfer(xy2, view2, view1)
+    first, second = (back - xy1).norm(dim=1), (there - xy2).norm(dim=1)
+    return first.nan_to_num(torch.inf), second.nan_to_num(torch.inf)
+
+
+def without_baseline(view1: View, view2: View) -> Tensor:
+    """Return () bool: whether two cameras are at one place, where there are no epipolar lines.
+
+    So are those of the two views of a photo under homographies (:mod:`.warped`).
+    """
+    return (relative_pose(view1, view2)[1] == 0).all()
+
+
 def _unit_fundamental(xy: Tensor, view1: View, view2: View) -> Tensor:
     """Return the fundamental matrix at unit norm, in the type of ``xy``."""
     fundamental = fundamental_matrix(view1, view2)

@@ -2,6 +2,9 @@
 
 A match is correct if depth maps each keypoint to the other, and wrong if it contradicts epipolar
 geometry. A match that is neither has a reward of zero.
+
+Two cameras at one place have no epipolar geometry. There depth alone decides, whatever its value,
+and a match that is not correct is wrong.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .geometry import View, epipolar_distances, transfer
+from .geometry import View, epipolar_distances, transfer, without_baseline
 
 # (N, 2) and (M, 2) float pixels of two views -> (N, M) rewards.
 Reward = Callable[[Tensor, Tensor, View, View], Tensor]
@@ -82,7 +85,9 @@ def depth_reward(
     # NaN, where depth is unknown, is close to nothing.
     good = _close(in_second[:, None], xy2[None, :], threshold)
     good &= _close(xy1[:, None], in_first[None, :], threshold)
-    bad = ~plausible(xy1, xy2, view1, view2, threshold)
+    bad = ~torch.where(
+        without_baseline(view1, view2), good, plausible(xy1, xy2, view1, view2, threshold)
+    )
     return true_positive * good.to(xy1.dtype) + false_positive * bad.to(xy1.dtype)
 
 

@@ -55,11 +55,12 @@ def main(
 
     Args:
         dataset: ``dataset.json`` (:mod:`disk_hloc.io.training.dataset`), or a folder with the
-            release's ``train/dataset.json`` and ``test/dataset.json``.
+            release's ``train/dataset.json`` and ``test/dataset.json``; or a folder of photos, if
+            the conf's ``data: warped`` is on.
         out: gets ``save-E.pth`` of each epoch E, ``state.pt``, TensorBoard's event files, and
             ``pictures/``.
         conf: see :func:`disk_hloc.train.settings.settings`.
-        validation: another data set to validate on after each epoch.
+        validation: another data set, or folder of photos, to validate on after each epoch.
         seed: seed of all random numbers.
         device: ``auto``, ``cpu``, ``cuda``, ...
         precision: precision of the network's convolutions, a key of :data:`PRECISIONS`.
@@ -76,7 +77,7 @@ def main(
         DiskHlocError: the data cannot be read, the folder has a run with other settings or other
             data, or there is nothing left to do.
     """
-    paths = _sets(dataset, validation)
+    paths = (dataset, validation) if conf["data"]["warped"] else _sets(dataset, validation)
     source = training_source(paths[0], conf, seed)
     test = validation_source(paths[1], conf, seed) if paths[1] else None
     if test is None:

@@ -38,6 +38,7 @@ OPTIONS = {
     "recompute": ("model", "recompute"),
     "credit": ("estimator", "credit"),
     "learning_rate": ("optimizer", "learning_rate"),
+    "warped": ("data", "warped"),
 }
 _CHOICES = {
     ("reward", "name"): REWARDS,
@@ -46,6 +47,7 @@ _CHOICES = {
     ("objective", "name"): OBJECTIVES,
     ("hardest", "loss"): HARDEST_LOSSES,
     ("optimizer", "name"): OPTIMIZERS,
+    ("data", "warped"): (False, True),
 }
 _AT_LEAST_ONE = [
     *((section, key) for section, key in OPTIONS.values() if section == "schedule"),
@@ -58,6 +60,7 @@ _AT_LEAST_ONE = [
     ("line_to_window", "line_samples"),
     ("hardest", "every"),
     ("attention", "window"),
+    ("warp", "views"),
 ]
 # The keys of a network in a conf, besides its own.
 _OF_ALL_NETWORKS = ("name", "weights", "cell_size", "trained")
@@ -102,7 +105,29 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
     model = conf["model"]
     stride = NETWORKS[model["name"]].stride
     require_divisible(size["height"], size["width"], model["cell_size"], stride)
+    _require_geometry(conf)
     return conf
+
+
+def _require_geometry(conf: Conf) -> None:
+    """Check that the objective has the geometry that it needs.
+
+    Raises:
+        DiskHlocError: photos under homographies are to be judged by epipolar lines, or a tuple has
+            one view.
+    """
+    if not conf["data"]["warped"]:
+        return
+    name, reward = conf["objective"]["name"], conf["reward"]["name"]
+    if name == "line_to_window" or (name == "policy" and reward == "epipolar"):
+        raise DiskHlocError(
+            "photos under homographies have no epipolar lines (data: warped is on): use the reward "
+            "depth with the objective policy, or the objective hardest"
+        )
+    if conf["warp"]["views"] < 2:
+        raise DiskHlocError(
+            f"warp: views must be at least 2, found {conf['warp']['views']}: matches need two"
+        )
 
 
 def trainable_models() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Where the batches of a run come from."""
+"""Where the batches of a run come from: a data set of DISK's release, or a folder of photos."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from disk_hloc.confs import Conf
+from disk_hloc.io.images import list_images
 from disk_hloc.io.training.dataset import describe_training_set, read_training_set
 
 from .data import Batch, batches, load, tuple_order
+from .figures import AnyFigures, Figures, HomographyFigures
+from .warped import describe_photos, fixed_tuples, load_warped, warped_batches
 
 
 @dataclass(frozen=True)
@@ -37,17 +40,20 @@ class Validation:
     Attributes:
         items: what its batches are made of.
         read: makes a batch of an item.
+        figures: the figures of its pairs.
     """
 
     items: Sequence[Any]
     read: Callable[[Any], Batch]
+    figures: type[AnyFigures]
 
 
 def training_source(path: Path, conf: Conf, seed: int) -> Source:
     """Return the data to train on.
 
     Args:
-        path: ``dataset.json`` (:mod:`disk_hloc.io.training.dataset`).
+        path: ``dataset.json`` (:mod:`disk_hloc.io.training.dataset`), or a folder of photos if the
+            settings' ``data: warped`` is on.
         conf: the settings.
         seed: of the run.
 
@@ -55,7 +61,14 @@ def training_source(path: Path, conf: Conf, seed: int) -> Source:
         DiskHlocError: the data cannot be read.
     """
     batch_size = conf["schedule"]["batch_size"]
-    scenes = read_training_set(path, depth=conf["reward"]["name"] == "depth")
+    if conf["data"]["warped"]:
+        names = list_images(path)
+        return Source(
+            describe_photos(names),
+            partial(warped_batches, len(names), batch_size, seed),
+            partial(load_warped, path, names, conf=conf["warp"], **_size(conf)),
+        )
+    scenes = read_training_set(path, depth=needs_depth(conf))
     return Source(
         describe_training_set(scenes),
         partial(batches, scenes, conf["data"]["train_scene_limit"], batch_size, seed),
@@ -67,7 +80,8 @@ def validation_source(path: Path, conf: Conf, seed: int) -> Validation:
     """Return the data to validate on, which stay the same.
 
     Args:
-        path: ``dataset.json``.
+        path: ``dataset.json``, or, if the settings' ``data: warped`` is on, a folder of photos; a
+            folder with a ``dataset.json`` is a data set all the same.
         conf: the settings.
         seed: of the run.
 
@@ -75,12 +89,28 @@ def validation_source(path: Path, conf: Conf, seed: int) -> Validation:
         DiskHlocError: the data cannot be read.
     """
     limit, at_once = conf["data"]["test_scene_limit"], conf["schedule"]["batch_size"]
+    if conf["data"]["warped"] and path.is_dir() and not (path / "dataset.json").exists():
+        names = list_images(path)
+        return Validation(
+            fixed_tuples(len(names), limit, at_once, seed),
+            partial(load_warped, path, names, conf=conf["warp"], **_size(conf)),
+            HomographyFigures,
+        )
     scenes = read_training_set(path, depth=False)
     order = tuple_order(scenes, limit, seed, 0)
     return Validation(
         [order[i : i + at_once] for i in range(0, len(order), at_once)],
         partial(load, scenes, **_size(conf)),
+        Figures,
     )
+
+
+def needs_depth(conf: Conf) -> bool:
+    """Return whether the objective of the settings judges by depth."""
+    name = conf["objective"]["name"]
+    if name == "policy":
+        return bool(conf["reward"]["name"] == "depth")
+    return bool(name != "line_to_window")
 
 
 def _size(conf: Conf) -> dict[str, Any]:

@@ -12,14 +12,15 @@ from disk_hloc.eval.accuracy import mean_accuracy
 from disk_hloc.log import logger
 
 from . import pictures
-from .auc import AUC_LIMIT_DEGREES, PAIRS, PRECISION, ROTATION, TRANSLATION
+from .auc import AUC_LIMIT, CORNERS, PAIRS, PRECISION, ROTATION, TRANSLATION
 from .data import Batch, read_ahead
 from .features import Features, split
+from .figures import AnyFigures
 from .session import Session
 from .sources import Validation
-from .validation import Figures, Match, detector, validate
+from .validation import Match, detector, validate
 
-# The tags of the figures in TensorBoard, which are those of the release.
+# The tags of the figures in TensorBoard. Those of poses are those of the release.
 TAGS = {
     "n_kps": "test/discrete/n_kps",
     "n_pairs": "test/discrete/n_pairs",
@@ -32,7 +33,12 @@ TAGS = {
     "n_inliers": "test/pose/n_inliers",
     "success": "test/pose/success",
 }
-_LOGGED_EVERY_PAIR = ("rotation_error", "translation_error")
+HOMOGRAPHY_TAGS = TAGS | {
+    "corner_error": CORNERS,
+    "n_inliers": "test/homography/n_inliers",
+    "success": "test/homography/success",
+}
+_LOGGED_EVERY_PAIR = ("rotation_error", "translation_error", "corner_error")
 
 
 @torch.no_grad()
@@ -66,7 +72,8 @@ def validate_epoch(
             progress.update()
             if interrupted():
                 raise KeyboardInterrupt
-    _log(session, number, _gathered(session.fabric, figures))
+    fields = test.figures._fields
+    _log(session, number, fields, _gathered(session.fabric, fields, figures))
 
 
 def _draw(
@@ -92,9 +99,9 @@ def _draw(
         session.writer.add_image(f"test/tuple-{name}", values, epoch, dataformats="HWC")
 
 
-def _gathered(fabric: Fabric, figures: list[Figures]) -> np.ndarray:
+def _gathered(fabric: Fabric, fields: Sequence[str], figures: Sequence[AnyFigures]) -> np.ndarray:
     """Gather the (P, F) figures of the pairs of all devices."""
-    own = torch.tensor(figures, dtype=torch.float64).reshape(-1, len(Figures._fields))
+    own = torch.tensor(figures, dtype=torch.float64).reshape(-1, len(fields))
     if fabric.world_size == 1:
         return own.numpy()
     # Devices may have different numbers of pairs, but can only gather arrays of the same shape.
@@ -107,24 +114,31 @@ def _gathered(fabric: Fabric, figures: list[Figures]) -> np.ndarray:
     return flat[flat.isfinite().all(dim=1)].numpy()
 
 
-def _log(session: Session, number: int, figures: np.ndarray) -> None:
+def _log(session: Session, number: int, fields: Sequence[str], figures: np.ndarray) -> None:
     if session.writer is None:
         return
-    epoch, columns = session.epoch(number), dict(zip(Figures._fields, figures.T, strict=True))
+    epoch, columns = session.epoch(number), dict(zip(fields, figures.T, strict=True))
+    tags = HOMOGRAPHY_TAGS if "corner_error" in columns else TAGS
     # As in the release, these are logged for each pair, epoch after epoch.
     for name in _LOGGED_EVERY_PAIR:
-        for i, value in enumerate(columns[name]):
-            session.writer.add_scalar(TAGS[name], value, epoch * len(figures) + i)
+        for i, value in enumerate(columns.get(name, ())):
+            session.writer.add_scalar(tags[name], value, epoch * len(figures) + i)
     session.writer.add_scalar(PAIRS, len(figures), epoch)
     for name, values in columns.items():
         if name not in _LOGGED_EVERY_PAIR:
-            session.writer.add_scalar(TAGS[name], values.mean(), epoch)
-    errors = np.maximum(columns["rotation_error"], columns["translation_error"])
-    auc = mean_accuracy(errors, AUC_LIMIT_DEGREES)
-    session.writer.add_scalar(f"test/auc{AUC_LIMIT_DEGREES}", auc, epoch)
+            session.writer.add_scalar(tags[name], values.mean(), epoch)
+    if "corner_error" in columns:
+        errors, unit = columns["corner_error"], "px"
+    else:
+        errors, unit = (
+            np.maximum(columns["rotation_error"], columns["translation_error"]),
+            "degrees",
+        )
+    auc = mean_accuracy(errors, AUC_LIMIT)
+    session.writer.add_scalar(f"test/auc{AUC_LIMIT}", auc, epoch)
     logger.info(
         "Epoch %d: validation precision %.3f, reward %.2f, %.0f keypoints and %.0f matches per "
-        "pair, AUC at %d degrees %.3f",
+        "pair, AUC at %d %s %.3f",
         epoch, columns["precision"].mean(), columns["reward"].mean(), columns["n_kps"].mean(),
-        columns["n_pairs"].mean(), AUC_LIMIT_DEGREES, auc,
+        columns["n_pairs"].mean(), AUC_LIMIT, unit, auc,
     )  # fmt: skip

@@ -12,15 +12,10 @@ from torch import Tensor
 from disk_hloc.io.training.dataset import read_training_set
 from disk_hloc.train.data import Batch, load
 from disk_hloc.train.features import Features
+from disk_hloc.train.figures import FAILED_ERRORS_DEGREES, pose_figures
 from disk_hloc.train.geometry import View, transfer
 from disk_hloc.train.settings import settings
-from disk_hloc.train.validation import (
-    FAILED_ERRORS_DEGREES,
-    detector,
-    match_pair,
-    pose_figures,
-    validate,
-)
+from disk_hloc.train.validation import detector, match_pair, validate
 
 CONF = settings()
 
