@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -178,6 +179,63 @@ def test_the_expected_estimate_is_the_gradient_of_the_expected_reward(
         torch.testing.assert_close(expected, true, rtol=0, atol=1e-12)
 
 
+def frozen(features: Features) -> Features:
+    return features._replace(descriptors=features.descriptors.detach())
+
+
+def frozen_reward(case: Case, affinity: str) -> Tensor:
+    """Return the exact expected reward, whose matches are a sum in closed form."""
+    expected = torch.zeros((), dtype=torch.float64)
+    for keypoints1, probability1 in case.outcomes(0):
+        for keypoints2, probability2 in case.outcomes(1):
+            one, other = (
+                frozen(case.features(i, of)) for i, of in enumerate((keypoints1, keypoints2))
+            )
+            forth, back = match_log_probabilities(
+                one.descriptors, other.descriptors, THETA, affinity
+            )
+            reward = ((forth + back).exp() * case.reward(one.xy, other.xy)).sum()
+            reward = reward + PENALTY * (len(keypoints1) + len(keypoints2))
+            expected = expected + probability1 * probability2 * reward
+    return expected
+
+
+def frozen_estimate(case: Case, affinity: str, credit: str) -> Tensor:
+    """Return the expected estimate of the gradient with respect to both heatmaps."""
+    loss = partial(
+        pair_loss, inverse_temperature=THETA, keypoint_penalty=PENALTY, credit=credit,
+        affinity=affinity,
+    )  # fmt: skip
+    expected = torch.zeros(2, *case.heatmaps[0].shape, dtype=torch.float64)
+    for keypoints1, probability1 in case.outcomes(0):
+        for keypoints2, probability2 in case.outcomes(1):
+            if not keypoints1 and not keypoints2:
+                continue  # nothing to weigh
+            pair = [frozen(case.features(i, of)) for i, of in enumerate((keypoints1, keypoints2))]
+            surrogate, _ = backward_pairs([pair], [[NOWHERE] * 2], case.reward, loss)
+            found = torch.autograd.grad(-surrogate, case.heatmaps, allow_unused=True)
+            for sum_, one in zip(expected, found, strict=True):
+                if one is not None:
+                    sum_ += (probability1 * probability2).detach() * one
+    return expected
+
+
+def test_the_estimate_is_exact_by_the_cosine_with_frozen_descriptors(case: Case) -> None:
+    true = torch.stack(torch.autograd.grad(frozen_reward(case, "cosine"), case.heatmaps))
+    assert true.abs().max() > 1e-3
+    found = frozen_estimate(case, "cosine", "exact")
+    torch.testing.assert_close(found, true, rtol=0, atol=1e-12)
+    biased = frozen_estimate(case, "cosine", "own")
+    assert (biased - true).norm() > 0.02 * true.norm()
+
+
+def test_nothing_to_train_is_an_error(case: Case) -> None:
+    features = [frozen(case.features(i, [(0, 0)])) for i in range(2)]
+    features = [one._replace(score=one.score.detach()) for one in features]
+    with pytest.raises(ValueError, match="nothing"):
+        backward_pairs([features], [[NOWHERE] * 2], case.reward, lambda *_: (torch.zeros(()), None))
+
+
 def test_sampled_keypoints_give_the_gradient_on_average(case: Case, exact: list[Tensor]) -> None:
     torch.manual_seed(0)
     drawn = []
@@ -254,9 +312,11 @@ def test_images_without_keypoints_give_no_gradient(case: Case) -> None:
     assert gradients[1].any()  # the keypoint's penalty
 
 
-def test_unknown_credit_is_an_error(case: Case) -> None:
+def test_an_unknown_credit_or_affinity_is_an_error(case: Case) -> None:
     with pytest.raises(DiskHlocError, match="credit"):
         estimate(case, case.features(0, []), case.features(1, []), "none")
+    with pytest.raises(DiskHlocError, match="affinity"):
+        match_log_probabilities(torch.eye(2), torch.eye(2), THETA, "manhattan")
 
 
 def test_gradients_reach_the_network_as_if_all_pairs_were_held_at_once() -> None:
