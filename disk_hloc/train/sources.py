@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from disk_hloc.confs import Conf
+from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.images import list_images
 from disk_hloc.io.training.dataset import describe_training_set, read_training_set
 
@@ -67,6 +68,11 @@ def training_source(path: Path, conf: Conf, seed: int) -> Source:
             describe_photos(names),
             partial(warped_batches, len(names), batch_size, seed),
             partial(load_warped, path, names, conf=conf["warp"], **_size(conf)),
+        )
+    if path.is_dir() and not (path / "dataset.json").exists():
+        raise DiskHlocError(
+            f"{path} has no dataset.json: make one with disk-hloc dataset, or train on its photos "
+            "under homographies with --warped"
         )
     scenes = read_training_set(path, depth=needs_depth(conf))
     return Source(

@@ -135,6 +135,8 @@ def test_pixels_that_correspond_look_alike(photos: Path) -> None:
     batch = load(photos, (0,))
     assert batch.images.shape == (6, 3, 64, 96)
     for t, (view1, view2) in enumerate(batch.views):
+        # From the left and from the right: the third row makes the far side larger.
+        assert view1.matrix[2, 0] * view2.matrix[2, 0] < 0
         xy = random_pixels(SIZE, 400, torch.device("cpu"))
         xy1, xy2 = corresponding(xy, view1, view2, SIZE, 1.5)
         assert len(xy1) > 100
@@ -237,6 +239,12 @@ def test_the_command_trains_on_photos(photos: Path, tmp_path: Path) -> None:
     content = torch.load(tmp_path / "out" / "save-0.pth", weights_only=True)
     assert content["settings"]["data"]["warped"] is True
     assert content["settings"]["run"]["data"].startswith("3 photos under homographies")
+
+
+def test_a_folder_of_photos_alone_says_what_to_do(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DiskHlocError) as error:
+        run.main(photos, tmp_path, settings(), device="cpu")
+    assert one_line_error(error, photos, "--warped")
 
 
 def test_a_photo_that_cannot_be_read_is_named(tmp_path: Path) -> None:

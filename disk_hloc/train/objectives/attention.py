@@ -100,7 +100,7 @@ def distinctiveness(
     total = torch.zeros((), dtype=xy1.dtype, device=xy1.device)
     for one, xy, other in ((level1, xy1, level2), (level2, xy2, level1)):
         assert one.scores is not None
-        target = distinctive(describe(one, xy).detach(), other, margin, tau)
+        target = distinctive(describe(one, xy), other, margin, tau)
         attention = sample(one, one.scores[None], xy)[:, 0]
         total = total + (attention - target).abs().sum() / max(1, len(xy))
     return total
