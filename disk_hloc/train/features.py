@@ -22,7 +22,7 @@ class Level(NamedTuple):
             image's top-left pixel.
         scores: (h, w) attention of the cells; None if the network has no attention.
         error: () of a network's own, such as an autoencoder's, which objectives of descriptors
-            add to their loss; None if there is none.
+            add to their loss; None for a network without one.
     """
 
     descriptors: Tensor

@@ -34,7 +34,7 @@ def require_parts(network: Trainable, trained: Sequence[str] | None) -> None:
     """Check that a network has the parts that a conf trains.
 
     Raises:
-        DiskHlocError: one of them is unknown, or there is none.
+        DiskHlocError: one of them is unknown, or the list is empty.
     """
     known = network.parts()
     if trained is not None and (not trained or not set(trained) <= set(known)):

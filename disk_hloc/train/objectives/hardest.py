@@ -186,6 +186,6 @@ def _root(squared: Tensor) -> Tensor:
 
 
 def _mean(parts: Sequence[Tensor]) -> float:
-    """Return the mean of all values, and 0 if there are none."""
+    """Return the mean of all values, and 0 of nothing."""
     values = torch.cat(list(parts))
     return float(values.sum()) / max(1, len(values))

@@ -103,7 +103,7 @@ def distance_from_lines(
 
     Returns:
         () pixels, and the share of the positions that count: whose line crosses the image, whose
-        window's centre is in it, and whose distance is not too large. 0 if there is none.
+        window's centre is in it, and whose distance is not too large. 0 without any.
     """
     half = xy.new_tensor([(side - 1) / 2 for side in size2])
     start, stop = endpoints(lines, size2)

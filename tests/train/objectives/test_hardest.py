@@ -25,7 +25,7 @@ def level(seed: int, size: tuple[int, int] = (9, 7), channels: int = 4) -> Level
 def by_loop(
     anchors: Tensor, one: Level, matches: Tensor, radius: float, every: int, start: tuple[int, int]
 ) -> list[int]:
-    """The distance of the hardest negative of each anchor; infinite if there is none."""
+    """The distance of the hardest negative of each anchor; infinite without any."""
     _, height, width = one.descriptors.shape
     found = []
     for anchor, match in zip(anchors, matches, strict=True):
