@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from disk_hloc.models import sampling
 
 from .features import Level
 
@@ -22,7 +22,7 @@ def centers(level: Level) -> Tensor:
 
 
 def sample(
-    level: Level, values: Tensor, xy: Tensor, outside: Literal["zeros", "border"] = "border"
+    level: Level, values: Tensor, xy: Tensor, outside: sampling.Outside = "border"
 ) -> Tensor:
     """Interpolate a map bilinearly between the centres of its cells.
 
@@ -30,21 +30,21 @@ def sample(
         level: the cells.
         values: (C, h, w), a value for each.
         xy: (..., 2) x and y in pixels.
-        outside: value beyond the outermost centres: 0, or that at the border.
+        outside: as in :func:`disk_hloc.models.sampling.sample`.
 
     Returns:
         (..., C).
     """
-    size = xy.new_tensor([values.shape[-1], values.shape[-2]])
-    cell, first = xy.new_tensor(level.cell), xy.new_tensor(level.first)
-    # grid_sample counts from -1 to 1 over the whole of the outermost cells.
-    grid = (2 * (xy - first) / cell + 1) / size - 1
-    found = F.grid_sample(
-        values[None], grid.reshape(1, 1, -1, 2), padding_mode=outside, align_corners=False
-    )
-    return found[0, :, 0].T.unflatten(0, xy.shape[:-1])
+    places = xy.reshape(1, -1, 2)
+    found = sampling.sample(values[None], places, level.cell, level.first, outside)
+    return found[0].T.unflatten(0, xy.shape[:-1])
 
 
-def describe(level: Level, xy: Tensor, outside: Literal["zeros", "border"] = "border") -> Tensor:
+def describe(level: Level, xy: Tensor, outside: sampling.Outside = "border") -> Tensor:
     """Return the (..., D) descriptors of unit length at (..., 2) x and y in pixels."""
     return F.normalize(sample(level, level.descriptors, xy, outside), dim=-1)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Convert to at least float32, which probabilities and unit lengths need."""
+    return values if values.dtype == torch.float64 else values.float()

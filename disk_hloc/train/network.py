@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from disk_hloc.weights import fitting, load_disk
 
+from .dense import wide
 from .features import Detector, Features, Level
 from .trainable import Trainable
 
@@ -80,7 +81,7 @@ class Network(Trainable):
             last.bias[: self.desc_dim],
             padding="same",
         )
-        return [(Level(_wide(one), cell=(1, 1), first=(0, 0)),) for one in dense]
+        return [(Level(wide(one), cell=(1, 1), first=(0, 0)),) for one in dense]
 
     def heatmaps(self, images: Tensor) -> Tensor:
         """Compute (B, H, W) logits of (B, 3, H, W) images."""
@@ -106,7 +107,7 @@ class Network(Trainable):
         heatmap = F.conv2d(
             gated, last.weight[self.desc_dim :], last.bias[self.desc_dim :], padding="same"
         )
-        return _wide(heatmap[:, 0])
+        return wide(heatmap[:, 0])
 
     def describe(self, gated: Tensor, xy: Tensor) -> Tensor:
         """Compute the descriptors of one image at keypoints.
@@ -133,7 +134,7 @@ class Network(Trainable):
             weight.to(patches.dtype),
             last.bias[: self.desc_dim],
         )
-        return F.normalize(_wide(raw), dim=1)
+        return F.normalize(wide(raw), dim=1)
 
     @property
     def _last(self) -> Any:
@@ -148,8 +149,3 @@ class Network(Trainable):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
-
-
-def _wide(values: Tensor) -> Tensor:
-    """Convert to at least float32, which probabilities and unit lengths need."""
-    return values if values.dtype == torch.float64 else values.float()
