@@ -7,7 +7,7 @@ of the resolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -185,11 +185,21 @@ def convolve_enlarged(small: Tensor, weight: Tensor, size: torch.Size) -> Tensor
     Returns:
         (B, D, H, W): ``conv2d(interpolate(small, size, mode="bilinear"), weight, padding=1)``.
     """
+    parts = _parts_enlarged(small, weight, size)
+    if torch.is_grad_enabled():
+        # The gradient of each write to a part of a map would take a copy of the whole map.
+        return torch.cat(list(parts), dim=1)
+    total = small.new_empty(len(small), len(weight), *size)
+    for first, values in zip(range(0, len(weight), AT_ONCE), parts, strict=True):
+        total[:, first : first + AT_ONCE] = values
+    return total
+
+
+def _parts_enlarged(small: Tensor, weight: Tensor, size: torch.Size) -> Iterator[Tensor]:
+    """Yield :data:`AT_ONCE` channels after the other of :func:`convolve_enlarged`."""
     height, width = size
     channels, columns = small.shape[1], small.shape[3]
-    total = small.new_empty(len(small), len(weight), height, width)
-    for first in range(0, len(weight), AT_ONCE):
-        part, into = weight[first : first + AT_ONCE], total[:, first : first + AT_ONCE]
+    for part in weight.split(AT_ONCE):
         taps = part.permute(2, 3, 0, 1).reshape(-1, channels, 1, 1)
         products = F.conv2d(small, taps).unflatten(1, (3, 3, len(part)))
         for column in (1, 0, 2):
@@ -197,10 +207,10 @@ def convolve_enlarged(small: Tensor, weight: Tensor, size: torch.Size) -> Tensor
             for row in (0, 2):
                 _add_moved(rows, _enlarge(products[:, row, column], height, columns), 1 - row, 2)
             if column == 1:
-                into.copy_(_enlarge(rows, height, width))
+                total = _enlarge(rows, height, width)
             else:
-                _add_moved(into, _enlarge(rows, height, width), 1 - column, 3)
-    return total
+                _add_moved(total, _enlarge(rows, height, width), 1 - column, 3)
+        yield total
 
 
 def _enlarge(values: Tensor, height: int, width: int) -> Tensor:
