@@ -13,8 +13,10 @@ import yaml
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.replace import replace_text, replaced
 
-from .settings import settings, trainable_models
+from .settings import settings
 
+# The one whose settings these are.
+NETWORK = "disk"
 # The epoch at which DISK's annealing has ended: penalties at their full height, and an inverse
 # temperature of 46.5; the paper's last fine-tuning ended best at 45.
 ANNEALED_EPOCH = 18
@@ -38,12 +40,12 @@ def options(
         learning_rate: Adam's.
 
     Raises:
-        DiskHlocError: the network of the extractor cannot be trained, or a setting is wrong.
+        DiskHlocError: the network of the extractor cannot be fine-tuned, or a setting is wrong.
     """
-    if conf["model"]["name"] not in trainable_models():
+    if conf["model"]["name"] != NETWORK:
         raise DiskHlocError(
-            f"the extractor runs {conf['model']['name']}: only the network of "
-            f"{', '.join(trainable_models())} can be trained"
+            f"the extractor runs {conf['model']['name']}: only the network of {NETWORK} can be "
+            "fine-tuned; train others by disk-hloc train"
         )
     chosen = {
         "reward": "depth" if with_depth else "epipolar",
@@ -56,7 +58,7 @@ def options(
         "load": conf["model"].get("weights", "depth"),
         "learning_rate": learning_rate,
     }
-    settings("disk", chosen)
+    settings(NETWORK, chosen)
     return chosen
 
 
@@ -91,7 +93,7 @@ def main(
     seconds = None
     if not last.exists():
         start = time.perf_counter()
-        run.main(dataset, folder, settings("disk", options), seed=seed, device=device)
+        run.main(dataset, folder, settings(NETWORK, options), seed=seed, device=device)
         seconds = round(time.perf_counter() - start, 1)
     with replaced(weights) as partial:
         shutil.copyfile(last, partial)

@@ -8,24 +8,31 @@ from typing import Any
 from disk_hloc.errors import DiskHlocError
 
 from .network import Network
+from .posfeat import PoSFeat
 from .trainable import Trainable
 
-NETWORKS: dict[str, type[Trainable]] = {"disk": Network}
+NETWORKS: dict[str, type[Trainable]] = {"disk": Network, "posfeat": PoSFeat}
+# Keys of a conf that name files of initial parameters.
+_FILES = ("weights", "imagenet")
 
 
-def build(conf: Mapping[str, Any], weights: str | None) -> Trainable:
+def build(conf: Mapping[str, Any], *, from_files: bool = True) -> Trainable:
     """Return the network of a conf.
 
     Args:
         conf: the settings' ``model``.
-        weights: initial parameters: a name or a path; None uses torch's initialisation.
+        from_files: start with the weights that the conf names. Without, the parameters are torch's
+            initialisation, for a run that is resumed.
 
     Raises:
         DiskHlocError: the weights are missing, or are those of another network; or a part to train
             is unknown.
     """
     kind = NETWORKS[conf["name"]]
-    network = kind(weights=weights, **{key: conf[key] for key in kind.default_conf})
+    options = {key: conf[key] for key in ("weights", *kind.default_conf)}
+    if not from_files:
+        options |= {key: None for key in _FILES if key in options}
+    network = kind(**options)
     require_parts(network, conf["trained"])
     return network
 

@@ -116,7 +116,7 @@ def _run(
         _clear(out, whole=overwrite)
     torch.manual_seed(seed)
     model = conf["model"]
-    network = networks.build(model, None if state else model["weights"])
+    network = networks.build(model, from_files=not state)
     networks.set_training(network, model["trained"])
     if state:
         network.load_state_dict(state["network"])
@@ -137,7 +137,7 @@ def _run(
             if fabric.is_global_zero:
                 path = checkpoints.checkpoint_path(out, session.epoch(number))
                 checkpoints.save_checkpoint(
-                    path, network.state_dict(), run_settings, network.checkpoint_names
+                    path, network.checkpoint(), run_settings, network.checkpoint_names
                 )
             if test is not None:
                 validate_epoch(session, number, test, workers, interrupted)

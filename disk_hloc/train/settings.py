@@ -16,6 +16,7 @@ from disk_hloc.choices import (
 )
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.models.resnet import BLOCKS
 from disk_hloc.plugin import find_conf
 
 from .networks import NETWORKS, require_divisible
@@ -48,6 +49,7 @@ _CHOICES = {
     ("hardest", "loss"): HARDEST_LOSSES,
     ("optimizer", "name"): OPTIMIZERS,
     ("data", "warped"): (False, True),
+    ("model", "depth"): tuple(BLOCKS),
 }
 _AT_LEAST_ONE = [
     *((section, key) for section, key in OPTIONS.values() if section == "schedule"),
@@ -89,7 +91,7 @@ def settings(name: str = "disk", options: Mapping[str, Any] | None = None) -> Co
                 )
             conf[section][key] = value
     for (section, key), choices in _CHOICES.items():
-        if conf[section][key] not in choices:
+        if key in conf[section] and conf[section][key] not in choices:
             raise DiskHlocError(
                 f"{section}: {key} must be one of {', '.join(map(str, choices))}, found "
                 f"{conf[section][key]!r}"

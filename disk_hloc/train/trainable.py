@@ -21,7 +21,7 @@ class Trainable(nn.Module, ABC):
         checkpoint_names: keys under which a checkpoint holds the parameters.
         default_conf: the keys of the conf's ``model`` that this network has, besides those of all
             (``name``, ``weights``, ``trained`` and ``cell_size``). They and ``weights`` are its
-            arguments.
+            arguments. ``imagenet`` is a file of initial weights, like ``weights``.
     """
 
     stride: ClassVar[int]
@@ -78,3 +78,7 @@ class Trainable(nn.Module, ABC):
     @abstractmethod
     def parts(self) -> dict[str, nn.Module]:
         """Return the parts that can be trained on their own; together they have all parameters."""
+
+    def checkpoint(self) -> dict[str, Tensor]:
+        """Return the parameters as a checkpoint has them, by the names that the extractor reads."""
+        return self.state_dict()

@@ -174,7 +174,7 @@ def test_options_and_parts_that_a_network_lacks_are_errors(tmp_path: Path) -> No
     chosen = settings(str(path))
     chosen["model"]["trained"] = ["decoder"]
     with pytest.raises(DiskHlocError, match="descriptor, detector, attention"):
-        networks.build(chosen["model"], None)
+        networks.build(chosen["model"])
     assert chosen["preprocessing"]["height"] % CELL == 0
 
 

@@ -76,6 +76,7 @@ class PoSFeat(Extractor):
     # Its maps are large, and fill a GPU.
     images_at_once: ClassVar[dict[str, int]] = {}
     describes_pixels: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
