@@ -318,6 +318,16 @@ def load_trained(
     )
 
 
+def load_msnet(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Load the parameters of an MSNet network, as :func:`load_trained`."""
+    return load_trained(weights, "MSNet", "regress.4.weight", "model")
+
+
+def load_cfe(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Load the parameters of a CFE network, as :func:`load_trained`."""
+    return load_trained(weights, "CFE", "early_attentions.3.weight", "state_dict")
+
+
 def load_posfeat(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Load the parameters of a PoSFeat network.
 

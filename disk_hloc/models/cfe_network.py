@@ -81,8 +81,18 @@ class CFENetwork(nn.Module):
         Args:
             image: (B, 3, H, W) RGB or (B, 1, H, W) grayscale in [0, 1].
         """
-        image = image.expand(-1, 3, -1, -1) * 255 if self.levels_of_gray else normalized(image)
-        encoded = self.feature_encoder(image)
+        return self.levels(self.feature_encoder(self.prepared(image)))
+
+    def prepared(self, image: Tensor) -> Tensor:
+        """Return an image as the trunk takes it.
+
+        Args:
+            image: as in :meth:`forward`.
+        """
+        return image.expand(-1, 3, -1, -1) * 255 if self.levels_of_gray else normalized(image)
+
+    def levels(self, encoded: Sequence[Tensor]) -> list[Level]:
+        """Return the three levels of (B, 64, h, w) codes, as :class:`FeatureEncoder` makes them."""
         return [
             self._level(name, codes, enlarged)
             for name, codes, enlarged in zip(LEVELS, encoded, ENLARGED, strict=True)

@@ -7,11 +7,18 @@ from typing import Any
 
 from disk_hloc.errors import DiskHlocError
 
+from .cfe import CFE
+from .msnet import MSNet
 from .network import Network
 from .posfeat import PoSFeat
 from .trainable import Trainable
 
-NETWORKS: dict[str, type[Trainable]] = {"disk": Network, "posfeat": PoSFeat}
+NETWORKS: dict[str, type[Trainable]] = {
+    "disk": Network,
+    "posfeat": PoSFeat,
+    "msnet": MSNet,
+    "cfe": CFE,
+}
 # Keys of a conf that name files of initial parameters.
 _FILES = ("weights", "imagenet")
 

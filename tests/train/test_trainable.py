@@ -28,6 +28,9 @@ SHORT = {
 TRAINED = {
     "posfeat-desc": ("backbone.",),
     "posfeat-detect": ("localheader.",),
+    "msnet": ("trunk.", "regress."),
+    "cfe-encoder": tuple(f"feature_encoder.{part}{i}." for part in "ed" for i in (1, 2, 3)),
+    "cfe-attention": ("early_attentions.", "middle_attentions.", "deep_attentions."),
 }
 
 
@@ -105,14 +108,14 @@ def parameters_of(network: Trainable) -> list[int]:
     return [id(one) for one in network.parameters()]
 
 
-@pytest.mark.parametrize("network", ["posfeat"])
+@pytest.mark.parametrize("network", ["posfeat", "msnet", "cfe"])
 def test_the_parts_of_a_network_have_each_parameter_once(network: str) -> None:
     found = networks.NETWORKS[network]()
     parts = [id(one) for part in found.parts().values() for one in part.parameters()]
     assert sorted(parts) == sorted(parameters_of(found))
 
 
-@pytest.mark.parametrize("network", ["posfeat"])
+@pytest.mark.parametrize("network", ["posfeat", "msnet", "cfe"])
 def test_the_trunk_starts_with_imagenet_weights(network: str, tmp_path: Path) -> None:
     trunk = ResNet(18)
     path = tmp_path / "resnet18.pth"

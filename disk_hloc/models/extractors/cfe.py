@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from disk_hloc.confs import TRUE_OR_FALSE, Value, number
-from disk_hloc.weights import fitting, load_trained
+from disk_hloc.weights import fitting, load_cfe
 
 from ..base import Detections, Extractor
 from ..cfe_keypoints import find_cfe_keypoints
@@ -71,13 +71,12 @@ class CFE(Extractor):
         "release": TRUE_OR_FALSE,
     }
     images_at_once: ClassVar[dict[str, int]] = {}
+    trainable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
         release = self.conf["release"]
-        parameters = load_trained(
-            self.conf["weights"], "CFE", "early_attentions.3.weight", "state_dict"
-        )
+        parameters = load_cfe(self.conf["weights"])
         with fitting(self.conf["weights"], "CFE"):
             self.net = CFENetwork(
                 stem_stride=1,

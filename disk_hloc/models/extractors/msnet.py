@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from disk_hloc.confs import TRUE_OR_FALSE, Value, one_of
-from disk_hloc.weights import load_trained
+from disk_hloc.weights import load_msnet
 
 from ..base import Detections, Extractor
 from ..borrowed_keypoints import DETECTORS, detector, keypoints_of
@@ -51,10 +51,11 @@ class MSNet(Extractor):
     }
     images_at_once: ClassVar[dict[str, int]] = {}
     describes_pixels: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
 
     def __init__(self, conf: Mapping[str, Any] | None = None) -> None:
         super().__init__(conf)
-        parameters = load_trained(self.conf["weights"], "MSNet", "regress.4.weight", "model")
+        parameters = load_msnet(self.conf["weights"])
         self.net = MSNetNetwork()
         self.load_parameters(self.net, from_published(parameters), "MSNetV0")
         self.detector = detector(self.conf["keypoints"])
