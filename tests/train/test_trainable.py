@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from disk_hloc import models
 from disk_hloc.confs import Conf
 from disk_hloc.errors import DiskHlocError
+from disk_hloc.models.cfe_network import enlarge
 from disk_hloc.models.disk_network.keypoints import find_released_keypoints
 from disk_hloc.models.resnet import ResNet
 from disk_hloc.train import networks, run
+from disk_hloc.train.dense import describe
 from disk_hloc.train.settings import settings
 from disk_hloc.train.trainable import Trainable
 from support.errors import one_line_error
@@ -76,6 +79,8 @@ def test_a_training_changes_its_parts_alone(name: str, whole: Path) -> None:
     assert all(value.isfinite().all() for value in end.values())
 
 
+# One of each network, in which normalisations change.
+@pytest.mark.parametrize("name", ["posfeat-desc", "msnet", "cfe-attention"], indirect=True)
 def test_a_training_is_resumed_to_the_bit(
     name: str, whole: Path, training_set: Path, tmp_path: Path
 ) -> None:
@@ -104,15 +109,51 @@ def test_the_extractor_has_the_trained_network(name: str, whole: Path) -> None:
         torch.testing.assert_close(described, features.descriptors, rtol=0, atol=1e-5)
 
 
-def parameters_of(network: Trainable) -> list[int]:
-    return [id(one) for one in network.parameters()]
+def small(network: str) -> Trainable:
+    """A network of random parameters, as deep as a ResNet-18."""
+    torch.manual_seed(1)
+    kind = networks.NETWORKS[network]
+    return kind(**({"depth": 18} if "depth" in kind.default_conf else {})).eval()
 
 
 @pytest.mark.parametrize("network", ["posfeat", "msnet", "cfe"])
-def test_the_parts_of_a_network_have_each_parameter_once(network: str) -> None:
-    found = networks.NETWORKS[network]()
-    parts = [id(one) for part in found.parts().values() for one in part.parameters()]
-    assert sorted(parts) == sorted(parameters_of(found))
+@torch.no_grad()
+def test_features_are_those_of_maps_and_heatmaps(network: str) -> None:
+    one = small(network)
+    parts = [id(value) for part in one.parts().values() for value in part.parameters()]
+    assert sorted(parts) == sorted(id(value) for value in one.parameters())
+    images = torch.cat([random_image(64, 96, seed) for seed in (0, 1)])
+    heatmaps = one.heatmaps(images)
+    assert heatmaps.shape == (2, 64, 96)
+    for found, dense, heatmap in zip(
+        one(images, find_released_keypoints), one(images, None), heatmaps, strict=True
+    ):
+        assert len(found.xy) > 5
+        torch.testing.assert_close(found.score, heatmap[found.xy[:, 1], found.xy[:, 0]])
+        described = describe(dense.levels[0], found.xy.float())
+        torch.testing.assert_close(found.descriptors, described, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+def test_maps_of_cfe_are_those_of_its_network() -> None:
+    one = small("cfe")
+    images = torch.cat([random_image(64, 96, seed) for seed in (0, 1)])
+    expected = one.net(images)
+    encoder = one.net.feature_encoder
+    activations = encoder.activations(one.net.prepared(images))
+    for i, levels in enumerate(one.maps(images)):
+        for k, (level, of_network) in enumerate(zip(levels, expected, strict=True)):
+            torch.testing.assert_close(level.descriptors, of_network.descriptors[i])
+            torch.testing.assert_close(level.scores, of_network.scores[i, 0])
+            assert (level.cell, level.first) == (of_network.stride, (0, 0))
+            # Its code enlarges, encodes and decodes, in this order.
+            large = enlarge(activations[k][i : i + 1], 2**k)
+            code = encoder.get_submodule(f"e{k + 1}")(large)
+            back = encoder.get_submodule(f"d{k + 1}")(code).relu()
+            torch.testing.assert_close(level.error, F.mse_loss(back, large))
+    # The attention lies where its cells are centred.
+    heatmap, first = one.heatmaps(images)[0], expected[0]
+    torch.testing.assert_close(heatmap[16, 24], first.scores[0, 0, 2, 3])
 
 
 @pytest.mark.parametrize("network", ["posfeat", "msnet", "cfe"])

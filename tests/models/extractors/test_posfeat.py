@@ -107,6 +107,8 @@ def test_the_convolution_of_an_enlarged_map_is_exact(small, size, seed) -> None:
     found = convolve_enlarged(values, weight, torch.Size(size))
     plain = F.conv2d(F.interpolate(values, size, mode="bilinear"), weight, padding=1)
     torch.testing.assert_close(found, plain)
+    with torch.no_grad():
+        torch.testing.assert_close(convolve_enlarged(values, weight, torch.Size(size)), plain)
     towards = torch.randn(plain.shape, dtype=torch.float64, generator=random)
     expected = torch.autograd.grad(plain, (values, weight), towards)
     torch.testing.assert_close(torch.autograd.grad(found, (values, weight), towards), expected)
