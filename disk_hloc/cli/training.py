@@ -43,6 +43,10 @@ def train(
         str | None,
         _setting("Checkpoint to start from: depth, epipolar or a path.", "random weights"),
     ] = None,
+    imagenet: Annotated[
+        str | None,
+        _setting("torchvision's file that the ResNet of other networks starts with.", "random"),
+    ] = None,
     credit: Annotated[
         choices.Credit | None,
         _setting("Estimator of the gradient: exact, or own, which is the paper's.", "exact"),
@@ -135,13 +139,14 @@ def train(
     overwrite: options.Overwrite = False,
     device: options.Device = "auto",
 ) -> None:
-    """Train DISK, by policy gradient or another objective. Run again to resume.
+    """Train DISK, PoSFeat, MSNet or CFE. Run again to resume.
 
     OUT gets save-E.pth for each epoch E, which can be used as weights in an extractor conf,
     state.pt, TensorBoard's event files and pictures/.
 
-    Configurations: disk, disk-small, disk-warped and disk-warped-small in configs/train.yaml.
-    Options override them; defaults in parentheses are those of disk.
+    Configurations are in configs/train.yaml: disk, disk-warped, posfeat-desc, posfeat-detect,
+    msnet, cfe-encoder and cfe-attention; disk-small and others are short. Options override them;
+    defaults in parentheses are those of disk.
     """
     try:
         from disk_hloc.train.run import main
@@ -163,6 +168,7 @@ def train(
         "train_scene_limit": train_scene_limit,
         "test_scene_limit": test_scene_limit,
         "load": load,
+        "imagenet": imagenet,
         "epoch_offset": epoch_offset,
         "desc_dim": desc_dim,
         "credit": credit,

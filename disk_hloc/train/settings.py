@@ -36,6 +36,7 @@ OPTIONS = {
     "test_scene_limit": ("data", "test_scene_limit"),
     "desc_dim": ("model", "desc_dim"),
     "load": ("model", "weights"),
+    "imagenet": ("model", "imagenet"),
     "recompute": ("model", "recompute"),
     "credit": ("estimator", "credit"),
     "learning_rate": ("optimizer", "learning_rate"),

@@ -174,6 +174,7 @@ def test_the_trunk_starts_with_imagenet_weights(network: str, tmp_path: Path) ->
     with pytest.raises(DiskHlocError) as error:
         networks.build({**conf, "imagenet": str(path)})
     assert one_line_error(error, path)
+    assert settings("msnet", {"imagenet": str(path)})["model"]["imagenet"] == str(path)
 
 
 def test_the_second_stage_of_posfeat_starts_where_the_first_ended(
