@@ -237,7 +237,7 @@ def finetune(
         tuple[int, int],
         typer.Option(help="Width and height of photos in training, in multiples of 16 pixels."),
     ] = (512, 512),
-    learning_rate: Annotated[float, typer.Option(help="Learning rate of Adam.")] = 1e-5,
+    learning_rate: Annotated[float, typer.Option(help="Learning rate of the optimizer.")] = 1e-5,
     seed: options.Seed = 0,
     report: options.Report = True,
     overwrite: options.Overwrite = False,

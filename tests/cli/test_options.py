@@ -19,7 +19,8 @@ from disk_hloc import choices, confs
 from disk_hloc.cli.commands import app
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.colmap import CAMERA_MODES
-from disk_hloc.train import run, settings, training_epoch
+from disk_hloc.train import objectives, run, settings
+from disk_hloc.train.objectives import policy
 
 # Options that mean different things in different commands, and must not be renamed.
 DIFFERENT = {
@@ -100,14 +101,16 @@ def test_the_command_line_imports_no_large_library() -> None:
 def test_choices_are_those_of_the_code_behind_them() -> None:
     assert set(get_args(choices.CameraMode)) == set(CAMERA_MODES)
     assert set(get_args(choices.Precision)) == set(run.PRECISIONS)
-    assert set(choices.REWARDS) == set(training_epoch.REWARDS)
+    assert set(choices.REWARDS) == set(policy.REWARDS)
+    assert set(choices.OBJECTIVES) == set(objectives.OBJECTIVES)
 
 
 def test_the_help_of_train_shows_the_defaults_of_its_conf() -> None:
     conf = confs.packaged("train")["disk"]
     for parameter in LEAVES[("train",)].params:
         place = settings.OPTIONS.get(parameter.name)
-        if place is None or parameter.name == "recompute":
+        # Flags show no default, and DISK's network has no ResNet.
+        if place is None or parameter.is_flag or parameter.name == "imagenet":
             continue
         value = conf[place[0]][place[1]]
         expected = "random weights" if value is None else str(value)
