@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.log import logger
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 ENVIRONMENT_VARIABLE = "DISK_HLOC_WEIGHTS"
 LOFTR_NAME = "loftr_outdoor"
@@ -353,6 +353,32 @@ def load_posfeat(weights: str | os.PathLike[str]) -> dict[str, Tensor]:
         for name in names:
             parameters[f"{part}.{str(name).removeprefix('module.')}"] = content[name]
     return parameters
+
+
+def load_into(
+    network: nn.Module,
+    parameters: Mapping[str, Tensor],
+    weights: str | os.PathLike[str],
+    described_as: str,
+    derived: Collection[str] = (),
+) -> None:
+    """Load the parameters of a checkpoint into a network. Superfluous ones are ignored.
+
+    Args:
+        network: gets the parameters.
+        parameters: by the network's names.
+        weights: where they are from, for an error.
+        described_as: the network's name in an error.
+        derived: names of buffers that the network computes itself.
+
+    Raises:
+        DiskHlocError: a parameter is missing or has another shape.
+    """
+    with fitting(weights, described_as):
+        missing, _ = network.load_state_dict(parameters, strict=False)
+        missing = [name for name in missing if name not in derived]
+        if missing:
+            raise KeyError(f"missing {', '.join(missing[:3])}" + ", ..." * (len(missing) > 3))
 
 
 def renamed(parameters: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:

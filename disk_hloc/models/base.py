@@ -20,7 +20,7 @@ from disk_hloc.confs import (
     whole_number,
 )
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.weights import fitting, identify
+from disk_hloc.weights import identify, load_into
 
 # Keys that several models have.
 _SHARED = {"weights": NAME_OR_PATH, "max_keypoints": or_null(whole_number(0))}
@@ -109,11 +109,7 @@ class Model(nn.Module):
         Raises:
             DiskHlocError: a parameter is missing or has another shape.
         """
-        with fitting(self.conf["weights"], described_as):
-            missing, _ = network.load_state_dict(parameters, strict=False)
-            missing = [name for name in missing if name not in derived]
-            if missing:
-                raise KeyError(f"missing {', '.join(missing[:3])}" + ", ..." * (len(missing) > 3))
+        load_into(network, parameters, self.conf["weights"], described_as, derived)
 
 
 @dataclass(frozen=True)

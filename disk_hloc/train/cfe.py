@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from disk_hloc.models import sampling
 from disk_hloc.models.cfe_network import ENLARGED, CFENetwork, enlarge
 from disk_hloc.models.resnet import load_imagenet
-from disk_hloc.weights import load_cfe
+from disk_hloc.weights import load_cfe, load_into
 
-from .checkpoints import load_into
 from .dense import wide
 from .features import Level
 from .trainable import Trainable
@@ -45,7 +44,6 @@ class CFE(Trainable):
 
     # Maps of the last stage, of a thirty-second of the image, are enlarged by a whole factor.
     stride: ClassVar[int] = 32
-    checkpoint_names: ClassVar[tuple[str, ...]] = ("extractor",)
     default_conf: ClassVar[Mapping[str, Any]] = {
         "depth": 50,
         "imagenet": None,
@@ -97,16 +95,24 @@ class CFE(Trainable):
             )
         return list(zip(*found, strict=True))
 
-    def heatmaps(self, images: Tensor) -> Tensor:
-        """Compute (B, H, W) attention of the first level, interpolated between its cells."""
+    def heatmaps_and_maps(self, images: Tensor) -> tuple[Tensor, list[tuple[Level, ...]]]:
+        """Compute both of (B, 3, H, W) images, with one pass of the trunk: the first level."""
         level = self.net(images)[0]
+        first = (level.centre, level.centre)
+        maps: list[tuple[Level, ...]] = [
+            (Level(wide(one), level.stride, first),) for one in level.descriptors
+        ]
         height, width = images.shape[2:]
         x = torch.arange(width, device=images.device, dtype=torch.float32)
         y = torch.arange(height, device=images.device, dtype=torch.float32)
         xy = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).flatten(0, 1)
         places = xy.expand(len(images), -1, -1)
         found = sampling.sample(wide(level.scores), places, level.stride, level.centre)
-        return found[:, 0].unflatten(1, (height, width))
+        return found[:, 0].unflatten(1, (height, width)), maps
+
+    def heatmaps(self, images: Tensor) -> Tensor:
+        """Compute (B, H, W) attention of the first level, interpolated between its cells."""
+        return self.heatmaps_and_maps(images)[0]
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the trunk, what encodes and decodes its levels, and their attention."""

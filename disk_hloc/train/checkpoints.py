@@ -5,7 +5,6 @@ Both files are either complete or unchanged, and only hold tensors and plain val
 
 from __future__ import annotations
 
-import os
 import pickle
 import struct
 from collections.abc import Mapping, Sequence
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.replace import replaced
-from disk_hloc.weights import fitting
 
 STATE = "state.pt"
 
@@ -48,29 +46,6 @@ def save_checkpoint(
     """
     parameters = {name: values.detach().cpu() for name, values in parameters.items()}
     _save(path, {**dict.fromkeys(names, parameters), "settings": dict(settings)})
-
-
-def load_into(
-    network: nn.Module,
-    parameters: Mapping[str, Tensor],
-    weights: str | os.PathLike[str],
-    described_as: str,
-) -> None:
-    """Load the initial parameters of a network. Superfluous ones are ignored.
-
-    Args:
-        network: gets the parameters.
-        parameters: by the network's names.
-        weights: where they are from, for an error.
-        described_as: the network, for an error.
-
-    Raises:
-        DiskHlocError: a parameter is missing or has another shape.
-    """
-    with fitting(weights, described_as):
-        missing, _ = network.load_state_dict(parameters, strict=False)
-        if missing:
-            raise KeyError(f"missing {missing[0]}")
 
 
 def save_state(folder: Path, state: Mapping[str, Any]) -> None:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from disk_hloc.models.msnet_network import STRIDE, MSNetNetwork, from_published
 from disk_hloc.models.resnet import load_imagenet
-from disk_hloc.weights import load_msnet
+from disk_hloc.weights import load_into, load_msnet
 
-from .checkpoints import load_into
 from .dense import wide
 from .features import Level
 from .trainable import Trainable
@@ -37,7 +36,6 @@ class MSNet(Trainable):
     """
 
     stride: ClassVar[int] = STRIDE
-    checkpoint_names: ClassVar[tuple[str, ...]] = ("extractor",)
     default_conf: ClassVar[Mapping[str, Any]] = {"imagenet": None}
 
     def __init__(

@@ -19,11 +19,10 @@ from disk_hloc.models.posfeat_network import (
     from_published,
 )
 from disk_hloc.models.resnet import load_imagenet
-from disk_hloc.weights import load_posfeat
+from disk_hloc.weights import load_into, load_posfeat
 
-from .checkpoints import load_into
-from .dense import describe, wide
-from .features import Detector, Features, Level
+from .dense import wide
+from .features import Level
 from .trainable import Trainable
 
 
@@ -45,7 +44,6 @@ class PoSFeat(Trainable):
     """
 
     stride: ClassVar[int] = MULTIPLE
-    checkpoint_names: ClassVar[tuple[str, ...]] = ("extractor",)
     default_conf: ClassVar[Mapping[str, Any]] = {"depth": 50, "imagenet": None}
 
     def __init__(
@@ -62,14 +60,10 @@ class PoSFeat(Trainable):
             parameters = from_published(load_posfeat(weights))
             load_into(self.net, parameters, weights, f"PoSFeat with ResNet-{depth}")
 
-    def features(self, images: Tensor, detect: Detector) -> list[Features]:
-        """Detect and describe the keypoints of (B, 3, H, W) images."""
-        maps = self.net(images)
-        found = []
-        for heatmap, descriptors in zip(wide(maps.scores[:, 0]), maps.descriptors, strict=True):
-            xy, score = detect(heatmap)
-            found.append(Features(xy, score, describe(_level(descriptors), xy.to(heatmap.dtype))))
-        return found
+    def heatmaps_and_maps(self, images: Tensor) -> tuple[Tensor, list[tuple[Level, ...]]]:
+        """Compute both of (B, 3, H, W) images, with one pass of the backbone."""
+        found = self.net(images)
+        return wide(found.scores[:, 0]), [(_level(one),) for one in found.descriptors]
 
     def maps(self, images: Tensor) -> list[tuple[Level, ...]]:
         """Compute the dense descriptors of (B, 3, H, W) images, a cell for every fourth pixel."""
@@ -77,7 +71,7 @@ class PoSFeat(Trainable):
 
     def heatmaps(self, images: Tensor) -> Tensor:
         """Compute (B, H, W) scores of (B, 3, H, W) images, at least 0."""
-        return wide(self.net(images).scores[:, 0])
+        return self.heatmaps_and_maps(images)[0]
 
     def parts(self) -> dict[str, nn.Module]:
         """Return what describes and what detects."""

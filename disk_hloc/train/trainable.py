@@ -25,7 +25,7 @@ class Trainable(nn.Module, ABC):
     """
 
     stride: ClassVar[int]
-    checkpoint_names: ClassVar[tuple[str, ...]]
+    checkpoint_names: ClassVar[tuple[str, ...]] = ("extractor",)
     default_conf: ClassVar[Mapping[str, Any]] = {}
 
     def forward(self, images: Tensor, detect: Detector | None) -> list[Features]:
@@ -54,14 +54,20 @@ class Trainable(nn.Module, ABC):
     def features(self, images: Tensor, detect: Detector) -> list[Features]:
         """Detect and describe the keypoints of (B, 3, H, W) images.
 
-        Descriptors are those of the first dense map. A network that shares computations between
-        ``maps`` and ``heatmaps`` has a method of its own.
+        Descriptors are those of the first dense map.
         """
         found = []
-        for heatmap, levels in zip(self.heatmaps(images), self.maps(images), strict=True):
+        for heatmap, levels in zip(*self.heatmaps_and_maps(images), strict=True):
             xy, score = detect(heatmap)
             found.append(Features(xy, score, describe(levels[0], xy.to(heatmap.dtype))))
         return found
+
+    def heatmaps_and_maps(self, images: Tensor) -> tuple[Tensor, list[tuple[Level, ...]]]:
+        """Compute both of (B, 3, H, W) images; of the maps, the first of each image is enough.
+
+        A network whose heatmaps and maps share computations has a method of its own.
+        """
+        return self.heatmaps(images), self.maps(images)
 
     def heatmaps(self, images: Tensor) -> Tensor:
         """Compute (B, H, W) logits of (B, 3, H, W) images.
