@@ -23,7 +23,8 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
@@ -33,6 +34,7 @@ from disk_hloc.log import logger
 
 from .log import log_to
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 # sys.path comes first, so that nothing is imported from the current folder by accident.
@@ -72,6 +74,60 @@ def call(
         DiskHlocError: the child crashed, was killed, or ran out of memory.
         Exception: whatever the function raises, with the child's traceback as its cause.
     """
+    with _child(verbose) as child:
+        return _answer(child, function, args, kwargs, task, log_dir, verbose)
+
+
+def call_each(
+    function: Callable[[A], T],
+    arguments: Sequence[A],
+    *,
+    task: Callable[[A], str],
+    log_dir: Callable[[A], Path],
+    at_most: int,
+) -> Iterator[tuple[A, T]]:
+    """Call a function with each of several arguments, each in a child process.
+
+    Args:
+        function: one that the child can import.
+        arguments: what it is called with, in this order.
+        task, log_dir: of a call, by its argument; see :func:`call`.
+        at_most: how many children there are at a time.
+
+    Yields:
+        An argument and what the function returned for it, as the calls end.
+
+    Raises:
+        DiskHlocError, Exception: as :func:`call`. All other children are killed then, as they are
+            when the wait is interrupted.
+    """
+    children: set[subprocess.Popen[bytes]] = set()
+    stopped = threading.Event()
+
+    def one(argument: A) -> T:
+        with _child(verbose=False) as child:
+            children.add(child)
+            if stopped.is_set():
+                child.kill()
+            return _answer(
+                child, function, (argument,), {}, task(argument), log_dir(argument), False
+            )
+
+    threads = ThreadPoolExecutor(at_most)
+    try:
+        futures = {threads.submit(one, argument): argument for argument in arguments}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        stopped.set()
+        for child in list(children):
+            child.kill()
+        threads.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _child(verbose: bool) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a child, and see to its end."""
     start = _START.format(path=[str(entry) for entry in sys.path], module=__name__)
     with _signals_blocked():
         child = subprocess.Popen(
@@ -81,32 +137,8 @@ def call(
             stderr=None if verbose else subprocess.PIPE,
             env={**os.environ, **_terminal_size()},
         )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    # COLMAP's output, read to its end: a full pipe would block the child.
-    output: deque[bytes] = deque(maxlen=_KEPT_LINES)
-    reader = threading.Thread(target=output.extend, args=(child.stderr or (),), daemon=True)
     try:
-        reader.start()
-        outcome = None
-        encoding = getattr(sys.stderr, "encoding", None) or "ascii"
-        settings = (os.getpid(), logger.getEffectiveLevel(), log_dir, verbose, encoding)
-        with suppress(BrokenPipeError):  # it has died; the reason is told below
-            child.stdin.write(pickle.dumps((settings, function, args, kwargs)))
-            child.stdin.flush()
-        for kind, value in _messages(child.stdout):
-            if kind == "log":
-                logger.handle(value)
-            elif kind == "text":
-                _write(*value)
-            else:
-                outcome = kind, value
-                break
-        # It ends by itself, for COLMAP's log to be complete.
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(_END_SECONDS)
-        if outcome is None:
-            reader.join(_END_SECONDS)
+        yield child
     finally:
         child.kill()
         child.wait()
@@ -114,7 +146,45 @@ def call(
             if pipe is not None:
                 with suppress(BrokenPipeError):  # of what a dead child has not read
                     pipe.close()
+
+
+def _answer(
+    child: subprocess.Popen[bytes],
+    function: Callable[..., T],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    task: str,
+    log_dir: Path,
+    verbose: bool,
+) -> T:
+    """Send a call to a child, and wait for its result; see :func:`call`."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    # COLMAP's output, read to its end: a full pipe would block the child.
+    output: deque[bytes] = deque(maxlen=_KEPT_LINES)
+    reader = threading.Thread(target=output.extend, args=(child.stderr or (),), daemon=True)
+    reader.start()
+    outcome = None
+    encoding = getattr(sys.stderr, "encoding", None) or "ascii"
+    settings = (os.getpid(), logger.getEffectiveLevel(), log_dir, verbose, encoding)
+    with suppress(BrokenPipeError):  # it has died; the reason is told below
+        child.stdin.write(pickle.dumps((settings, function, args, kwargs)))
+        child.stdin.flush()
+    for kind, value in _messages(child.stdout):
+        if kind == "log":
+            logger.handle(value)
+        elif kind == "text":
+            _write(*value)
+        else:
+            outcome = kind, value
+            break
+    # It ends by itself, for COLMAP's log to be complete.
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(_END_SECONDS)
     if outcome is None:
+        reader.join(_END_SECONDS)
+        child.kill()
+        child.wait()
         lines = [line.decode(errors="replace") for line in output]
         _raise_crash(f"{task} failed", child.returncode, lines, f"COLMAP's log is in {log_dir}")
     kind, value = outcome

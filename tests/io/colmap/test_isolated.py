@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -178,3 +179,60 @@ def test_the_child_ends_with_its_parent(
     while runs(child):
         time.sleep(0.01)
         assert time.monotonic() - start < 2
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def first_fails(folder: Path) -> None:
+    """Fail at once in the folder "bad", and sleep in all others."""
+    if folder.name == "bad":
+        raise ValueError("a bad folder")
+    (folder / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def each_of(folders: list[Path]):
+    return isolated.call_each(
+        first_fails, folders, task=str, log_dir=lambda folder: folder, at_most=len(folders)
+    )
+
+
+def test_each_argument_is_called(tmp_path: Path) -> None:
+    found = isolated.call_each(double, [1, 2, 3], task=str, log_dir=lambda _: tmp_path, at_most=2)
+    assert dict(found) == {1: 2, 2: 4, 3: 6}
+
+
+def test_the_others_are_killed_when_one_fails(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("bad", "good")]
+    for folder in folders:
+        folder.mkdir()
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="a bad folder"):
+        list(each_of(folders))
+    assert time.monotonic() - start < 30
+    assert_ended(tmp_path / "good" / "pid")
+
+
+def test_all_are_killed_when_the_wait_is_interrupted(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while not (tmp_path / "pid").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(each_of([tmp_path]))
+    thread.join()
+    assert time.monotonic() - start < 30
+    assert_ended(tmp_path / "pid")
+
+
+def assert_ended(pid_path: Path) -> None:
+    """Check that the process is gone that wrote its number to a file, if it came to that."""
+    if pid_path.exists():
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid_path.read_text()), 0)
