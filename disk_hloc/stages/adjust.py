@@ -19,6 +19,10 @@ _MEAN_DISTANCE = float(np.sqrt(np.pi / 2))
 # After these, only the fourth digit of the cost changes.
 _MAX_ITERATIONS = 10
 _MAX_ERROR_PX = 4.0
+# Up to here the equations are solved directly, which takes 35 s for 3,000 photos of a flight. From
+# 1,000 on COLMAP uses conjugate gradients, which take 195 s. If all of 5,000 photos saw the same
+# points, a direct solution would take 4 GB.
+_DIRECT_UP_TO = 5000
 
 
 def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> None:
@@ -97,6 +101,7 @@ def _robust_options(
     # As in COLMAP's mappers, the principal point stays fixed.
     options.refine_principal_point = False
     solver = getattr(options, "ceres", options)  # one level deeper since pycolmap 4
+    solver.max_num_images_direct_sparse_cpu_solver = _DIRECT_UP_TO
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = _MAX_ITERATIONS
