@@ -92,7 +92,7 @@ class Scene:
 
     def mesh(self) -> tuple[Array, NDArray[np.int64]]:
         """Return the surfaces: corners (4 Q, 3) in metres, and (2 Q, 3) triangles of them."""
-        corners = np.concatenate([quad.corners for quad in self.quads])
+        corners = np.array([quad.corners for quad in self.quads]).reshape(-1, 3)
         first = 4 * np.arange(len(self.quads))[:, None, None]
         return corners, (first + np.array([[0, 1, 2], [0, 2, 3]])).reshape(-1, 3)
 
