@@ -10,8 +10,9 @@ from typing import Final, Literal, get_args
 
 # Whose code builds models and localizes: hloc's modules, or pycolmap directly.
 Engine = Literal["auto", "hloc", "native"]
-# COLMAP's mapper: image by image, or all images at once.
-Mapper = Literal["incremental", "global"]
+# How images are mapped: as their number suggests, one by one, in clusters that are joined, or all
+# at once.
+Mapper = Literal["auto", "incremental", "hierarchical", "global"]
 # Which images share a camera.
 CameraMode = Literal["auto", "single", "per-folder", "per-image"]
 # Which matches are triangulated: those that agree with the known poses, those that agree with an

@@ -36,7 +36,7 @@ def main(
     camera: str | None = None,
     camera_mode: str = "auto",
     engine: str = "auto",
-    mapper: str = "incremental",
+    mapper: str = "auto",
     robust: bool = True,
     overwrite: bool = False,
     device: str = "auto",

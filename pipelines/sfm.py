@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from disk_hloc import parallel
 from disk_hloc.errors import NoModel
 from disk_hloc.io.colmap import (
     read_images_and_pairs,
@@ -39,7 +40,7 @@ def main(
     camera_mode: str = "auto",
     camera: str | None = None,
     fix_intrinsics: bool = False,
-    mapper: str = "incremental",
+    mapper: str = "auto",
     robust: bool = True,
     rescue: bool = True,
     georeference: bool = False,
@@ -62,7 +63,8 @@ def main(
         overwrite: extract and match from scratch.
         device: ``auto``, ``cpu``, ``cuda``, ...
         on_error: ``skip`` images that cannot be read, or ``stop`` at the first.
-        dask: who extracts and matches (:func:`disk_hloc.parallel.workers.connected`), if others.
+        dask: who extracts, matches and maps clusters, if others
+            (:func:`disk_hloc.parallel.workers.connected`).
         engine, camera_mode, camera, fix_intrinsics, mapper, robust, verbose: see
             :func:`disk_hloc.stages.reconstruct.main`.
         rescue: try photos that the model lacks again with SIFT (:mod:`disk_hloc.pipelines.rescue`).
@@ -90,7 +92,8 @@ def main(
         with timed(matched.seconds, "reconstruct"):
             reconstruct.main(
                 output / "sfm", image_dir, matched.pairs, matched.features, matched.matches,
-                engine=engine, camera_mode=camera_mode, camera=camera, mapper=mapper, **build,
+                engine=engine, camera_mode=camera_mode, camera=camera, mapper=mapper,
+                spread=parallel.clusters.spread(dask), **build,
             )  # fmt: skip
     except NoModel as error:
         failure = error
@@ -115,7 +118,7 @@ def from_database(
     output: Path,
     *,
     fix_intrinsics: bool = False,
-    mapper: str = "incremental",
+    mapper: str = "auto",
     robust: bool = True,
     georeference: bool = False,
     verbose: bool = False,

@@ -34,7 +34,7 @@ def compare(
     camera: options.Camera = None,
     camera_mode: options.CameraMode = "auto",
     engine: options.Engine = "auto",
-    mapper: options.Mapper = "incremental",
+    mapper: options.Mapper = "auto",
     report: options.Report = True,
     verbose: options.Verbose = False,
     overwrite: options.Overwrite = False,

@@ -46,7 +46,7 @@ def build(
     camera_mode: options.CameraMode = "auto",
     fix_intrinsics: options.FixIntrinsics = False,
     engine: options.Engine = "auto",
-    mapper: options.Mapper = "incremental",
+    mapper: options.Mapper = "auto",
     robust: options.Robust = True,
     rescue: options.Rescue = True,
     georeference: options.Georeference = False,

@@ -169,7 +169,9 @@ Engine = Annotated[
 Mapper = Annotated[
     choices.Mapper,
     typer.Option(
-        help="COLMAP's incremental mapper, or the global one, which needs pycolmap 4.",
+        help="COLMAP's incremental mapper; the same in clusters that are mapped at once and then "
+        "joined (hierarchical), for hundreds of photos and more; or COLMAP's global mapper, which "
+        "needs pycolmap 4. auto is incremental up to 200 photos, then hierarchical.",
         rich_help_panel=MODEL,
     ),
 ]

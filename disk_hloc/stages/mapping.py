@@ -6,7 +6,7 @@ docs/colmap_options.md goes through the options and says why each is what it is.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,14 @@ def _starts(num_places: int) -> tuple[dict[str, Any], ...]:
 
 
 def incremental(
-    database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
+    database_path: Path,
+    image_dir: Path,
+    folder: Path,
+    *,
+    fix_intrinsics: bool,
+    only: Collection[str] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    show: bool = True,
 ) -> list[pycolmap.Reconstruction]:
     """Build models by COLMAP's incremental mapper.
 
@@ -91,11 +98,14 @@ def incremental(
         image_dir: the photos.
         folder: an empty folder, for the files of the attempts.
         fix_intrinsics: keep the cameras' parameters.
+        only: the images to map; None maps all.
+        changes: options of the mapper that differ from :func:`options`.
+        show: show a progress bar.
 
     Returns:
         The models, the largest first.
     """
-    places = _places(database_path)
+    places = _places(database_path, only)
     best: list[list[pycolmap.Reconstruction]] = [[] for _ in places]
     for number, start in enumerate(_starts(len(places))):
         open_places = [
@@ -108,23 +118,26 @@ def incremental(
             break
         attempt = folder / str(number)
         attempt.mkdir(parents=True)
-        chosen = {**options(len(names), fix_intrinsics), **start, "image_names": names}
-        models = run(database_path, image_dir, attempt, len(names), chosen)
+        chosen = {
+            **options(len(names), fix_intrinsics),
+            **(changes or {}),
+            **start,
+            "image_names": names,
+        }
+        models = run(database_path, image_dir, attempt, len(names), chosen, show=show)
         found = [(model, colmap.seeing_points(model)) for model in models]
         for i in open_places:
             here = [model for model, photos in found if photos & places[i]]
             if here and (not best[i] or _size(here[0]) > _size(best[i][0])):
                 best[i] = here
-    return _not_inside_others(largest_first(model for models in best for model in models))
+    return without_parts(model for models in best for model in models)
 
 
-def _not_inside_others(
-    models: Sequence[pycolmap.Reconstruction],
-) -> list[pycolmap.Reconstruction]:
-    """Leave out models all of whose photos are in a larger one, given the largest first."""
+def without_parts(models: Iterable[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Leave out models all of whose photos are in a larger one; return the largest first."""
     kept: list[pycolmap.Reconstruction] = []
     seen: list[set[str]] = []
-    for model in models:
+    for model in largest_first(models):
         photos = colmap.seeing_points(model)
         if not any(photos <= other for other in seen):
             kept.append(model)
@@ -132,13 +145,16 @@ def _not_inside_others(
     return kept
 
 
-def _places(database_path: Path) -> list[set[str]]:
+def _places(database_path: Path, only: Collection[str] | None) -> list[set[str]]:
     """Return the names of photos that verified pairs join, one set for each place."""
     with closing(sqlite3.connect(database_path)) as database:
         names = dict(database.execute("SELECT image_id, name FROM images"))
+    chosen = None if only is None else set(only)
     place_of: dict[str, set[str]] = {}
-    for pair_id in _verified_pairs(database_path):
+    for pair_id in verified_pairs(database_path):
         first, second = (names[image_id] for image_id in colmap.pair_images(pair_id))
+        if chosen is not None and not chosen.issuperset((first, second)):
+            continue
         if second in place_of.get(first, ()):
             continue
         joined = place_of.get(first, {first}) | place_of.get(second, {second})
@@ -154,6 +170,8 @@ def run(
     num_images: int,
     chosen: Mapping[str, Any],
     start: Path | None = None,
+    *,
+    show: bool = True,
 ) -> list[pycolmap.Reconstruction]:
     """Call COLMAP's incremental mapper; return its models that have points, the largest first.
 
@@ -163,8 +181,9 @@ def run(
         num_images: how many photos there are, for the progress bar.
         chosen: the options.
         start: a model to go on from.
+        show: show the progress bar.
     """
-    with tqdm(total=num_images, desc="Map", unit="image") as progress:
+    with tqdm(total=num_images, desc="Map", unit="image", disable=not show) as progress:
 
         def start_model() -> None:
             progress.reset(total=num_images)
@@ -186,7 +205,7 @@ def globally(
     database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
 ) -> list[pycolmap.Reconstruction]:
     """Build models by COLMAP's global mapper; see :func:`incremental`."""
-    num_images = len(_connected_images(database_path))
+    num_images = num_connected_images(database_path)
     adjustment = {
         name.removeprefix("ba_"): value for name, value in _refinement(fix_intrinsics).items()
     }
@@ -209,17 +228,19 @@ def _size(model: pycolmap.Reconstruction) -> tuple[int, int]:
     return model.num_reg_images(), model.num_points3D()
 
 
-def _connected_images(database_path: Path) -> set[int]:
-    """Return the ids of the images that have a pair with enough inliers for COLMAP's mappers."""
-    return {i for pair_id in _verified_pairs(database_path) for i in colmap.pair_images(pair_id)}
+def num_connected_images(database_path: Path) -> int:
+    """Return how many images have a pair with enough inliers for COLMAP's mappers."""
+    pairs = verified_pairs(database_path)
+    return len({i for pair_id in pairs for i in colmap.pair_images(pair_id)})
 
 
 def num_verified_pairs(database_path: Path) -> int:
     """Return how many pairs have enough inliers for COLMAP's mappers."""
-    return len(_verified_pairs(database_path))
+    return len(verified_pairs(database_path))
 
 
-def _verified_pairs(database_path: Path) -> list[int]:
-    query = "SELECT pair_id FROM two_view_geometries WHERE rows >= ?"
+def verified_pairs(database_path: Path) -> dict[int, int]:
+    """Return pair id -> number of inliers, of the pairs with enough for COLMAP's mappers."""
+    query = "SELECT pair_id, rows FROM two_view_geometries WHERE rows >= ?"
     with closing(sqlite3.connect(database_path)) as database:
-        return [pair_id for (pair_id,) in database.execute(query, (MIN_NUM_MATCHES,))]
+        return dict(database.execute(query, (MIN_NUM_MATCHES,)))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pycolmap
 
@@ -25,7 +26,16 @@ from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-from . import adjust, mapping, verify
+from . import adjust, hierarchical, mapping, verify
+from .hierarchical import Cluster, Spread, in_processes
+
+# Up to this many photos one model that grows is the fastest, or as fast (benchmarks/mapping.py).
+INCREMENTAL_UP_TO = 200
+_CLUSTERS = "clusters"
+# Kept where one of them failed.
+_CLUSTER_LOGS = "clusters.LOG"
+
+T = TypeVar("T")
 
 
 def main(
@@ -40,9 +50,10 @@ def main(
     camera: str | None = None,
     cameras: Mapping[str, str] | None = None,
     fix_intrinsics: bool = False,
-    mapper: str = "incremental",
+    mapper: str = "auto",
     robust: bool = True,
     verbose: bool = False,
+    spread: Spread = in_processes,
 ) -> pycolmap.Reconstruction:
     """Build a model of the images that the pairs name.
 
@@ -64,9 +75,12 @@ def main(
             then share one camera, unless ``camera_mode`` is given.
         cameras: image name -> such a camera, its own for every image; native only.
         fix_intrinsics: keep the given parameters of the cameras.
-        mapper: ``incremental`` or ``global``.
+        mapper: ``incremental``, ``hierarchical`` (:mod:`disk_hloc.stages.hierarchical`),
+            ``global``, or ``auto``: incremental up to :data:`INCREMENTAL_UP_TO` photos, then
+            hierarchical.
         robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
         verbose: show COLMAP's own output.
+        spread: maps the clusters of the hierarchical mapper.
 
     Returns:
         The largest model.
@@ -95,7 +109,7 @@ def main(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
         )
     job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
-    _run(job, verbose, _build, pairs_path, feature_path, match_path,
+    _run(job, spread, verbose, _build, pairs_path, feature_path, match_path,
          engine, camera_mode, camera, cameras, verbose)  # fmt: skip
     return colmap.read_model(sfm_dir)
 
@@ -106,9 +120,10 @@ def from_database(
     database_path: Path,
     *,
     fix_intrinsics: bool = False,
-    mapper: str = "incremental",
+    mapper: str = "auto",
     robust: bool = True,
     verbose: bool = False,
+    spread: Spread = in_processes,
 ) -> pycolmap.Reconstruction:
     """Verify the matches of a COLMAP database and build a model from it, by the native engine.
 
@@ -118,7 +133,7 @@ def from_database(
         sfm_dir: the folder to build in.
         image_dir: the photos, by the names that the database has.
         database_path: a COLMAP database with cameras, keypoints and matches; it is not changed.
-        fix_intrinsics, mapper, robust, verbose: see :func:`main`.
+        fix_intrinsics, mapper, robust, verbose, spread: see :func:`main`.
 
     Returns:
         The largest model.
@@ -145,7 +160,7 @@ def from_database(
             f"{database_path} would be replaced by its own copy: use another folder"
         )
     job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
-    _run(job, verbose, _build_from_database, database_path)
+    _run(job, spread, verbose, _build_from_database, database_path)
     return colmap.read_model(sfm_dir)
 
 
@@ -175,18 +190,21 @@ def check_options(
     require_shared_cameras(image_dir, names, _sharing(camera_mode, camera))
     if mapper not in MAPPERS:
         raise DiskHlocError(f"no mapper is called {mapper!r}; known: {', '.join(MAPPERS)}")
+    if mapper == "auto":
+        many = engine == "auto" and len(names) > INCREMENTAL_UP_TO
+        mapper = "hierarchical" if many else "incremental"
     if mapper == "incremental":
         engine = engines.choose(engine, "reconstruct")
         if engine == "hloc":
             require_names_of_hloc(names)
         return engine
     if engine == "hloc":
-        raise DiskHlocError("hloc has no global mapper: use --engine native")
-    if not hasattr(pycolmap, "global_mapping"):
+        raise DiskHlocError(f"hloc has no {mapper} mapper: use --engine native")
+    if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
         raise DiskHlocError(
             f"pycolmap {pycolmap.__version__} has no global mapper: upgrade to 4 or newer"
         )
-    logger.info("Engine: native (hloc has no global mapper)")
+    logger.info("Engine: native (hloc has no %s mapper)", mapper)
     return engines.choose("native", "reconstruct")
 
 
@@ -206,18 +224,38 @@ class _Job:
     robust: bool
 
 
-def _run(job: _Job, verbose: bool, build: Callable[..., None], *args: Any) -> None:
-    """Build a model in a process of its own, and put it in its place."""
+@dataclass(frozen=True)
+class _Apart:
+    """Clusters that are still to be mapped and joined, and how many pairs there are."""
+
+    found: list[Cluster]
+    num_pairs: int
+
+
+def _run(
+    job: _Job, spread: Spread, verbose: bool, build: Callable[..., _Apart | None], *args: Any
+) -> None:
+    """Build a model in processes of their own, and put it in its place."""
     with colmap.building(job.sfm_dir) as folder:
-        isolated.call(
-            build,
-            job,
-            folder,
-            *args,
-            task=f"building the model in {job.sfm_dir}",
-            log_dir=job.sfm_dir,
-            verbose=verbose,
-        )
+
+        def in_process(function: Callable[..., T], *args: Any) -> T:
+            return isolated.call(
+                function,
+                job,
+                folder,
+                *args,
+                task=f"building the model in {job.sfm_dir}",
+                log_dir=job.sfm_dir,
+                verbose=verbose,
+            )
+
+        apart = in_process(build, *args)
+        if apart is not None:
+            logs = job.sfm_dir / _CLUSTER_LOGS
+            shutil.rmtree(logs, ignore_errors=True)
+            hierarchical.map_clusters(apart.found, spread)
+            shutil.rmtree(logs)
+            in_process(_join, apart)
 
 
 def _build(
@@ -231,7 +269,7 @@ def _build(
     camera: str | None,
     cameras: Mapping[str, str] | None,
     verbose: bool,
-) -> None:
+) -> _Apart | None:
     files = pairs_path, feature_path, match_path
     pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
@@ -248,8 +286,12 @@ def _build(
                 database_path, ids, feature_path, pairs, match_path
             )
             verify.main(database_path, pairs, best_first=best_first)
+            clusters = _clusters(job, folder)
+            if clusters:
+                return _Apart(clusters, len(pairs))
             models = _map(job, folder)
     _finish(job, folder, models, len(pairs))
+    return None
 
 
 def _with_hloc(
@@ -287,7 +329,7 @@ def _with_hloc(
     )
 
 
-def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
+def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart | None:
     names, pairs = colmap.read_images_and_pairs(database_path)
     copy = folder / colmap.DATABASE
     colmap.copy_database(database_path, copy)
@@ -296,8 +338,38 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> None:
         colmap.database_errors(database_path),
     ):
         verify.main(copy, pairs, best_first=False)
+        clusters = _clusters(job, folder)
+        if clusters:
+            return _Apart(clusters, len(pairs))
         models = _map(replace(job, image_dir=photos), folder)
     _finish(job, folder, models, len(pairs))
+    return None
+
+
+def _clusters(job: _Job, folder: Path) -> list[Cluster]:
+    """Return the clusters to map apart; none if the mapper is another one."""
+    database_path = folder / colmap.DATABASE
+    many = mapping.num_connected_images(database_path) > INCREMENTAL_UP_TO
+    if job.mapper != "hierarchical" and not (job.mapper == "auto" and many):
+        return []
+    return hierarchical.divide(
+        database_path,
+        folder / _CLUSTERS,
+        job.sfm_dir / _CLUSTER_LOGS,
+        fix_intrinsics=job.fix_intrinsics,
+    )
+
+
+def _join(job: _Job, folder: Path, apart: _Apart) -> None:
+    """Join the models of clusters that are mapped."""
+    names, _ = colmap.read_images_and_pairs(folder / colmap.DATABASE)
+    with (
+        colmap.readable_photos(job.image_dir, names, folder) as photos,
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+    ):
+        models = hierarchical.join(apart.found, photos, Path(scratch))
+    shutil.rmtree(folder / _CLUSTERS)
+    _finish(job, folder, models, apart.num_pairs)
 
 
 def _map(job: _Job, folder: Path) -> list[pycolmap.Reconstruction]:

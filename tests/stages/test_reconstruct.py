@@ -82,7 +82,7 @@ def camera_of(scene: Path) -> str:
     return f"{model} {','.join(str(value) for value in parameters)}"
 
 
-@pytest.mark.parametrize("mapper", ["incremental", "global"])
+@pytest.mark.parametrize("mapper", ["incremental", "hierarchical", "global"])
 def test_known_poses_are_found(scene: Path, inputs, tmp_path: Path, mapper: str) -> None:
     if mapper == "global" and not hasattr(pycolmap, "global_mapping"):
         pytest.skip("this pycolmap has no global mapper")
@@ -159,6 +159,7 @@ def test_options_are_checked_before_anything_is_done(inputs, tmp_path: Path) -> 
         ({"camera": "LOMO 1,2"}, "camera model"),
         ({"mapper": "magic"}, "mapper"),
         ({"mapper": "global", "engine": "hloc"}, "hloc has no global mapper"),
+        ({"mapper": "hierarchical", "engine": "hloc"}, "hloc has no hierarchical mapper"),
         ({"cameras": {}, "engine": "hloc"}, "one camera for all"),
         ({"cameras": {"0000.jpg": "PINHOLE 1,1,1,1"}}, r"no camera is given for 0001\.jpg"),
     ]

@@ -37,6 +37,8 @@ from .determinism import SEED, num_threads
 from .log import log_to
 from .model import (
     MODEL_FILES,
+    bare_frame,
+    bare_image,
     cam_from_world,
     cameras_of,
     from_pose,
@@ -62,6 +64,8 @@ __all__ = [
     "SEED",
     "VERIFICATION",
     "add_images",
+    "bare_frame",
+    "bare_image",
     "bearings",
     "building",
     "cam_from_world",

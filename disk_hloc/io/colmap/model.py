@@ -138,22 +138,36 @@ def with_keypoints(
     for rig in model.rigs.values():
         copy.add_rig(rig)
     for frame in model.frames.values():
-        bare = pycolmap.Frame(frame_id=frame.frame_id, rig_id=frame.rig_id)
-        for data_id in frame.data_ids:
-            bare.add_data_id(data_id)
-        if frame.has_pose:
-            bare.rig_from_world = frame.rig_from_world
-        copy.add_frame(bare)
+        copy.add_frame(bare_frame(frame))
     for image_id, image in model.images.items():
-        points = keypoints.get(image_id)
-        if points is None:
-            points = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
-        bare_image = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image_id)
-        bare_image.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in points])
-        bare_image.frame_id = image.frame_id
-        copy.add_image(bare_image)
+        copy.add_image(bare_image(image, keypoints.get(image_id)))
     for frame_id in model.reg_frame_ids():
         copy.register_frame(frame_id)
     for point in model.points3D.values():
         copy.add_point3D(point.xyz, pycolmap.Track(point.track.elements), point.color)
     return copy
+
+
+def bare_frame(frame: pycolmap.Frame) -> pycolmap.Frame:
+    """Return a copy of a frame, with its pose, that belongs to no model."""
+    bare = pycolmap.Frame(frame_id=frame.frame_id, rig_id=frame.rig_id)
+    for data_id in frame.data_ids:
+        bare.add_data_id(data_id)
+    if frame.has_pose:
+        bare.rig_from_world = frame.rig_from_world
+    return bare
+
+
+def bare_image(image: pycolmap.Image, keypoints: np.ndarray | None = None) -> pycolmap.Image:
+    """Return a copy of an image that sees no points and belongs to no model.
+
+    Args:
+        image: an image.
+        keypoints: (N, 2) other keypoints in pixels; None keeps those of the image.
+    """
+    if keypoints is None:
+        keypoints = np.array([point.xy for point in image.points2D]).reshape(-1, 2)
+    bare = pycolmap.Image(name=image.name, camera_id=image.camera_id, image_id=image.image_id)
+    bare.points2D = pycolmap.Point2DList([pycolmap.Point2D(xy) for xy in keypoints])
+    bare.frame_id = image.frame_id
+    return bare

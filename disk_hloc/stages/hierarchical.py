@@ -1,0 +1,210 @@
+"""Map thousands of photos: in clusters, each in a process of its own, which are then joined.
+
+Incremental mapping adjusts all photos again and again while a model grows. Clusters of a bounded
+size grow in bounded time, at the same time on all cores or machines, and all photos are adjusted
+together once, at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycolmap
+from tqdm import tqdm
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.io import colmap
+from disk_hloc.io.colmap import isolated
+from disk_hloc.log import logger
+
+from . import adjust, joining, mapping
+from .clusters import clusters
+
+# Photos of a cluster, and photos that each of two neighbouring clusters takes from the other one.
+CLUSTER_SIZE = 100
+SHARED = 8
+_MODELS = "models"
+# The joined model is adjusted before, and again at the end.
+_BRIEFLY = {"ba_global_max_refinements": 1, "ba_global_max_num_iterations": 2}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Photos that are mapped together.
+
+    Attributes:
+        names: the photos, with those that it shares with others.
+        own: how many of them are in no other cluster.
+        database_path: a verified database.
+        folder: gets the models, in ``models/0/``, ``models/1/``, ....
+        log_dir: where COLMAP's log is written.
+        fix_intrinsics: keep the cameras' parameters.
+    """
+
+    names: tuple[str, ...]
+    own: int
+    database_path: Path
+    folder: Path
+    log_dir: Path
+    fix_intrinsics: bool
+
+
+# Maps clusters, anywhere, and yields them as they end.
+Spread = Callable[[Sequence[Cluster]], Iterator[Cluster]]
+
+
+def divide(
+    database_path: Path, folder: Path, log_dir: Path, *, fix_intrinsics: bool
+) -> list[Cluster]:
+    """Divide the photos of a verified database; photos of one frame of a rig stay together.
+
+    Args:
+        database_path: the database.
+        folder: for the clusters' files.
+        log_dir: for COLMAP's logs.
+        fix_intrinsics: keep the cameras' parameters.
+    """
+    with closing(sqlite3.connect(database_path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        of_camera = int(pycolmap.SensorType.CAMERA)
+        frame_of = dict(
+            database.execute(
+                f"SELECT data_id, frame_id FROM frame_data WHERE sensor_type = {of_camera}"
+            )
+        )
+    matches: Counter[tuple[int, int]] = Counter()
+    for pair_id, inliers in mapping.verified_pairs(database_path).items():
+        first, second = sorted(frame_of[i] for i in colmap.pair_images(pair_id))
+        if first != second:
+            matches[first, second] += inliers
+    photos: dict[int, list[str]] = {}
+    for image_id, frame_id in frame_of.items():
+        photos.setdefault(frame_id, []).append(names[image_id])
+    found = []
+    for number, (own, taken) in enumerate(clusters(matches, CLUSTER_SIZE, SHARED)):
+        inside = sorted(name for frame_id in (*own, *taken) for name in photos[frame_id])
+        count = sum(len(photos[frame_id]) for frame_id in own)
+        place = folder / str(number)
+        found.append(Cluster(tuple(inside), count, database_path, place, log_dir, fix_intrinsics))
+    return found
+
+
+def in_processes(found: Sequence[Cluster]) -> Iterator[Cluster]:
+    """Map clusters, as many at a time as there are cores, each in a process of its own.
+
+    Yields:
+        The clusters, as they end.
+    """
+    ended = isolated.call_each(
+        _map,
+        found,
+        task=_task,
+        log_dir=lambda cluster: cluster.log_dir,
+        at_most=os.cpu_count() or 1,
+    )
+    for cluster, _ in ended:
+        yield cluster
+
+
+def map_clusters(found: Sequence[Cluster], spread: Spread = in_processes) -> None:
+    """Map clusters; their models are written to their folders.
+
+    Args:
+        found: the clusters.
+        spread: maps them, here or elsewhere.
+    """
+    # The largest first, so that none is left over at the end.
+    by_size = sorted(found, key=lambda cluster: -len(cluster.names))
+    logger.info("Mapping %d clusters of %d photos at most", len(found), len(by_size[0].names))
+    for cluster in found:
+        cluster.folder.mkdir(parents=True)
+        cluster.log_dir.mkdir(parents=True, exist_ok=True)
+    total = sum(cluster.own for cluster in found)
+    with tqdm(total=total, desc="Map clusters", unit="image") as progress:
+        for cluster in spread(by_size):
+            progress.update(cluster.own)
+
+
+def map_one(cluster: Cluster) -> None:
+    """Map one cluster, in a process of its own.
+
+    Raises:
+        DiskHlocError: this machine does not see the cluster's files, or COLMAP crashed.
+    """
+    for path in (cluster.database_path, cluster.folder):
+        if not path.exists():
+            raise DiskHlocError(
+                f"the worker on {socket.gethostname()} does not see {path}: outputs must be in a "
+                "file system that all machines share, under the same path"
+            )
+    isolated.call(_map, cluster, task=_task(cluster), log_dir=cluster.log_dir)
+
+
+def _task(cluster: Cluster) -> str:
+    return f"mapping {len(cluster.names)} photos of {cluster.database_path}"
+
+
+def _map(cluster: Cluster) -> None:
+    # A worker that is thought to be lost may still be at work on the same cluster.
+    with tempfile.TemporaryDirectory(dir=cluster.folder) as scratch:
+        attempts, built = Path(scratch) / "attempts", Path(scratch) / "built"
+        models = mapping.incremental(
+            cluster.database_path,
+            cluster.folder,
+            attempts,
+            fix_intrinsics=cluster.fix_intrinsics,
+            only=cluster.names,
+            # Other clusters have the other cores. Colours, for which photos are read, come last.
+            changes={"num_threads": 1, "extract_colors": False},
+            show=False,
+        )
+        built.mkdir()
+        for number, model in enumerate(models):
+            place = built / str(number)
+            place.mkdir()
+            model.write(place)
+        with suppress(OSError):  # that worker was faster
+            built.rename(cluster.folder / _MODELS)
+
+
+def join(found: Sequence[Cluster], image_dir: Path, scratch: Path) -> list[pycolmap.Reconstruction]:
+    """Join the models of clusters, adjust them together, and register photos that are left.
+
+    Args:
+        found: clusters that are mapped.
+        image_dir: the photos.
+        scratch: an existing folder for files in between.
+
+    Returns:
+        The models, the largest first; none if no cluster has one.
+    """
+    models = [
+        pycolmap.Reconstruction(place)
+        for cluster in found
+        for place in sorted((cluster.folder / _MODELS).iterdir())
+    ]
+    joined = joining.join(models)
+    sizes = ", ".join(str(model.num_reg_images()) for model in joined)
+    logger.info(
+        "%d models of clusters, joined: %s photos; adjusting all together", len(models), sizes
+    )
+    if not joined:
+        return []
+    start, grown = scratch / "start", scratch / "grown"
+    start.mkdir()
+    grown.mkdir()
+    adjust.main(joined[0], fix_intrinsics=found[0].fix_intrinsics)
+    joined[0].write(start)
+    database_path = found[0].database_path
+    count = mapping.num_connected_images(database_path)
+    options = {**mapping.options(count, found[0].fix_intrinsics), **_BRIEFLY}
+    largest = mapping.run(database_path, image_dir, grown, count, options, start, show=False)
+    return mapping.without_parts([*largest, *joined[1:]])

@@ -1,0 +1,227 @@
+"""Join models that share photos: bring them into one frame, and merge their points.
+
+Two points are one if some photo sees both at one keypoint. These are many, and say how two models
+lie; where they disagree, the models stay apart. An adjustment of all is left to the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pycolmap
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from disk_hloc.geometry import align
+from disk_hloc.io import colmap
+
+# Points that two models share, and that agree, for them to be joined.
+_LEAST_POINTS = 15
+# They agree if they are this near, relative to the median distance of points from their cameras.
+_NEAR = 0.03
+_LEAST_SHARE = 0.5
+_ROUNDS = 20
+# COLMAP's triangulation allows 4 px, and models that were joined are some pixels off at the seams.
+# Far more is a point or a photo in a wrong place, whose squared error would bend the whole model.
+_MAX_ERROR_PX = 16.0
+_MIN_ANGLE = 1.5
+# A photo that sees fewer points has lost its hold; COLMAP needs as many to register one.
+_LEAST_OBSERVATIONS = 30
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A model as arrays.
+
+    Attributes:
+        model: the model.
+        observations: (K, 3) image id, keypoint, and index of the point.
+        points: (P, 3) in the model's frame.
+        depth: median distance of points from the cameras that see them.
+    """
+
+    model: pycolmap.Reconstruction
+    observations: np.ndarray
+    points: np.ndarray
+    depth: float
+
+    @property
+    def keys(self) -> np.ndarray:
+        """(K,) the image and keypoint of each observation, in one number."""
+        return (self.observations[:, 0] << 32) | self.observations[:, 1]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A part, and the similarity that brings it into the joint frame."""
+
+    part: _Part
+    scale: float
+    rotation: np.ndarray
+    translation: np.ndarray
+
+    @property
+    def points(self) -> np.ndarray:
+        return self.scale * self.part.points @ self.rotation.T + self.translation
+
+
+def join(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruction]:
+    """Join the models that share enough points; the others are returned as they are.
+
+    Args:
+        models: models of one database, with points.
+
+    Returns:
+        The models, the largest first. Of a photo or camera that several have, that of the largest
+        counts.
+    """
+    left = sorted(models, key=lambda model: -model.num_reg_images())
+    parts = [_part(model) for model in left]
+    joined = []
+    while parts:
+        group = [_Placed(parts.pop(0), 1.0, np.eye(3), np.zeros(3))]
+        while (placed := _next(group, parts)) is not None:
+            group.append(placed)
+            parts = [part for part in parts if part is not placed.part]
+        joined.append(group[0].part.model if len(group) == 1 else _merged(group))
+    return sorted(joined, key=lambda model: -model.num_reg_images())
+
+
+def _part(model: pycolmap.Reconstruction) -> _Part:
+    points, observations, distances = [], [], []
+    centers = {
+        image.image_id: image.projection_center() for image in colmap.registered_images(model)
+    }
+    for number, point in enumerate(model.points3D.values()):
+        points.append(point.xyz)
+        elements = point.track.elements
+        observations += [(one.image_id, one.point2D_idx, number) for one in elements]
+        distances.append(np.linalg.norm(point.xyz - centers[elements[0].image_id]))
+    return _Part(
+        model,
+        np.array(observations, np.int64).reshape(-1, 3),
+        np.array(points).reshape(-1, 3),
+        float(np.median(distances)),
+    )
+
+
+def _next(group: Sequence[_Placed], parts: Sequence[_Part]) -> _Placed | None:
+    """Place one of the parts in the frame of a group: the first that agrees, the surest first."""
+    keys = np.concatenate([placed.part.keys for placed in group])
+    points = np.concatenate([placed.points[placed.part.observations[:, 2]] for placed in group])
+    keys, first = np.unique(keys, return_index=True)
+    points = points[first]
+    shared = []
+    for part in parts:
+        _, ours, theirs = np.intersect1d(keys, part.keys, return_indices=True)
+        # A point counts once, however many photos share it.
+        theirs, once = np.unique(part.observations[theirs, 2], return_index=True)
+        shared.append((theirs, points[ours[once]]))
+    for number in sorted(range(len(parts)), key=lambda i: -len(shared[i][0])):
+        theirs, targets = shared[number]
+        found = _alignment(parts[number].points[theirs], targets, parts[number].depth)
+        if found is not None:
+            return _Placed(parts[number], *found)
+    return None
+
+
+def _alignment(
+    source: np.ndarray, target: np.ndarray, depth: float
+) -> tuple[float, np.ndarray, np.ndarray] | None:
+    """Return the similarity of most points by least trimmed squares; None if too few agree.
+
+    Rousseeuw, "Least median of squares regression", JASA 1984: the half that agrees best decides.
+    """
+    if len(source) < _LEAST_POINTS:
+        return None
+    kept = np.arange(len(source))
+    for _ in range(_ROUNDS):
+        scale, rotation, translation = align(source[kept], target[kept])
+        error = np.linalg.norm(scale * source @ rotation.T + translation - target, axis=1)
+        best = np.argsort(error, kind="stable")[: max(_LEAST_POINTS, len(source) // 2)]
+        if np.array_equal(best, kept):
+            break
+        kept = best
+    near = error <= _NEAR * scale * depth
+    if near.sum() < max(_LEAST_POINTS, _LEAST_SHARE * len(source)):
+        return None
+    return align(source[near], target[near])
+
+
+def _merged(group: Sequence[_Placed]) -> pycolmap.Reconstruction:
+    """Return one model of all parts of a group."""
+    model = pycolmap.Reconstruction()
+    for placed in group:
+        similarity = pycolmap.Sim3d(
+            placed.scale, pycolmap.Rotation3d(placed.rotation), placed.translation
+        )
+        placed.part.model.transform(similarity)
+        _add_photos(model, placed.part.model)
+    _add_points(model, group)
+    _drop_wrong(model)
+    return model
+
+
+def _drop_wrong(model: pycolmap.Reconstruction) -> None:
+    """Drop observations that are far off, and photos that then see next to nothing."""
+    manager = pycolmap.ObservationManager(model)
+    manager.filter_observations_with_negative_depth()
+    manager.filter_all_points3D(_MAX_ERROR_PX, _MIN_ANGLE)
+    for image in colmap.registered_images(model):
+        if image.num_points3D < _LEAST_OBSERVATIONS and image.has_pose:
+            model.deregister_frame(image.frame_id)
+
+
+def _add_photos(model: pycolmap.Reconstruction, other: pycolmap.Reconstruction) -> None:
+    """Add what another model has and this one has not, without its points."""
+    for camera_id, camera in other.cameras.items():
+        if not model.exists_camera(camera_id):
+            model.add_camera(camera)
+    for rig_id, rig in other.rigs.items():
+        if not model.exists_rig(rig_id):
+            model.add_rig(rig)
+    new = [frame_id for frame_id in other.reg_frame_ids() if not model.exists_frame(frame_id)]
+    for frame_id in new:
+        model.add_frame(colmap.bare_frame(other.frames[frame_id]))
+    for image in other.images.values():
+        if image.frame_id in new:
+            model.add_image(colmap.bare_image(image))
+    for frame_id in new:
+        model.register_frame(frame_id)
+
+
+def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> None:
+    """Add the points of all parts; those that are seen at one keypoint are one, their mean."""
+    offsets = np.cumsum([0, *(len(placed.part.points) for placed in group)])
+    xyz = np.concatenate([placed.points for placed in group])
+    keys = np.concatenate([placed.part.keys for placed in group])
+    point_of = np.concatenate(
+        [
+            placed.part.observations[:, 2] + offset
+            for placed, offset in zip(group, offsets, strict=False)
+        ]
+    )
+    colors = np.concatenate(
+        [[point.color for point in placed.part.model.points3D.values()] for placed in group]
+    )
+    _, seen = np.unique(keys, return_inverse=True)
+    size = len(xyz) + seen.max() + 1
+    links = coo_array((np.ones(len(keys), bool), (point_of, len(xyz) + seen)), shape=(size, size))
+    _, track_of = connected_components(links, directed=False)
+    _, track_of = np.unique(track_of[: len(xyz)], return_inverse=True)
+    counts = np.bincount(track_of)
+    mean = np.stack([np.bincount(track_of, axis) / counts for axis in xyz.T], axis=1)
+    color = np.zeros((len(counts), 3), np.uint8)
+    color[track_of] = colors
+    # Each observation once, in the order of the tracks.
+    tracks, where = np.unique(np.stack([track_of[point_of], keys]), axis=1)
+    bounds = np.searchsorted(tracks, np.arange(len(counts) + 1))
+    image_ids, keypoints = (where >> 32).tolist(), (where & 0xFFFFFFFF).tolist()
+    for number in range(len(counts)):
+        elements = [
+            pycolmap.TrackElement(image_ids[i], keypoints[i])
+            for i in range(bounds[number], bounds[number + 1])
+        ]
+        model.add_point3D(mean[number], pycolmap.Track(elements), color[number])

@@ -1,0 +1,128 @@
+"""Clusters are mapped in processes or by workers, and their models are joined."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pycolmap
+import pytest
+
+from disk_hloc.errors import DiskHlocError
+from disk_hloc.geometry import align
+from disk_hloc.io import colmap
+from disk_hloc.parallel.clusters import spread
+from disk_hloc.stages import hierarchical, joining
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(pycolmap, "SyntheticDatasetOptions"), reason="this pycolmap draws no models"
+)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pycolmap.Reconstruction]:
+    """A database of 24 photos with exact verified matches, and the model that they show."""
+    path = tmp_path_factory.mktemp("drawn") / "database.db"
+    pycolmap.set_random_seed(0)
+    with pycolmap.Database.open(path) as database:
+        options = pycolmap.SyntheticDatasetOptions(
+            num_rigs=1, num_cameras_per_rig=1, num_frames_per_rig=24, num_points3D=300
+        )
+        model = pycolmap.synthesize_dataset(options, database)
+    return path, model
+
+
+@pytest.fixture
+def divided(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[hierarchical.Cluster]:
+    monkeypatch.setattr(hierarchical, "CLUSTER_SIZE", 10)
+    return hierarchical.divide(
+        drawn[0], tmp_path / "clusters", tmp_path / "logs", fix_intrinsics=False
+    )
+
+
+def assert_same(model: pycolmap.Reconstruction, truth: pycolmap.Reconstruction) -> None:
+    """Check that a model has all photos of the truth, each in its place up to a similarity."""
+    poses, expected = colmap.poses_of(model), colmap.poses_of(truth)
+    assert poses.keys() == expected.keys()
+    names = sorted(poses)
+    centers = np.array([poses[name].center for name in names])
+    targets = np.array([expected[name].center for name in names])
+    scale, rotation, translation = align(centers, targets)
+    error = np.linalg.norm(scale * centers @ rotation.T + translation - targets, axis=1)
+    assert error.max() < 1e-3 * np.ptp(targets, axis=0).max()
+
+
+@pytest.mark.parametrize("dask", [None, "local:2"])
+def test_joined_clusters_are_the_model(drawn, divided, tmp_path: Path, dask: str | None) -> None:
+    assert len(divided) > 2
+    assert sum(cluster.own for cluster in divided) == 24
+    hierarchical.map_clusters(divided, spread(dask))
+    (tmp_path / "scratch").mkdir()
+    models = hierarchical.join(divided, tmp_path, tmp_path / "scratch")
+    assert len(models) == 1
+    assert_same(models[0], drawn[1])
+    # No point was lost at a seam, or is there twice.
+    assert models[0].num_points3D() == pytest.approx(drawn[1].num_points3D(), rel=0.02)
+
+
+def part_of(model: pycolmap.Reconstruction, numbers: range) -> pycolmap.Reconstruction:
+    """Return a copy of a model with some of its photos, in a frame of its own."""
+    names = sorted(colmap.poses_of(model))
+    kept = {names[i] for i in numbers}
+    part = pycolmap.Reconstruction(model)
+    for image in colmap.registered_images(part):
+        if image.name not in kept:
+            part.deregister_frame(image.frame_id)
+    turned = pycolmap.Rotation3d(np.array([0.1, 0.2 * len(kept), 0.3]))
+    part.transform(pycolmap.Sim3d(0.5 + 0.1 * len(kept), turned, np.arange(3.0)))
+    return part
+
+
+def test_models_are_brought_into_one_frame(drawn) -> None:
+    _, truth = drawn
+    parts = [
+        part_of(truth, range(0, 12)),
+        part_of(truth, range(9, 20)),
+        part_of(truth, range(18, 24)),
+    ]
+    (joined,) = joining.join(parts)
+    assert_same(joined, truth)
+    assert joined.num_points3D() == truth.num_points3D()
+    joined.update_point_3d_errors()
+    assert joined.compute_mean_reprojection_error() < 0.01
+
+
+def test_models_without_a_common_photo_stay_apart(drawn) -> None:
+    _, truth = drawn
+    parts = [part_of(truth, range(0, 12)), part_of(truth, range(12, 20))]
+    assert [model.num_reg_images() for model in joining.join(parts)] == [12, 8]
+
+
+def test_models_that_disagree_stay_apart(drawn) -> None:
+    """Half of the shared points are somewhere else: what two places that look alike give."""
+    _, truth = drawn
+    parts = [part_of(truth, range(0, 12)), part_of(truth, range(9, 20))]
+    rng = np.random.default_rng(0)
+    for number, point in enumerate(parts[1].points3D.values()):
+        if number % 5:
+            point.xyz = point.xyz + rng.normal(0, 5, 3)
+    assert len(joining.join(parts)) == 2
+
+
+def test_a_photo_in_a_wrong_place_is_left_out(drawn) -> None:
+    _, truth = drawn
+    parts = [part_of(truth, range(0, 12)), part_of(truth, range(9, 24))]
+    last = max(colmap.poses_of(truth))
+    wrong = parts[1].find_image_with_name(last)
+    pose = wrong.cam_from_world()
+    wrong.frame.set_cam_from_world(
+        wrong.camera_id, pycolmap.Rigid3d(pose.rotation, pose.translation + np.array([40.0, 0, 0]))
+    )
+    (joined,) = joining.join(parts)
+    assert last not in colmap.poses_of(joined)
+    assert joined.num_reg_images() == 23
+
+
+def test_a_worker_that_does_not_see_the_files_says_so(divided) -> None:
+    with pytest.raises(DiskHlocError, match="all machines share"):
+        hierarchical.map_one(divided[0])  # the folder is made by map_clusters
