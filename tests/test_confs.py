@@ -58,6 +58,7 @@ def test_matchers_have_hlocs_form():
         "aliked+lightglue",
         "xfeat+lighterglue",
         "sift-ratio",
+        "posfeat-ratio",
     ]
     for conf in found.values():
         assert set(conf) == {"output", "model"}
