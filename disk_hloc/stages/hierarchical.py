@@ -75,11 +75,9 @@ def divide(
     with closing(sqlite3.connect(database_path)) as database:
         names = dict(database.execute("SELECT image_id, name FROM images"))
         of_camera = int(pycolmap.SensorType.CAMERA)
-        frame_of = dict(
-            database.execute(
-                f"SELECT data_id, frame_id FROM frame_data WHERE sensor_type = {of_camera}"
-            )
-        )
+        query = f"SELECT data_id, frame_id FROM frame_data WHERE sensor_type = {of_camera}"
+        # A database from before COLMAP 3.12 has none: each photo is a frame.
+        frame_of = dict(database.execute(query)) or {image_id: image_id for image_id in names}
     matches: Counter[tuple[int, int]] = Counter()
     for pair_id, inliers in mapping.verified_pairs(database_path).items():
         first, second = sorted(frame_of[i] for i in colmap.pair_images(pair_id))

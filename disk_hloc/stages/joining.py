@@ -6,6 +6,7 @@ lie; where they disagree, the models stay apart. An adjustment of all is left to
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,8 @@ _ROUNDS = 20
 # Far more is a point or a photo in a wrong place, whose squared error would bend the whole model.
 _MAX_ERROR_PX = 16.0
 _MIN_ANGLE = 1.5
-# A photo that sees fewer points has lost its hold; COLMAP needs as many to register one.
+# A photo, or frame of a rig, that sees fewer points has lost its hold; COLMAP needs as many to
+# register one.
 _LEAST_OBSERVATIONS = 30
 
 
@@ -169,9 +171,12 @@ def _drop_wrong(model: pycolmap.Reconstruction) -> None:
     manager = pycolmap.ObservationManager(model)
     manager.filter_observations_with_negative_depth()
     manager.filter_all_points3D(_MAX_ERROR_PX, _MIN_ANGLE)
+    seen: Counter[int] = Counter()
     for image in colmap.registered_images(model):
-        if image.num_points3D < _LEAST_OBSERVATIONS and image.has_pose:
-            model.deregister_frame(image.frame_id)
+        seen[image.frame_id] += image.num_points3D
+    for frame_id, count in seen.items():
+        if count < _LEAST_OBSERVATIONS:
+            model.deregister_frame(frame_id)
 
 
 def _add_photos(model: pycolmap.Reconstruction, other: pycolmap.Reconstruction) -> None:

@@ -236,7 +236,9 @@ def _run(
     job: _Job, spread: Spread, verbose: bool, build: Callable[..., _Apart | None], *args: Any
 ) -> None:
     """Build a model in processes of their own, and put it in its place."""
+    logs = job.sfm_dir / _CLUSTER_LOGS
     with colmap.building(job.sfm_dir) as folder:
+        shutil.rmtree(logs, ignore_errors=True)  # of a run that failed
 
         def in_process(function: Callable[..., T], *args: Any) -> T:
             return isolated.call(
@@ -251,8 +253,6 @@ def _run(
 
         apart = in_process(build, *args)
         if apart is not None:
-            logs = job.sfm_dir / _CLUSTER_LOGS
-            shutil.rmtree(logs, ignore_errors=True)
             hierarchical.map_clusters(apart.found, spread)
             shutil.rmtree(logs)
             in_process(_join, apart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pycolmap.Reconstruction]:
-    """A database of 24 photos with exact verified matches, and the model that they show."""
-    path = tmp_path_factory.mktemp("drawn") / "database.db"
+def draw(path: Path, cameras: int, frames: int) -> pycolmap.Reconstruction:
+    """Write a database of a rig's photos with exact verified matches; return what they show."""
     pycolmap.set_random_seed(0)
     with pycolmap.Database.open(path) as database:
         options = pycolmap.SyntheticDatasetOptions(
-            num_rigs=1, num_cameras_per_rig=1, num_frames_per_rig=24, num_points3D=300
+            num_rigs=1, num_cameras_per_rig=cameras, num_frames_per_rig=frames, num_points3D=300
         )
-        model = pycolmap.synthesize_dataset(options, database)
-    return path, model
+        return pycolmap.synthesize_dataset(options, database)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pycolmap.Reconstruction]:
+    path = tmp_path_factory.mktemp("drawn") / "database.db"
+    return path, draw(path, 1, 24)
 
 
 @pytest.fixture
@@ -63,6 +67,20 @@ def test_joined_clusters_are_the_model(drawn, divided, tmp_path: Path, dask: str
     assert_same(models[0], drawn[1])
     # No point was lost at a seam, or is there twice.
     assert models[0].num_points3D() == pytest.approx(drawn[1].num_points3D(), rel=0.02)
+
+
+def test_photos_of_a_frame_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = draw(tmp_path / "database.db", 2, 12)
+    monkeypatch.setattr(hierarchical, "CLUSTER_SIZE", 5)
+    found = hierarchical.divide(
+        tmp_path / "database.db", tmp_path / "clusters", tmp_path / "logs", fix_intrinsics=False
+    )
+    assert len(found) > 2
+    assert sum(cluster.own for cluster in found) == 24
+    frame_of = {image.name: image.frame_id for image in model.images.values()}
+    for cluster in found:
+        counts = Counter(frame_of[name] for name in cluster.names)
+        assert set(counts.values()) == {2}
 
 
 def part_of(model: pycolmap.Reconstruction, numbers: range) -> pycolmap.Reconstruction:
