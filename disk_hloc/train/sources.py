@@ -65,7 +65,7 @@ def training_source(path: Path, conf: Conf, seed: int) -> Source:
     if conf["data"]["warped"]:
         names = list_images(path)
         return Source(
-            describe_photos(names),
+            describe_photos(path, names),
             partial(warped_batches, len(names), batch_size, seed),
             partial(load_warped, path, names, conf=conf["warp"], **_size(conf)),
         )

@@ -36,9 +36,17 @@ class Warped(NamedTuple):
     seeds: tuple[int, ...]
 
 
-def describe_photos(names: Sequence[str]) -> str:
-    """Return a line that is another for photos of other names."""
-    digest = hashlib.sha256(json.dumps(list(names)).encode()).hexdigest()[:12]
+def describe_photos(folder: Path, names: Sequence[str]) -> str:
+    """Return a line that is another for other photos, by their names and the sizes of their files.
+
+    Raises:
+        DiskHlocError: a photo is missing.
+    """
+    try:
+        files = [(name, (folder / name).stat().st_size) for name in names]
+    except OSError as error:
+        raise DiskHlocError(f"{error.filename} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12]
     return f"{len(names)} photos under homographies (digest {digest})"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,15 @@ def test_the_command_trains_on_photos(photos: Path, tmp_path: Path) -> None:
     content = torch.load(tmp_path / "out" / "save-0.pth", weights_only=True)
     assert content["settings"]["data"]["warped"] is True
     assert content["settings"]["run"]["data"].startswith("3 photos under homographies")
+
+
+def test_a_run_is_not_resumed_on_photos_that_were_replaced(photos: Path, tmp_path: Path) -> None:
+    mine = Path(shutil.copytree(photos, tmp_path / "photos"))
+    run.main(mine, tmp_path / "out", conf(n_epochs=1), device="cpu")
+    shutil.copy(mine / "2.png", mine / "0.png")
+    with pytest.raises(DiskHlocError, match="other settings") as error:
+        run.main(mine, tmp_path / "out", conf(), device="cpu")
+    assert one_line_error(error, tmp_path / "out", "--overwrite")
 
 
 def test_a_folder_of_photos_alone_says_what_to_do(photos: Path, tmp_path: Path) -> None:
