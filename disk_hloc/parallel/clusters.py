@@ -11,7 +11,7 @@ from disk_hloc.stages import hierarchical
 from disk_hloc.stages.hierarchical import Cluster, Spread
 
 from . import workers
-from .tasks import WITHOUT_WORKERS_SECONDS
+from .tasks import require_workers
 
 _POLL_SECONDS = 0.5
 
@@ -71,11 +71,5 @@ def _by_workers(dask: str, found: Sequence[Cluster]) -> Iterator[Cluster]:
                 raise DiskHlocError(
                     "the Dask scheduler is gone: start it, and run the same command again"
                 )
-            if client.nthreads():
-                last_worker = time.monotonic()
-            elif time.monotonic() - last_worker > WITHOUT_WORKERS_SECONDS:
-                raise DiskHlocError(
-                    f"all workers are lost, and no new one came for {WITHOUT_WORKERS_SECONDS:.0f} "
-                    "seconds: start workers, and run the same command again"
-                )
+            last_worker = require_workers(client, last_worker)
             time.sleep(_POLL_SECONDS)

@@ -79,7 +79,8 @@ def compute(
                 try:
                     future = ended.get(timeout=_POLL_SECONDS)
                 except queue.Empty:
-                    last_worker = _require_workers(client, work, last_worker)
+                    kept = f"; what is done is kept in {folder(work)}"
+                    last_worker = require_workers(client, last_worker, kept)
                     continue
                 _, shard = running.pop(future.key)
                 try:
@@ -136,14 +137,26 @@ def _result(future: Future, work: Work, shard: Shard) -> Any:
         ) from error
 
 
-def _require_workers(client: Client, work: Work, last_worker: float) -> float:
-    """Return when there was a worker last."""
+def require_workers(client: Client, last_worker: float, kept: str = "") -> float:
+    """Check that there are workers, or were some a short while ago.
+
+    Args:
+        client: of the workers.
+        last_worker: when there was one last, of :func:`time.monotonic`.
+        kept: what the error says of finished work.
+
+    Returns:
+        When there was a worker last.
+
+    Raises:
+        DiskHlocError: all are lost, for longer than :data:`WITHOUT_WORKERS_SECONDS`.
+    """
     now = time.monotonic()
     if client.status != "running" or client.nthreads():
         return now
     if now - last_worker > WITHOUT_WORKERS_SECONDS:
         raise DiskHlocError(
             f"all workers are lost, and no new one came for {WITHOUT_WORKERS_SECONDS:.0f} seconds: "
-            f"start workers, and run the same command again; what is done is kept in {folder(work)}"
+            f"start workers, and run the same command again{kept}"
         )
     return last_worker

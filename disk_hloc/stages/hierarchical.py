@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,26 +71,19 @@ def divide(
         log_dir: for COLMAP's logs.
         fix_intrinsics: keep the cameras' parameters.
     """
-    with closing(sqlite3.connect(database_path)) as database:
-        names = dict(database.execute("SELECT image_id, name FROM images"))
-        of_camera = int(pycolmap.SensorType.CAMERA)
-        query = f"SELECT data_id, frame_id FROM frame_data WHERE sensor_type = {of_camera}"
-        # A database from before COLMAP 3.12 has none: each photo is a frame.
-        frame_of = dict(database.execute(query)) or {image_id: image_id for image_id in names}
+    images = colmap.read_frames(database_path)
+    frame_of = {image_id: frame for frame, inside in images.items() for image_id, _ in inside}
     matches: Counter[tuple[int, int]] = Counter()
     for pair_id, inliers in mapping.verified_pairs(database_path).items():
         first, second = sorted(frame_of[i] for i in colmap.pair_images(pair_id))
         if first != second:
             matches[first, second] += inliers
-    photos: dict[int, list[str]] = {}
-    for image_id, frame_id in frame_of.items():
-        photos.setdefault(frame_id, []).append(names[image_id])
     found = []
     for number, (own, taken) in enumerate(clusters(matches, CLUSTER_SIZE, SHARED)):
-        inside = sorted(name for frame_id in (*own, *taken) for name in photos[frame_id])
-        count = sum(len(photos[frame_id]) for frame_id in own)
+        names = sorted(name for frame in (*own, *taken) for _, name in images[frame])
+        count = sum(len(images[frame]) for frame in own)
         place = folder / str(number)
-        found.append(Cluster(tuple(inside), count, database_path, place, log_dir, fix_intrinsics))
+        found.append(Cluster(tuple(names), count, database_path, place, log_dir, fix_intrinsics))
     return found
 
 

@@ -18,6 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from disk_hloc.geometry import align
 from disk_hloc.io import colmap
 
+from . import mapping
+
 # Points that two models share, and that agree, for them to be joined.
 _LEAST_POINTS = 15
 # They agree if they are this near, relative to the median distance of points from their cameras.
@@ -73,14 +75,13 @@ def join(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruct
     """Join the models that share enough points; the others are returned as they are.
 
     Args:
-        models: models of one database, with points.
+        models: models of one database; those without points are left out.
 
     Returns:
         The models, the largest first. Of a photo or camera that several have, that of the largest
         counts.
     """
-    left = sorted(models, key=lambda model: -model.num_reg_images())
-    parts = [_part(model) for model in left]
+    parts = [_part(model) for model in mapping.largest_first(models)]
     joined = []
     while parts:
         group = [_Placed(parts.pop(0), 1.0, np.eye(3), np.zeros(3))]
@@ -88,7 +89,7 @@ def join(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruct
             group.append(placed)
             parts = [part for part in parts if part is not placed.part]
         joined.append(group[0].part.model if len(group) == 1 else _merged(group))
-    return sorted(joined, key=lambda model: -model.num_reg_images())
+    return mapping.largest_first(joined)
 
 
 def _part(model: pycolmap.Reconstruction) -> _Part:

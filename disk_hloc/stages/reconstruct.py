@@ -349,8 +349,9 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart
 def _clusters(job: _Job, folder: Path) -> list[Cluster]:
     """Return the clusters to map apart; none if the mapper is another one."""
     database_path = folder / colmap.DATABASE
-    many = mapping.num_connected_images(database_path) > INCREMENTAL_UP_TO
-    if job.mapper != "hierarchical" and not (job.mapper == "auto" and many):
+    if job.mapper not in ("auto", "hierarchical"):
+        return []
+    if job.mapper == "auto" and mapping.num_connected_images(database_path) <= INCREMENTAL_UP_TO:
         return []
     return hierarchical.divide(
         database_path,
@@ -362,7 +363,7 @@ def _clusters(job: _Job, folder: Path) -> list[Cluster]:
 
 def _join(job: _Job, folder: Path, apart: _Apart) -> None:
     """Join the models of clusters that are mapped."""
-    names, _ = colmap.read_images_and_pairs(folder / colmap.DATABASE)
+    names = sorted({name for cluster in apart.found for name in cluster.names})
     with (
         colmap.readable_photos(job.image_dir, names, folder) as photos,
         tempfile.TemporaryDirectory(dir=folder) as scratch,

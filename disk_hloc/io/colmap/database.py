@@ -400,6 +400,21 @@ def read_counts(
     )
 
 
+def read_frames(path: Path) -> dict[int, list[tuple[int, str]]]:
+    """Return frame -> the ids and names of its images; nothing is written.
+
+    In a database from before COLMAP 3.12, which has no frames, each image is one.
+    """
+    query = "SELECT data_id, frame_id FROM frame_data WHERE sensor_type = ?"
+    with closing(sqlite3.connect(path)) as database:
+        names = dict(database.execute("SELECT image_id, name FROM images"))
+        found = database.execute(query, (int(pycolmap.SensorType.CAMERA),)).fetchall()
+    images: dict[int, list[tuple[int, str]]] = {}
+    for image_id, frame_id in found or [(image_id, image_id) for image_id in names]:
+        images.setdefault(frame_id, []).append((image_id, names[image_id]))
+    return images
+
+
 def read_sizes(database_path: Path) -> dict[str, tuple[int, int]]:
     """Read image name -> width and height of its camera in pixels; nothing is written."""
     query = "SELECT name, width, height FROM images JOIN cameras USING (camera_id)"
