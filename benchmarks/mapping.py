@@ -5,10 +5,9 @@
         [--work DIR] [--json OUT]
 
 Photos are drawn, so that their poses are known: of a town that grows with their number (town.py),
-or all of one room. Each stage runs in a process of
-its own. Memory is the largest sum of what it and its own processes hold, sampled; libraries that
-they share count once for each. Errors are of positions, after the model was brought onto the truth
-by a similarity.
+or all of one room. Each stage runs in a process of its own. Memory is the largest sum of what it
+and its own processes hold, sampled; libraries that they share count once for each. Errors are of
+positions, after the model was brought onto the truth by a similarity.
 """
 
 from __future__ import annotations
