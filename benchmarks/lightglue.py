@@ -2,7 +2,7 @@
 
     python benchmarks/lightglue.py [--photos DIR] [--keypoints 2048 5000] [--rounds 3] [--json OUT]
 
-Photos are resized to 1600 x 1200. The matches have to be the same.
+Photos are resized to 1600 x 1200. In float32 the matches have to be the same.
 """
 
 from __future__ import annotations
@@ -44,7 +44,12 @@ def measure(
     """Match all pairs of a few photos, by ours and by kornia's."""
     names = list_images(photos)[:PHOTOS]
     pairs = pairs_of([load(photos / name, size).to(device) for name in names], count)
-    models = {"ours": DiskLightGlue({}).to(device), "kornia": kornias().to(device)}
+    models = {
+        "kornia": kornias().to(device),
+        "float32": DiskLightGlue({"precision": "float32"}).to(device),
+    }
+    if device.type == "cpu":
+        models["bfloat16"] = DiskLightGlue({"precision": "bfloat16"})
     found = {who: [model(data)["matches0"] for data in pairs] for who, model in models.items()}
     runs = {
         who: lambda model=model: [model(data) for data in pairs] for who, model in models.items()
@@ -53,19 +58,31 @@ def measure(
     figures: dict[str, object] = {
         f"{count}, {who}: pairs a second": len(pairs) / value for who, value in seconds.items()
     }
-    figures[f"{count}: times as fast as kornia"] = seconds["kornia"] / seconds["ours"]
-    same = zip(found["ours"], found["kornia"], strict=True)
-    figures[f"{count}: keypoints matched as by kornia"] = float(
-        torch.cat([one == other for one, other in same], dim=1).float().mean()
-    )
+    for who in list(models)[1:]:
+        figures[f"{count}, {who}: times as fast as kornia"] = seconds["kornia"] / seconds[who]
+        figures |= agreement(f"{count}, {who}", found[who], found["kornia"])
     return figures
 
 
+def agreement(
+    name: str, found: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+) -> dict[str, object]:
+    """Compare the ``matches0`` of some pairs, as shares of keypoints and of kornia's matches."""
+    ours, theirs = torch.cat(list(found), dim=1), torch.cat(list(expected), dim=1)
+    same, matched = ours == theirs, theirs >= 0
+    return {
+        f"{name}: keypoints matched as by kornia": float(same.float().mean()),
+        f"{name}: kornia's matches found": float(same[matched].float().mean()),
+        f"{name}: matches, relative to kornia's": float((ours >= 0).sum() / matched.sum()),
+    }
+
+
 def kornias() -> DiskLightGlue:
-    """Return LightGlue as kornia arranges it."""
-    model = DiskLightGlue({})
+    """Return LightGlue with kornia's blocks."""
+    model = DiskLightGlue({"precision": "float32"})
     for layer in model.net.transformers:
-        layer.cross_attn = layer.cross_attn.block
+        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
+    model.net.log_assignment = torch.nn.ModuleList(one.block for one in model.net.log_assignment)
     return model
 
 

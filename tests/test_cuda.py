@@ -158,7 +158,7 @@ def test_lightglue_gives_what_it_gives_on_the_cpu(images) -> None:
         found = extractor({"image": image})
         data |= {f"{key}{i}": found[key][0][None] for key in ("keypoints", "descriptors")}
         data[f"image_size{i}"] = torch.tensor([[image.shape[3], image.shape[2]]])
-    model = DiskLightGlue({})
+    model = DiskLightGlue({"precision": "float32"})
     expected = model(data)["matches0"]
     found = model.cuda()({key: values.cuda() for key, values in data.items()})["matches0"]
     assert (expected >= 0).sum() > 50

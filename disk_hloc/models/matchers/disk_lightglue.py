@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..lightglue import THRESHOLDS, LightGlue
+from ..lightglue import DEFAULTS, LightGlue
 
 
 class DiskLightGlue(LightGlue):
     """Matches DISK's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
 
-    default_conf: ClassVar[dict[str, Any]] = {"weights": "disk_lightglue", **THRESHOLDS}
+    default_conf: ClassVar[dict[str, Any]] = {"weights": "disk_lightglue", **DEFAULTS}
     features: ClassVar[str] = "DISK"
     architecture: ClassVar[dict[str, int]] = {"input_dim": 128}

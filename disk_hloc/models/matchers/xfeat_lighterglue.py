@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..lightglue import LightGlue
+from ..lightglue import DEFAULTS, LightGlue
 
 
 class XFeatLighterGlue(LightGlue):
@@ -12,9 +12,9 @@ class XFeatLighterGlue(LightGlue):
 
     default_conf: ClassVar[dict[str, Any]] = {
         "weights": "xfeat_lighterglue",
+        **DEFAULTS,
         "depth_confidence": -1,
         "width_confidence": 0.95,
-        "filter_threshold": 0.1,
     }
     features: ClassVar[str] = "XFeat"
     architecture: ClassVar[dict[str, int]] = {

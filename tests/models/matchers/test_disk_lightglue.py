@@ -11,6 +11,7 @@ import torch
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.loader import load_photo
+from disk_hloc.models import lightglue_cpu
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
@@ -63,17 +64,52 @@ def test_it_finds_more_true_matches_than_nearest_neighbours(data, pair) -> None:
     assert ((ours["matching_scores0"][0].numpy() > 0.1) == (matches >= 0)).all()
 
 
-@torch.inference_mode()
-def test_the_arrangement_of_attention_changes_no_match(pair) -> None:
-    model = DiskLightGlue()
-    found = model(pair)
+def kornias() -> DiskLightGlue:
+    """LightGlue with kornia's own blocks."""
+    model = DiskLightGlue({"precision": "float32"})
     for layer in model.net.transformers:
-        layer.cross_attn = layer.cross_attn.block
-    expected = model(pair)
+        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
+    model.net.log_assignment = torch.nn.ModuleList(one.block for one in model.net.log_assignment)
+    return model
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@torch.inference_mode()
+def test_the_arrangement_in_float32_changes_no_match(pair, copies) -> None:
+    data = {key: values.expand(copies, *values.shape[1:]) for key, values in pair.items()}
+    # Without pruning a batch is computed as one.
+    models = DiskLightGlue({"precision": "float32"}), kornias()
+    for model in models:
+        model.net.conf.width_confidence = -1 if copies > 1 else 0.99
+    found, expected = (model(data) for model in models)
+    assert (expected["matches0"] >= 0).sum() >= 30 * copies
     assert torch.equal(found["matches0"], expected["matches0"])
     torch.testing.assert_close(
         found["matching_scores0"], expected["matching_scores0"], rtol=0, atol=1e-3
     )
+
+
+@torch.inference_mode()
+def test_bfloat16_changes_few_matches(pair) -> None:
+    expected = kornias()(pair)["matches0"]
+    found = DiskLightGlue({"precision": "bfloat16"})(pair)["matches0"]
+    assert not torch.equal(found, expected)
+    same = (found == expected) & (expected >= 0)
+    assert same.sum() >= 0.95 * (expected >= 0).sum()
+    assert (found == expected).float().mean() >= 0.98
+
+
+def test_precision_follows_the_cpu(monkeypatch) -> None:
+    for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(lightglue_cpu, "has_fast_bfloat16", lambda fast=fast: fast)
+        model = DiskLightGlue()
+        assert model.net.transformers[0].self_attn.project.weight.dtype == dtype
+        # On a GPU kornia's blocks run, in float32.
+        assert {one.dtype for one in model.net.transformers[0].self_attn.block.parameters()} == {
+            torch.float32
+        }
+    with pytest.raises(DiskHlocError, match="precision"):
+        DiskLightGlue({"precision": "float16"})
 
 
 @torch.inference_mode()

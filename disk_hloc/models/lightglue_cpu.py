@@ -1,0 +1,205 @@
+"""LightGlue's blocks for a CPU: without large matrices, and in bfloat16 where that is fast.
+
+Kornia writes matrices of all pairs of keypoints, 400 MB each for 5,000, their transposes and
+softmaxes. Here attention is computed for a few rows at a time, which stay in the cache. In bfloat16
+its products and those of the linear layers take half the time and less; descriptors are summed in
+float32 from layer to layer.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Rows of attention that are computed together; with 5,000 keys 10 MB.
+_ROWS = 256
+
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether the CPU multiplies bfloat16 in instructions of its own."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def replace_blocks(network: Any, dtype: torch.dtype) -> None:
+    """Replace the blocks of kornia's LightGlue by those of this module.
+
+    Elsewhere than on a CPU the new blocks call kornia's.
+
+    Args:
+        network: ``kornia.feature.LightGlue`` with its parameters loaded, changed in place.
+        dtype: float32 or bfloat16, of products on a CPU.
+    """
+    for layer in network.transformers:
+        layer.self_attn = SelfAttention(layer.self_attn, dtype)
+        layer.cross_attn = CrossAttention(layer.cross_attn, dtype)
+    network.log_assignment = nn.ModuleList(map(Assignment, network.log_assignment))
+
+
+class SelfAttention(nn.Module):
+    """Kornia's block of self-attention.
+
+    The channels of each head are in another order: first those that kornia has at even places, so
+    that the rotation by a keypoint's position takes halves instead of every other value.
+
+    Args:
+        block: kornia's, with its parameters.
+        dtype: float32 or bfloat16, of products on a CPU.
+    """
+
+    def __init__(self, block: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.block = block
+        self.heads = block.num_heads
+        size = block.head_dim
+        rotated = torch.cat([torch.arange(0, size, 2), torch.arange(1, size, 2)])
+        scale = size**-0.5
+
+        def order(values: Tensor) -> Tensor:
+            queries, keys, values = values.unflatten(0, (self.heads, size, 3)).unbind(2)
+            return torch.stack([queries[:, rotated] * scale, keys[:, rotated], values])
+
+        weight = order(block.Wqkv.weight.detach()).flatten(0, 2)
+        self.project = _linear(weight, order(block.Wqkv.bias.detach()).flatten(), dtype)
+        self.update = _Update(block.out_proj, block.ffn, dtype)
+
+    def forward(self, x: Tensor, encoding: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Update the (B, N, D) descriptors of one image by each other.
+
+        Args:
+            x: descriptors.
+            encoding: (2, B, 1, N, D / heads) cosines and sines of positions, each twice in a row.
+            mask: kornia's; None for all.
+        """
+        if x.device.type != "cpu" or mask is not None:
+            return self.block(x, encoding, mask)
+        projected = self.project(x.to(self.project.weight.dtype)).unflatten(-1, (3, self.heads, -1))
+        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        cosines, sines = encoding[..., ::2]
+        queries, keys = (_rotate(one, cosines, sines) for one in (queries, keys))
+        return self.update(x, attend(queries, keys, values))
+
+
+class CrossAttention(nn.Module):
+    """Kornia's block of cross-attention.
+
+    Args:
+        block: kornia's, with its parameters.
+        dtype: float32 or bfloat16, of products on a CPU.
+    """
+
+    def __init__(self, block: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.block = block
+        self.heads = block.heads
+        # An image's projection holds its queries and its keys.
+        scale = block.scale**0.5
+        weight = torch.cat([block.to_qk.weight * scale, block.to_v.weight]).detach()
+        bias = torch.cat([block.to_qk.bias * scale, block.to_v.bias]).detach()
+        self.project = _linear(weight, bias, dtype)
+        self.update = _Update(block.to_out, block.ffn, dtype)
+
+    def forward(self, x0: Tensor, x1: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Update the (B, N, D) and (B, M, D) descriptors of two images by each other."""
+        if x0.device.type != "cpu" or mask is not None:
+            return self.block(x0, x1, mask)
+        (keys0, values0), (keys1, values1) = (
+            self.project(x.to(self.project.weight.dtype))
+            .unflatten(-1, (2, self.heads, -1))
+            .permute(2, 0, 3, 1, 4)
+            for x in (x0, x1)
+        )
+        return (
+            self.update(x0, attend(keys0, keys1, values1)),
+            self.update(x1, attend(keys1, keys0, values0)),
+        )
+
+
+class Assignment(nn.Module):
+    """Kornia's last block, with one matrix of all pairs of keypoints instead of eight.
+
+    Args:
+        block: kornia's, with its parameters.
+    """
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, None]:
+        """Return the (B, N + 1, M + 1) logarithms of match probabilities.
+
+        The last row and column are those of keypoints without a match. Instead of the
+        similarities, which are kornia's second result and which nothing uses, there is None.
+        """
+        certain0, certain1 = (self.block.matchability(x) for x in (x0, x1))
+        scale = x0.shape[-1] ** -0.25
+        projected0, projected1 = (self.block.final_proj(x) * scale for x in (x0, x1))
+        scores = x0.new_zeros(len(x0), x0.shape[1] + 1, x1.shape[1] + 1)
+        inner = scores[:, :-1, :-1]
+        torch.matmul(projected0, projected1.transpose(1, 2), out=inner)
+        # log(softmax over rows * softmax over columns * both matchable).
+        rows = F.logsigmoid(certain0) - inner.logsumexp(2, keepdim=True)
+        columns = F.logsigmoid(certain1).transpose(1, 2) - inner.logsumexp(1, keepdim=True)
+        inner.mul_(2).add_(rows).add_(columns)
+        scores[:, :-1, -1] = F.logsigmoid(-certain0).squeeze(-1)
+        scores[:, -1, :-1] = F.logsigmoid(-certain1).squeeze(-1)
+        return scores, None
+
+    def get_matchability(self, x: Tensor) -> Tensor:
+        """Return the (B, N) probabilities that keypoints have a match."""
+        return self.block.get_matchability(x)
+
+
+class _Update(nn.Module):
+    """Adds what attention found to the descriptors."""
+
+    def __init__(self, project: nn.Linear, ffn: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.project = deepcopy(project).to(dtype)
+        self.ffn = deepcopy(ffn).to(dtype)
+
+    def forward(self, x: Tensor, message: Tensor) -> Tensor:
+        """Return (B, N, D) descriptors, of x and the (B, H, N, D / H) message of each head."""
+        message = self.project(message.transpose(1, 2).flatten(start_dim=-2))
+        return x + self.ffn(torch.cat([x.to(message), message], dim=-1))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return the (B, H, N, D) messages of softmax(queries keys^T) values.
+
+    torch's own is as fast as float32 products are, also in bfloat16.
+    """
+    if queries.dtype == torch.float32:
+        return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
+    messages = torch.empty(queries.shape, dtype=queries.dtype)
+    queries, keys, values = (one.flatten(0, 1).contiguous() for one in (queries, keys, values))
+    memory = queries.new_empty(len(queries) * _ROWS * keys.shape[1])
+    for rows, target in zip(
+        queries.split(_ROWS, dim=1), messages.flatten(0, 1).split(_ROWS, dim=1), strict=True
+    ):
+        shape = (*rows.shape[:2], keys.shape[1])
+        weights = memory[: shape[0] * shape[1] * shape[2]].view(shape)
+        torch.bmm(rows, keys.transpose(1, 2), out=weights)
+        torch.softmax(weights, dim=-1, out=weights)
+        target.copy_(torch.bmm(weights, values))
+    return messages
+
+
+def _rotate(channels: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotate the pairs of channels, one of each half, by a keypoint's angles."""
+    first, second = channels.chunk(2, dim=-1)
+    rotated = [first * cosines - second * sines, second * cosines + first * sines]
+    return torch.cat(rotated, dim=-1).to(channels)
+
+
+def _linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
