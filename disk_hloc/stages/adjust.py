@@ -19,10 +19,14 @@ _MEAN_DISTANCE = float(np.sqrt(np.pi / 2))
 # After these, only the fourth digit of the cost changes.
 _MAX_ITERATIONS = 10
 _MAX_ERROR_PX = 4.0
-# Up to here the equations are solved directly, which takes 35 s for 3,000 photos of a flight. From
-# 1,000 on COLMAP uses conjugate gradients, which take 195 s. If all of 5,000 photos saw the same
-# points, a direct solution would take 4 GB.
+# Up to this many photos the equations are solved directly, unless points are in too many photos:
+# each adds an equation for each two of its photos. COLMAP solves directly below 1,000 photos, and
+# takes conjugate gradients from there on. For 3,000 photos of a flight these take 195 s, a direct
+# solution 35; three steps for 1,000 photos of one room, with points in 108 photos, 10 and 70.
 _DIRECT_UP_TO = 5000
+_LONGEST_DIRECT = 30
+# At least this many photos are solved directly in any case; COLMAP solves 50 by dense matrices.
+_DIRECT_FROM = 200
 
 
 def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> None:
@@ -101,9 +105,17 @@ def _robust_options(
     # As in COLMAP's mappers, the principal point stays fixed.
     options.refine_principal_point = False
     solver = getattr(options, "ceres", options)  # one level deeper since pycolmap 4
-    solver.max_num_images_direct_sparse_cpu_solver = _DIRECT_UP_TO
+    solver.max_num_images_direct_sparse_cpu_solver = _largest_direct(model)
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = _MAX_ITERATIONS
     solver.solver_options.num_threads = num_threads(model.num_reg_images())
     return options, deviation
+
+
+def _largest_direct(model: pycolmap.Reconstruction) -> int:
+    """Return up to how many photos the equations are solved directly."""
+    lengths = np.array([point.track.length() for point in model.points3D.values()], dtype=float)
+    # How many photos see the point of an observation, in the mean.
+    shared = np.square(lengths).sum() / max(lengths.sum(), 1)
+    return _DIRECT_UP_TO if shared <= _LONGEST_DIRECT else _DIRECT_FROM

@@ -83,3 +83,14 @@ def test_an_empty_model_and_one_without_errors_do_not_change() -> None:
     adjust.main(model)
     for index, image in model.images.items():
         np.testing.assert_array_equal(cam_from_world(image).matrix(), pose[index])
+
+
+@pytest.mark.parametrize(("photos", "most"), [(10, 5000), (40, 200)])
+def test_points_in_many_photos_are_not_solved_directly(photos: int, most: int) -> None:
+    drawing = pycolmap.SyntheticDatasetOptions(
+        num_rigs=1, num_cameras_per_rig=1, num_frames_per_rig=photos, num_points3D=50
+    )
+    model = pycolmap.synthesize_dataset(drawing)
+    options, _ = adjust._robust_options(model, [1.0])
+    solver = getattr(options, "ceres", options)
+    assert solver.max_num_images_direct_sparse_cpu_solver == most
