@@ -16,6 +16,11 @@ _CHUNK_BYTES = 1 << 20
 
 def digest_of(*parts: bytes) -> str:
     """Return the digest of bytes."""
+    return digest_of_each(parts)
+
+
+def digest_of_each(parts: Iterable[bytes]) -> str:
+    """Return the digest of bytes, one after the other, that need not fit into memory."""
     found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for part in parts:
         found.update(part)

@@ -8,6 +8,7 @@ together once, at the end.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import tempfile
 from collections import Counter
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
+from disk_hloc.io.replace import sync
 from disk_hloc.log import logger
 
 from . import adjust, joining, mapping
@@ -31,6 +33,7 @@ from .clusters import clusters
 CLUSTER_SIZE = 100
 SHARED = 8
 _MODELS = "models"
+_NAMES = "names.txt"
 # The joined model is adjusted before, and again at the end.
 _BRIEFLY = {"ba_global_max_refinements": 1, "ba_global_max_num_iterations": 2}
 
@@ -43,7 +46,8 @@ class Cluster:
         names: the photos, with those that it shares with others.
         own: how many of them are in no other cluster.
         database_path: a verified database.
-        folder: gets the models, in ``models/0/``, ``models/1/``, ....
+        folder: gets the models, in ``models/0/``, ``models/1/``, ..., and the names in
+            ``names.txt``.
         log_dir: where COLMAP's log is written.
         fix_intrinsics: keep the cameras' parameters.
     """
@@ -107,20 +111,41 @@ def in_processes(found: Sequence[Cluster]) -> Iterator[Cluster]:
 def map_clusters(found: Sequence[Cluster], spread: Spread = in_processes) -> None:
     """Map clusters; their models are written to their folders.
 
+    Clusters whose models are there already, of a run that was stopped, are not mapped again.
+
     Args:
         found: the clusters.
         spread: maps them, here or elsewhere.
     """
-    # The largest first, so that none is left over at the end.
-    by_size = sorted(found, key=lambda cluster: -len(cluster.names))
-    logger.info("Mapping %d clusters of %d photos at most", len(found), len(by_size[0].names))
     for cluster in found:
-        cluster.folder.mkdir(parents=True)
         cluster.log_dir.mkdir(parents=True, exist_ok=True)
-    total = sum(cluster.own for cluster in found)
-    with tqdm(total=total, desc="Map clusters", unit="image") as progress:
-        for cluster in spread(by_size):
+    left = [cluster for cluster in found if not _is_mapped(cluster)]
+    for cluster in left:
+        shutil.rmtree(cluster.folder, ignore_errors=True)
+        cluster.folder.mkdir(parents=True)
+        (cluster.folder / _NAMES).write_text(_listed(cluster), encoding="utf-8")
+    # The largest first, so that none is left over at the end.
+    left.sort(key=lambda cluster: -len(cluster.names))
+    most = max(len(cluster.names) for cluster in found)
+    logger.info("Mapping %d clusters of %d photos at most", len(found), most)
+    if len(left) < len(found):
+        logger.info("Resuming: %d of them are mapped already", len(found) - len(left))
+    total, waiting = (sum(cluster.own for cluster in some) for some in (found, left))
+    with tqdm(total=total, initial=total - waiting, desc="Map clusters", unit="image") as progress:
+        for cluster in spread(left):
             progress.update(cluster.own)
+
+
+def _is_mapped(cluster: Cluster) -> bool:
+    """Tell whether a cluster of the same photos has been mapped in this one's folder."""
+    names = cluster.folder / _NAMES
+    if not (cluster.folder / _MODELS).is_dir() or not names.is_file():
+        return False
+    return names.read_text(encoding="utf-8") == _listed(cluster)
+
+
+def _listed(cluster: Cluster) -> str:
+    return "".join(f"{name}\n" for name in cluster.names)
 
 
 def map_one(cluster: Cluster) -> None:
@@ -161,6 +186,8 @@ def _map(cluster: Cluster) -> None:
             place = built / str(number)
             place.mkdir()
             model.write(place)
+        for path in sorted(built.rglob("*")):
+            sync(path)
         with suppress(OSError):  # that worker was faster
             built.rename(cluster.folder / _MODELS)
 

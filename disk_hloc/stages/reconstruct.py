@@ -26,13 +26,13 @@ from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-from . import adjust, hierarchical, mapping, verify
+from . import adjust, hierarchical, mapping, unfinished, verify
 from .hierarchical import Cluster, Spread, in_processes
 
 # Up to this many photos one model that grows is the fastest, or as fast (benchmarks/mapping.py).
 INCREMENTAL_UP_TO = 200
+# Kept until a model is complete: clusters that are mapped, and their logs.
 _CLUSTERS = "clusters"
-# Kept where one of them failed.
 _CLUSTER_LOGS = "clusters.LOG"
 
 T = TypeVar("T")
@@ -236,9 +236,8 @@ def _run(
     job: _Job, spread: Spread, verbose: bool, build: Callable[..., _Apart | None], *args: Any
 ) -> None:
     """Build a model in processes of their own, and put it in its place."""
-    logs = job.sfm_dir / _CLUSTER_LOGS
+    kept = job.sfm_dir / _CLUSTERS, job.sfm_dir / _CLUSTER_LOGS
     with colmap.building(job.sfm_dir) as folder:
-        shutil.rmtree(logs, ignore_errors=True)  # of a run that failed
 
         def in_process(function: Callable[..., T], *args: Any) -> T:
             return isolated.call(
@@ -254,8 +253,9 @@ def _run(
         apart = in_process(build, *args)
         if apart is not None:
             hierarchical.map_clusters(apart.found, spread)
-            shutil.rmtree(logs)
             in_process(_join, apart)
+        for place in kept:
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def _build(
@@ -285,8 +285,7 @@ def _build(
             best_first = colmap.import_features_and_matches(
                 database_path, ids, feature_path, pairs, match_path
             )
-            verify.main(database_path, pairs, best_first=best_first)
-            clusters = _clusters(job, folder)
+            clusters = _verify(job, folder, pairs, best_first=best_first)
             if clusters:
                 return _Apart(clusters, len(pairs))
             models = _map(job, folder)
@@ -337,8 +336,7 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart
         colmap.readable_photos(job.image_dir, names, folder) as photos,
         colmap.database_errors(database_path),
     ):
-        verify.main(copy, pairs, best_first=False)
-        clusters = _clusters(job, folder)
+        clusters = _verify(job, folder, pairs, best_first=False)
         if clusters:
             return _Apart(clusters, len(pairs))
         models = _map(replace(job, image_dir=photos), folder)
@@ -346,16 +344,30 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart
     return None
 
 
-def _clusters(job: _Job, folder: Path) -> list[Cluster]:
-    """Return the clusters to map apart; none if the mapper is another one."""
+def _verify(job: _Job, folder: Path, pairs: Sequence[Pair], *, best_first: bool) -> list[Cluster]:
+    """Verify the pairs; return the clusters to map apart, none if the mapper is another one."""
     database_path = folder / colmap.DATABASE
-    if job.mapper not in ("auto", "hierarchical"):
+    many = len({name for pair in pairs for name in pair}) > INCREMENTAL_UP_TO
+    if job.mapper != "hierarchical" and (job.mapper != "auto" or not many):
+        verify.main(database_path, pairs, best_first=best_first)
         return []
+    place = unfinished.place(
+        job.sfm_dir / _CLUSTERS,
+        database_path,
+        best_first=best_first,
+        fix_intrinsics=job.fix_intrinsics,
+        clusters=[hierarchical.CLUSTER_SIZE, hierarchical.SHARED],
+    )
+    if unfinished.restore(place, database_path):
+        logger.info("Resuming: the pairs are verified already")
+    else:
+        verify.main(database_path, pairs, best_first=best_first)
+        unfinished.keep(place, database_path)
     if job.mapper == "auto" and mapping.num_connected_images(database_path) <= INCREMENTAL_UP_TO:
         return []
     return hierarchical.divide(
-        database_path,
-        folder / _CLUSTERS,
+        place / colmap.DATABASE,
+        place,
         job.sfm_dir / _CLUSTER_LOGS,
         fix_intrinsics=job.fix_intrinsics,
     )
@@ -369,7 +381,6 @@ def _join(job: _Job, folder: Path, apart: _Apart) -> None:
         tempfile.TemporaryDirectory(dir=folder) as scratch,
     ):
         models = hierarchical.join(apart.found, photos, Path(scratch))
-    shutil.rmtree(folder / _CLUSTERS)
     _finish(job, folder, models, apart.num_pairs)
 
 

@@ -144,3 +144,34 @@ def test_a_photo_in_a_wrong_place_is_left_out(drawn) -> None:
 def test_a_worker_that_does_not_see_the_files_says_so(divided) -> None:
     with pytest.raises(DiskHlocError, match="all machines share"):
         hierarchical.map_one(divided[0])  # the folder is made by map_clusters
+
+
+def test_mapped_clusters_are_not_mapped_again(drawn, divided, monkeypatch, caplog) -> None:
+    mapped: list[hierarchical.Cluster] = []
+
+    def stopped_after_two(found):
+        for number, cluster in enumerate(hierarchical.in_processes(found)):
+            if number == 2:
+                raise KeyboardInterrupt
+            mapped.append(cluster)
+            yield cluster
+
+    with pytest.raises(KeyboardInterrupt):
+        hierarchical.map_clusters(divided, stopped_after_two)
+    done = {cluster.folder: (cluster.folder / "models").stat().st_ino for cluster in mapped}
+    # The photos of one of them are others now.
+    changed = mapped[0].folder / "names.txt"
+    changed.write_text("another.jpg\n")
+    left: list[hierarchical.Cluster] = []
+
+    def noted(found):
+        left.extend(found)
+        return hierarchical.in_processes(found)
+
+    with caplog.at_level("INFO"):
+        hierarchical.map_clusters(divided, noted)
+    assert mapped[0] in left
+    assert mapped[1] not in left
+    assert "mapped already" in caplog.text
+    assert (mapped[1].folder / "models").stat().st_ino == done[mapped[1].folder]
+    assert all(any((cluster.folder / "models").iterdir()) for cluster in divided)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
+from disk_hloc.io.digests import digest_of_each
 from disk_hloc.io.exif import read_exif
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_best_first
@@ -248,6 +249,23 @@ def copy_database(path: Path, output: Path) -> None:
     _remove_database(output)
     with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(output)) as target:
         source.backup(target)
+
+
+def digest_of_database(path: Path) -> str:
+    """Return the digest of all that a database holds: equal for equal rows in equal order."""
+
+    def parts() -> Iterator[bytes]:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (table,) in sorted(tables):
+            yield f"{table}\n".encode()
+            for row in database.execute(f'SELECT * FROM "{table}"'):
+                for value in row:
+                    data = value if isinstance(value, bytes) else repr(value).encode()
+                    yield b"%s %d\n" % (type(value).__name__.encode(), len(data))
+                    yield data
+
+    with closing(sqlite3.connect(path)) as database:
+        return digest_of_each(parts())
 
 
 def import_features_and_matches(
