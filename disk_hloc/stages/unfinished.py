@@ -41,7 +41,7 @@ def keep(folder: Path, database_path: Path) -> None:
 
 
 def restore(folder: Path, database_path: Path) -> bool:
-    """Replace a database by the verified one of a run that was stopped; False if there is none."""
+    """Replace a database by the verified one of a run that was stopped; False without one."""
     kept = folder / colmap.DATABASE
     if not kept.exists():
         return False
