@@ -60,6 +60,8 @@ class LightGlue(Matcher):
     features: ClassVar[str]
     architecture: ClassVar[dict[str, int]]
     prefix: ClassVar[str] = ""
+    # 256 float32 values of each keypoint, for 128 of its descriptor.
+    bytes_kept: ClassVar[int] = 8
     required_data_keys: ClassVar[list[str]] = [
         "keypoints0",
         "descriptors0",

@@ -8,6 +8,8 @@ float32 from layer to layer. On a GPU the blocks call kornia's, and the assignme
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from copy import deepcopy
 from typing import Any
 
@@ -15,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Of results of the first block.
+_KEPT_BYTES = 1 << 30
 # Rows of attention that are computed together; with 5,000 keys 10 MB.
 _ROWS = 256
 
@@ -34,8 +38,9 @@ def replace_blocks(network: Any, dtype: torch.dtype) -> None:
         network: ``kornia.feature.LightGlue`` with its parameters loaded, changed in place.
         dtype: float32 or bfloat16, of products on a CPU.
     """
-    for layer in network.transformers:
-        layer.self_attn = SelfAttention(layer.self_attn, dtype)
+    for number, layer in enumerate(network.transformers):
+        block = FirstSelfAttention if number == 0 else SelfAttention
+        layer.self_attn = block(layer.self_attn, dtype)
         layer.cross_attn = CrossAttention(layer.cross_attn, dtype)
     network.log_assignment = nn.ModuleList(map(Assignment, network.log_assignment))
 
@@ -82,6 +87,37 @@ class SelfAttention(nn.Module):
         cosines, sines = encoding[..., ::2]
         queries, keys = (_rotate(one, cosines, sines) for one in (queries, keys))
         return self.update(x, attend(queries, keys, values))
+
+
+class FirstSelfAttention(SelfAttention):
+    """The block before any cross-attention, whose result an image has in each of its pairs.
+
+    Results of the last images are kept, and found again by the digest of what they were made of.
+    """
+
+    def __init__(self, block: Any, dtype: torch.dtype) -> None:
+        super().__init__(block, dtype)
+        self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
+
+    def forward(self, x: Tensor, encoding: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Update the (B, N, D) descriptors of one image by each other, as in the other layers."""
+        if x.device.type != "cpu" or mask is not None:
+            return super().forward(x, encoding, mask)
+        digest = hashlib.blake2b(repr(x.shape).encode(), digest_size=16)
+        for values in (x, encoding):
+            digest.update(values.numpy().tobytes())
+        key = digest.digest()
+        updated = self._kept.pop(key, None)
+        if updated is None:
+            updated = super().forward(x, encoding)
+        self._kept[key] = updated
+        while sum(one.nbytes for one in self._kept.values()) > _KEPT_BYTES:
+            self._kept.popitem(last=False)
+        return updated
+
+    def forget(self) -> None:
+        """Keep nothing of the images so far."""
+        self._kept.clear()
 
 
 class CrossAttention(nn.Module):

@@ -43,7 +43,7 @@ from disk_hloc.models.base import Matcher
 from . import through_hloc
 from .work import HlocWork, Task, Work
 
-# Features of this size stay in memory.
+# Features of this size, and what a matcher keeps of them, stay in memory.
 CACHE_BYTES = 1 << 30
 # One worker matches up to this many pairs at a time.
 MAX_PAIRS_PER_SHARD = 512
@@ -222,7 +222,7 @@ def match_pairs(
         device: the device of the model.
         alike: names that hloc cannot tell apart (:func:`disk_hloc.io.hloc.matches.pair_group`).
     """
-    at_once = _images_at_once(files, pairs)
+    at_once = _images_at_once(files, pairs, model.bytes_kept)
 
     @lru_cache(maxsize=at_once)
     def read(file: h5py.File, name: str) -> Data:
@@ -288,11 +288,11 @@ def _require_one_length(
         )
 
 
-def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair]) -> int:
-    """Return how many images' features fit in the cache."""
+def _images_at_once(files: tuple[h5py.File, h5py.File], pairs: list[Pair], bytes_kept: int) -> int:
+    """Return how many images' features, and what a matcher keeps of them, fit in the cache."""
     largest = max(
         math.prod(descriptors_shape(file, name))
         for file, names in zip(files, zip(*pairs, strict=True), strict=True)
         for name in set(names)
     )
-    return max(2, CACHE_BYTES // (4 * max(largest, 1)))
+    return max(2, CACHE_BYTES // ((4 + bytes_kept) * max(largest, 1)))

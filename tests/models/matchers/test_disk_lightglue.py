@@ -90,6 +90,35 @@ def test_the_arrangement_in_float32_changes_no_match(pair, copies) -> None:
 
 
 @torch.inference_mode()
+def test_the_first_block_of_an_image_is_computed_once(pair, monkeypatch) -> None:
+    model = DiskLightGlue()
+    calls = []
+    compute = lightglue_cpu.SelfAttention.forward
+
+    def counted(block, x, encoding, mask=None):
+        if isinstance(block, lightglue_cpu.FirstSelfAttention):
+            calls.append(x.shape)
+        return compute(block, x, encoding, mask)
+
+    monkeypatch.setattr(lightglue_cpu.SelfAttention, "forward", counted)
+    first = model(pair)
+    swapped = {f"{key[:-1]}{1 - int(key[-1])}": value for key, value in pair.items()}
+    model(swapped)
+    again = model(pair)
+    assert len(calls) == 2
+    assert torch.equal(first["matches0"], again["matches0"])
+    assert torch.equal(first["matching_scores0"], again["matching_scores0"])
+    # A keypoint that moved is another image.
+    moved = {**pair, "keypoints0": pair["keypoints0"] * 0.99}
+    other = model(moved)
+    assert len(calls) == 3
+    monkeypatch.setattr(lightglue_cpu, "_KEPT_BYTES", 0)
+    fresh = DiskLightGlue()
+    assert torch.equal(fresh(moved)["matching_scores0"], other["matching_scores0"])
+    assert not fresh.net.transformers[0].self_attn._kept
+
+
+@torch.inference_mode()
 def test_bfloat16_changes_few_matches(pair) -> None:
     expected = kornias()(pair)["matches0"]
     found = DiskLightGlue({"precision": "bfloat16"})(pair)["matches0"]
