@@ -129,7 +129,7 @@ def map_clusters(found: Sequence[Cluster], spread: Spread = in_processes) -> Non
     most = max(len(cluster.names) for cluster in found)
     logger.info("Mapping %d clusters of %d photos at most", len(found), most)
     if len(left) < len(found):
-        logger.info("Resuming: %d of them are mapped already", len(found) - len(left))
+        logger.info("Resuming: %d of them were mapped before", len(found) - len(left))
     total, waiting = (sum(cluster.own for cluster in some) for some in (found, left))
     with tqdm(total=total, initial=total - waiting, desc="Map clusters", unit="image") as progress:
         for cluster in spread(left):

@@ -172,6 +172,6 @@ def test_mapped_clusters_are_not_mapped_again(drawn, divided, monkeypatch, caplo
         hierarchical.map_clusters(divided, noted)
     assert mapped[0] in left
     assert mapped[1] not in left
-    assert "mapped already" in caplog.text
+    assert "mapped before" in caplog.text
     assert (mapped[1].folder / "models").stat().st_ino == done[mapped[1].folder]
     assert all(any((cluster.folder / "models").iterdir()) for cluster in divided)

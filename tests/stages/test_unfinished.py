@@ -72,13 +72,13 @@ def test_a_stopped_run_is_resumed(database: Path, tmp_path: Path, monkeypatch, c
     with caplog.at_level("INFO"):
         resumed = run()
     assert "pairs are verified already" in caplog.text
-    assert "of them are mapped already" in caplog.text
+    assert "of them were mapped before" in caplog.text
     assert not (out / "clusters").exists()
     assert not (out / "clusters.LOG").exists()
     shutil.rmtree(out)
     caplog.clear()
     whole = run()
-    assert "already" not in caplog.text
+    assert "Resuming" not in caplog.text
     assert resumed.num_reg_images() == whole.num_reg_images() == 24
     assert resumed.num_points3D() == pytest.approx(whole.num_points3D(), rel=0.01)
 
