@@ -274,9 +274,10 @@ def _jobs(path: Path) -> tuple[Cluster, float]:
     name, jobs = options.pop("cluster"), options.pop("jobs")
     seconds = options.pop("wait", WAIT_FOR_JOBS_SECONDS)
     module, _, class_name = name.rpartition(".")
-    _require("dask_jobqueue")
     try:
-        factory = getattr(importlib.import_module(module or "dask_jobqueue"), class_name)
+        with _interrupts_kept():
+            _require("dask_jobqueue")
+            factory = getattr(importlib.import_module(module or "dask_jobqueue"), class_name)
     except (ImportError, AttributeError) as error:
         raise DiskHlocError(
             f"{path}: there is no cluster class {name}; dask_jobqueue has SLURMCluster, ..."
@@ -289,6 +290,17 @@ def _jobs(path: Path) -> tuple[Cluster, float]:
         reason = " ".join(str(error).split())
         raise DiskHlocError(f"{path}: {name} cannot be started: {reason}") from error
     return cluster, seconds
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[None]:
+    """Keep the handler of Ctrl-C: dask_jobqueue installs one, which exits, when it is imported."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _read_jobs(path: Path) -> dict[str, Any]:

@@ -376,6 +376,24 @@ def test_workers_that_cannot_be_reached(
     assert one_line_error(error, message)
 
 
+def test_ctrl_c_is_as_before_once_batch_jobs_are_asked_for(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "jobs.yaml").write_text("{cluster: NoCluster, jobs: 1}")
+    code = """if True:
+        import signal
+        from disk_hloc.errors import DiskHlocError
+        from disk_hloc.parallel import workers
+        try:
+            with workers.connected("jobs.yaml"):
+                pass
+        except DiskHlocError as error:
+            assert "no cluster class" in str(error)
+        import dask_jobqueue.runner  # which installs a handler, if it was not imported before
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
 def test_a_scheduler_without_workers(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
