@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pycolmap
 
+from disk_hloc import __version__
 from disk_hloc.io import colmap
 from disk_hloc.io.digests import digest_of_data
 from disk_hloc.io.replace import replaced
@@ -24,8 +25,9 @@ def place(parent: Path, database_path: Path, **settings: object) -> Path:
         database_path: with all features and matches, not yet verified.
         settings: all else that the files depend on; plain data.
     """
-    settings["pycolmap"] = pycolmap.__version__
-    folder = parent / digest_of_data([colmap.digest_of_database(database_path), settings])
+    made_by = {"disk_hloc": __version__, "pycolmap": pycolmap.__version__}
+    inputs = [colmap.digest_of_database(database_path), settings, made_by]
+    folder = parent / digest_of_data(inputs)
     if parent.is_dir():
         for other in parent.iterdir():
             if other.name != folder.name:
