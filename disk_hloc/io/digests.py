@@ -33,11 +33,8 @@ def digest_of_file(path: Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
-    found = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     with path.open("rb") as file:
-        while part := file.read(_CHUNK_BYTES):
-            found.update(part)
-    return found.hexdigest()
+        return digest_of_each(iter(lambda: file.read(_CHUNK_BYTES), b""))
 
 
 def digest_of_data(value: Any) -> str:

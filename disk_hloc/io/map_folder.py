@@ -25,7 +25,7 @@ from typing import Any
 from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 
 from .names import is_relative
-from .replace import replace_json, sync
+from .replace import replace_json, sync_all
 
 FORMAT = 1
 SETTINGS = "map.json"
@@ -100,8 +100,7 @@ class MapFolder:
 
     def commit(self) -> None:
         """Make this the map: its model counts from now on, and former ones are removed."""
-        for path in sorted(self.model.rglob("*")):
-            sync(path)
+        sync_all(self.model)
         confs = {name: dict(getattr(self, name)) for name in _CONFS}
         replace_json(
             self.path / SETTINGS,

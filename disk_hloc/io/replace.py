@@ -57,6 +57,12 @@ def finite(content: Any) -> Any:
     return content
 
 
+def sync_all(folder: Path) -> None:
+    """Wait until all that is in a folder is on the disk."""
+    for path in sorted(folder.rglob("*")):
+        sync(path)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     if os.name == "nt":  # a folder cannot be opened there

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
-from disk_hloc.io.replace import sync
+from disk_hloc.io.replace import sync_all
 from disk_hloc.log import logger
 
 from . import adjust, joining, mapping
@@ -186,8 +186,7 @@ def _map(cluster: Cluster) -> None:
             place = built / str(number)
             place.mkdir()
             model.write(place)
-        for path in sorted(built.rglob("*")):
-            sync(path)
+        sync_all(built)
         with suppress(OSError):  # that worker was faster
             built.rename(cluster.folder / _MODELS)
 

@@ -20,7 +20,7 @@ import pycolmap
 
 from disk_hloc.errors import DiskHlocError, NoModel
 from disk_hloc.io.output_folder import MARK, claimed
-from disk_hloc.io.replace import sync
+from disk_hloc.io.replace import sync, sync_all
 
 from .model import COMPLETE, MODEL_FILES, read_model
 
@@ -54,8 +54,7 @@ def building(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         try:
             yield partial
-            for path in sorted(partial.rglob("*")):
-                sync(path)
+            sync_all(partial)
             partial.rename(complete)
             sync(complete.parent)
             _place(complete, folder)
