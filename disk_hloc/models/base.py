@@ -256,12 +256,12 @@ class Matcher(Model):
     Attributes:
         pairs_at_once: how many pairs with equal numbers of keypoints to pass together, by type of
             device; 1 where it is not listed.
-        bytes_kept: what is kept of the last images on a CPU, in bytes for each value of their
-            descriptors. Pairs of few images are passed one after the other.
+        bytes_kept: what is kept of the last images, in bytes for each value of their descriptors,
+            by type of device; 0 where it is not listed. Pairs of few images are passed in a row.
     """
 
     pairs_at_once: ClassVar[dict[str, int]] = {}
-    bytes_kept: ClassVar[int] = 0
+    bytes_kept: ClassVar[dict[str, int]] = {}
 
 
 class DenseMatcher(Model):

@@ -61,7 +61,7 @@ class LightGlue(Matcher):
     architecture: ClassVar[dict[str, int]]
     prefix: ClassVar[str] = ""
     # 256 float32 values of each keypoint, for 128 of its descriptor.
-    bytes_kept: ClassVar[int] = 8
+    bytes_kept: ClassVar[dict[str, int]] = {"cpu": 8}
     required_data_keys: ClassVar[list[str]] = [
         "keypoints0",
         "descriptors0",

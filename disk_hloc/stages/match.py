@@ -222,7 +222,7 @@ def match_pairs(
         device: the device of the model.
         alike: names that hloc cannot tell apart (:func:`disk_hloc.io.hloc.matches.pair_group`).
     """
-    at_once = _images_at_once(files, pairs, model.bytes_kept)
+    at_once = _images_at_once(files, pairs, model.bytes_kept.get(device.type, 0))
 
     @lru_cache(maxsize=at_once)
     def read(file: h5py.File, name: str) -> Data:
