@@ -19,7 +19,7 @@ from extract import load
 
 from disk_hloc.io.images import list_images
 from disk_hloc.models.extractors.disk import DISK
-from disk_hloc.models.lightglue_cpu import FirstSelfAttention
+from disk_hloc.models.lightglue_cpu import FirstSelfAttention, restore_blocks
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 
 SIZE = (1600, 1200)
@@ -89,9 +89,7 @@ def agreement(
 def kornias() -> DiskLightGlue:
     """Return LightGlue with kornia's blocks."""
     model = DiskLightGlue({"precision": "float32"})
-    for layer in model.net.transformers:
-        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
-    model.net.log_assignment = torch.nn.ModuleList(one.block for one in model.net.log_assignment)
+    restore_blocks(model.net)
     return model
 
 

@@ -45,6 +45,13 @@ def replace_blocks(network: Any, dtype: torch.dtype) -> None:
     network.log_assignment = nn.ModuleList(map(Assignment, network.log_assignment))
 
 
+def restore_blocks(network: Any) -> None:
+    """Put kornia's blocks back in the places of those of this module, to compare them."""
+    for layer in network.transformers:
+        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
+    network.log_assignment = nn.ModuleList(one.block for one in network.log_assignment)
+
+
 class SelfAttention(nn.Module):
     """Kornia's block of self-attention.
 
@@ -59,17 +66,16 @@ class SelfAttention(nn.Module):
     def __init__(self, block: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.block = block
-        self.heads = block.num_heads
-        size = block.head_dim
+        heads, size = block.num_heads, block.head_dim
         rotated = torch.cat([torch.arange(0, size, 2), torch.arange(1, size, 2)])
         scale = size**-0.5
 
         def order(values: Tensor) -> Tensor:
-            queries, keys, values = values.unflatten(0, (self.heads, size, 3)).unbind(2)
+            queries, keys, values = values.unflatten(0, (heads, size, 3)).unbind(2)
             return torch.stack([queries[:, rotated] * scale, keys[:, rotated], values])
 
-        weight = order(block.Wqkv.weight.detach()).flatten(0, 2)
-        self.project = _linear(weight, order(block.Wqkv.bias.detach()).flatten(), dtype)
+        weight, bias = order(block.Wqkv.weight), order(block.Wqkv.bias)
+        self.project = _Heads(weight.flatten(0, 2), bias.flatten(), heads, dtype)
         self.update = _Update(block.out_proj, block.ffn, dtype)
 
     def forward(self, x: Tensor, encoding: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -82,8 +88,7 @@ class SelfAttention(nn.Module):
         """
         if x.device.type != "cpu" or mask is not None:
             return self.block(x, encoding, mask)
-        projected = self.project(x.to(self.project.weight.dtype)).unflatten(-1, (3, self.heads, -1))
-        queries, keys, values = projected.permute(2, 0, 3, 1, 4)
+        queries, keys, values = self.project(x)
         cosines, sines = encoding[..., ::2]
         queries, keys = (_rotate(one, cosines, sines) for one in (queries, keys))
         return self.update(x, attend(queries, keys, values))
@@ -131,24 +136,18 @@ class CrossAttention(nn.Module):
     def __init__(self, block: Any, dtype: torch.dtype) -> None:
         super().__init__()
         self.block = block
-        self.heads = block.heads
         # An image's projection holds its queries and its keys.
         scale = block.scale**0.5
-        weight = torch.cat([block.to_qk.weight * scale, block.to_v.weight]).detach()
-        bias = torch.cat([block.to_qk.bias * scale, block.to_v.bias]).detach()
-        self.project = _linear(weight, bias, dtype)
+        weight = torch.cat([block.to_qk.weight * scale, block.to_v.weight])
+        bias = torch.cat([block.to_qk.bias * scale, block.to_v.bias])
+        self.project = _Heads(weight, bias, block.heads, dtype)
         self.update = _Update(block.to_out, block.ffn, dtype)
 
     def forward(self, x0: Tensor, x1: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Update the (B, N, D) and (B, M, D) descriptors of two images by each other."""
         if x0.device.type != "cpu" or mask is not None:
             return self.block(x0, x1, mask)
-        (keys0, values0), (keys1, values1) = (
-            self.project(x.to(self.project.weight.dtype))
-            .unflatten(-1, (2, self.heads, -1))
-            .permute(2, 0, 3, 1, 4)
-            for x in (x0, x1)
-        )
+        (keys0, values0), (keys1, values1) = self.project(x0), self.project(x1)
         return (
             self.update(x0, attend(keys0, keys1, values1)),
             self.update(x1, attend(keys1, keys0, values0)),
@@ -191,6 +190,30 @@ class Assignment(nn.Module):
         return self.block.get_matchability(x)
 
 
+class _Heads(nn.Linear):
+    """Projects descriptors for the heads of attention.
+
+    Args:
+        weight: (P C, C) of P parts, such as queries, keys and values; C is H D.
+        bias: (P C,).
+        heads: H.
+        dtype: float32 or bfloat16, of the product and its result.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, heads: int, dtype: torch.dtype) -> None:
+        super().__init__(weight.shape[1], weight.shape[0], dtype=dtype)
+        self.heads = heads
+        with torch.no_grad():
+            self.weight.copy_(weight)
+            self.bias.copy_(bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (P, B, H, N, D) parts of (B, N, C) descriptors."""
+        projected = super().forward(x.to(self.weight.dtype))
+        parts = self.out_features // x.shape[-1]
+        return projected.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+
 class _Update(nn.Module):
     """Adds what attention found to the descriptors."""
 
@@ -231,11 +254,3 @@ def _rotate(channels: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     first, second = channels.chunk(2, dim=-1)
     rotated = [first * cosines - second * sines, second * cosines + first * sines]
     return torch.cat(rotated, dim=-1).to(channels)
-
-
-def _linear(weight: Tensor, bias: Tensor, dtype: torch.dtype) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], dtype=dtype)
-    with torch.no_grad():
-        layer.weight.copy_(weight)
-        layer.bias.copy_(bias)
-    return layer

@@ -67,9 +67,7 @@ def test_it_finds_more_true_matches_than_nearest_neighbours(data, pair) -> None:
 def kornias() -> DiskLightGlue:
     """LightGlue with kornia's own blocks."""
     model = DiskLightGlue({"precision": "float32"})
-    for layer in model.net.transformers:
-        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
-    model.net.log_assignment = torch.nn.ModuleList(one.block for one in model.net.log_assignment)
+    lightglue_cpu.restore_blocks(model.net)
     return model
 
 
