@@ -285,7 +285,7 @@ def _build(
             best_first = colmap.import_features_and_matches(
                 database_path, ids, feature_path, pairs, match_path
             )
-            clusters = _verify(job, folder, pairs, best_first=best_first)
+            clusters = _verify_and_divide(job, folder, pairs, best_first=best_first)
             if clusters:
                 return _Apart(clusters, len(pairs))
             models = _map(job, folder)
@@ -336,7 +336,7 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart
         colmap.readable_photos(job.image_dir, names, folder) as photos,
         colmap.database_errors(database_path),
     ):
-        clusters = _verify(job, folder, pairs, best_first=False)
+        clusters = _verify_and_divide(job, folder, pairs, best_first=False)
         if clusters:
             return _Apart(clusters, len(pairs))
         models = _map(replace(job, image_dir=photos), folder)
@@ -344,7 +344,9 @@ def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart
     return None
 
 
-def _verify(job: _Job, folder: Path, pairs: Sequence[Pair], *, best_first: bool) -> list[Cluster]:
+def _verify_and_divide(
+    job: _Job, folder: Path, pairs: Sequence[Pair], *, best_first: bool
+) -> list[Cluster]:
     """Verify the pairs; return the clusters to map apart, none if the mapper is another one."""
     database_path = folder / colmap.DATABASE
     many = len({name for pair in pairs for name in pair}) > INCREMENTAL_UP_TO

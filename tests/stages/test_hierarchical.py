@@ -146,7 +146,7 @@ def test_a_worker_that_does_not_see_the_files_says_so(divided) -> None:
         hierarchical.map_one(divided[0])  # the folder is made by map_clusters
 
 
-def test_mapped_clusters_are_not_mapped_again(drawn, divided, monkeypatch, caplog) -> None:
+def test_mapped_clusters_are_not_mapped_again(divided, caplog) -> None:
     mapped: list[hierarchical.Cluster] = []
 
     def stopped_after_two(found):

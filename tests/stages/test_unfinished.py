@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A database of 24 photos with matches that are not verified, and the photos' folder."""
+    """A database of 24 photos with matches that are not verified."""
     path = tmp_path / "database.db"
     pycolmap.set_random_seed(0)
     with pycolmap.Database.open(path) as opened:
