@@ -1,9 +1,9 @@
 """LightGlue's blocks for a CPU: without large matrices, and in bfloat16 where that is fast.
 
 Kornia writes matrices of all pairs of keypoints, 400 MB each for 5,000, their transposes and
-softmaxes. Here attention is computed for a few rows at a time, which stay in the cache. In bfloat16
-its products and those of the linear layers take half the time and less; descriptors are summed in
-float32 from layer to layer. On a GPU the blocks call kornia's, and the assignment alone is ours.
+softmaxes; :mod:`.attention` does not. In bfloat16 products take half the time and less; descriptors
+are summed in float32 from layer to layer. On a GPU the blocks call kornia's, and the assignment
+alone is ours.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .attention import LOG2_E, attend, attend_both
+
 # Of results of the first block.
 _KEPT_BYTES = 1 << 30
-# Rows of attention that are computed together; with 5,000 keys 10 MB.
+# Rows of the assignment that are computed together; with 5,000 columns 5 MB.
 _ROWS = 256
+# Of a smaller sum, exponentials that are too small for float32 could be a part.
+_LEAST_SUM = 1e-30
 
 
 def has_fast_bfloat16() -> bool:
@@ -68,7 +72,7 @@ class SelfAttention(nn.Module):
         self.block = block
         heads, size = block.num_heads, block.head_dim
         rotated = torch.cat([torch.arange(0, size, 2), torch.arange(1, size, 2)])
-        scale = size**-0.5
+        scale = size**-0.5 * LOG2_E
 
         def order(values: Tensor) -> Tensor:
             queries, keys, values = values.unflatten(0, (heads, size, 3)).unbind(2)
@@ -137,7 +141,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.block = block
         # An image's projection holds its queries and its keys.
-        scale = block.scale**0.5
+        scale = (block.scale * LOG2_E) ** 0.5
         weight = torch.cat([block.to_qk.weight * scale, block.to_v.weight])
         bias = torch.cat([block.to_qk.bias * scale, block.to_v.bias])
         self.project = _Heads(weight, bias, block.heads, dtype)
@@ -148,10 +152,8 @@ class CrossAttention(nn.Module):
         if x0.device.type != "cpu" or mask is not None:
             return self.block(x0, x1, mask)
         (keys0, values0), (keys1, values1) = self.project(x0), self.project(x1)
-        return (
-            self.update(x0, attend(keys0, keys1, values1)),
-            self.update(x1, attend(keys1, keys0, values0)),
-        )
+        messages0, messages1 = attend_both(keys0, keys1, values0, values1)
+        return self.update(x0, messages0), self.update(x1, messages1)
 
 
 class Assignment(nn.Module):
@@ -178,8 +180,9 @@ class Assignment(nn.Module):
         inner = scores[:, :-1, :-1]
         torch.matmul(projected0, projected1.transpose(1, 2), out=inner)
         # log(softmax over rows * softmax over columns * both matchable).
-        rows = F.logsigmoid(certain0) - inner.logsumexp(2, keepdim=True)
-        columns = F.logsigmoid(certain1).transpose(1, 2) - inner.logsumexp(1, keepdim=True)
+        rows, columns = _log_sums(inner)
+        rows = F.logsigmoid(certain0) - rows
+        columns = F.logsigmoid(certain1).transpose(1, 2) - columns
         inner.mul_(2).add_(rows).add_(columns)
         scores[:, :-1, -1] = F.logsigmoid(-certain0).squeeze(-1)
         scores[:, -1, :-1] = F.logsigmoid(-certain1).squeeze(-1)
@@ -188,6 +191,31 @@ class Assignment(nn.Module):
     def get_matchability(self, x: Tensor) -> Tensor:
         """Return the (B, N) probabilities that keypoints have a match."""
         return self.block.get_matchability(x)
+
+
+def _log_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logarithms of the sums of exponentials, of rows and of columns.
+
+    On a CPU both share the exponentials, unless logits span more than the exponents of float32.
+
+    Args:
+        logits: (B, N, M) float32.
+
+    Returns:
+        (B, N, 1) and (B, 1, M).
+    """
+    if logits.device.type == "cpu" and logits.numel() > 0:
+        largest = logits.amax((1, 2), keepdim=True)
+        columns = torch.zeros_like(logits[:, :1])
+        rows = []
+        for block in logits.split(_ROWS, dim=1):
+            exponentials = (block - largest).exp_()
+            rows.append(exponentials.sum(2, keepdim=True))
+            columns += exponentials.sum(1, keepdim=True)
+        sums = torch.cat(rows, 1), columns
+        if all((one > _LEAST_SUM).all() for one in sums):
+            return sums[0].log() + largest, sums[1].log() + largest
+    return logits.logsumexp(2, keepdim=True), logits.logsumexp(1, keepdim=True)
 
 
 class _Heads(nn.Linear):
@@ -215,38 +243,27 @@ class _Heads(nn.Linear):
 
 
 class _Update(nn.Module):
-    """Adds what attention found to the descriptors."""
+    """Adds what attention found to the descriptors.
 
-    def __init__(self, project: nn.Linear, ffn: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.project = deepcopy(project).to(dtype)
-        self.ffn = deepcopy(ffn).to(dtype)
-
-    def forward(self, x: Tensor, message: Tensor) -> Tensor:
-        """Return (B, N, D) descriptors, of x and the (B, H, N, D / H) message of each head."""
-        message = self.project(message.transpose(1, 2).flatten(start_dim=-2))
-        return x + self.ffn(torch.cat([x.to(message), message], dim=-1))
-
-
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return the (B, H, N, D) messages of softmax(queries keys^T) values.
-
-    torch's own is as fast as float32 products are, also in bfloat16.
+    Args:
+        project: of the messages of all heads; it becomes a part of the first layer of ``ffn``.
+        ffn: of descriptors and messages.
+        dtype: float32 or bfloat16.
     """
-    if queries.dtype == torch.float32:
-        return F.scaled_dot_product_attention(queries, keys, values, scale=1.0)
-    messages = torch.empty(queries.shape, dtype=queries.dtype)
-    queries, keys, values = (one.flatten(0, 1).contiguous() for one in (queries, keys, values))
-    memory = queries.new_empty(len(queries) * _ROWS * keys.shape[1])
-    for rows, target in zip(
-        queries.split(_ROWS, dim=1), messages.flatten(0, 1).split(_ROWS, dim=1), strict=True
-    ):
-        shape = (*rows.shape[:2], keys.shape[1])
-        weights = memory[: shape[0] * shape[1] * shape[2]].view(shape)
-        torch.bmm(rows, keys.transpose(1, 2), out=weights)
-        torch.softmax(weights, dim=-1, out=weights)
-        target.copy_(torch.bmm(weights, values))
-    return messages
+
+    def __init__(self, project: nn.Linear, ffn: Any, dtype: torch.dtype) -> None:
+        super().__init__()
+        linear, *rest = deepcopy(ffn)
+        with torch.no_grad():
+            own, message = linear.weight.chunk(2, dim=1)
+            linear.bias += message @ project.bias
+            linear.weight.copy_(torch.cat([own, message @ project.weight], dim=1))
+        self.ffn = nn.Sequential(linear, *rest).to(dtype)
+
+    def forward(self, x: Tensor, messages: Tensor) -> Tensor:
+        """Return (B, N, D) descriptors, of x and the (B, H, N, D / H) messages of the heads."""
+        messages = messages.transpose(1, 2).flatten(start_dim=-2)
+        return x + self.ffn(torch.cat([x.to(messages), messages], dim=-1))
 
 
 def _rotate(channels: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
