@@ -1,7 +1,7 @@
 """Divide photos into clusters that are mapped apart, and joined by the photos that they share.
 
 The graph of verified pairs is cut where few matches cross it, again and again (Shi, Malik,
-"Normalized cuts and image segmentation", PAMI 2000), and each cluster gets the photos of its
+"Normalized cuts and image segmentation", PAMI 2000), and each cluster gets the photos of some
 neighbours that match it best, as COLMAP's hierarchical mapper does (Schönberger, Frahm, CVPR 2016).
 """
 
@@ -11,11 +11,14 @@ from collections.abc import Mapping
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 from scipy.sparse.linalg import eigsh
 
 # Of both parts of a cut, the smaller one has this share of the photos at least.
 _BALANCE = 1 / 3
+# A cluster takes photos of this many neighbours, which share the most matches with it. Where photos
+# are dense it has many more, whose photos it would map once more each.
+_NEIGHBOURS = 2
 # Neighbours that share less than this part of what a cluster shares with the nearest one lend it no
 # photos.
 _WEAK = 0.1
@@ -31,7 +34,7 @@ def clusters(
     Args:
         matches: pairs of nodes -> their number of matches, at least 1.
         size: the most nodes of a cluster, at least 2.
-        shared: how many nodes each of two neighbouring clusters takes from the other one.
+        shared: how many nodes a cluster takes from a neighbour.
 
     Returns:
         The nodes of each cluster, and those that it takes from others; both sorted. A node belongs
@@ -104,15 +107,38 @@ def _taken(graph: csr_array, parts: list[np.ndarray], shared: int) -> list[np.nd
     part_of = np.empty(graph.shape[0], int)
     for number, part in enumerate(parts):
         part_of[part] = number
+    strengths = np.array([np.asarray(graph[part].sum(axis=0)).ravel() for part in parts])
+    between = np.array(
+        [np.bincount(part_of, strength, len(parts)) for strength in strengths]
+    ).reshape(len(parts), len(parts))
+    np.fill_diagonal(between, 0)
     found = []
-    for part in parts:
-        strength = np.asarray(graph[part].sum(axis=0)).ravel()
-        strength[part] = 0
-        between = np.bincount(part_of, strength, len(parts))
+    for strength, lenders in zip(strengths, _lenders(between), strict=True):
         chosen: list[int] = []
-        for other in np.flatnonzero(between > _WEAK * between.max(initial=0)):
-            theirs = parts[other]
+        for lender in lenders:
+            theirs = parts[lender]
             best = theirs[np.argsort(-strength[theirs], kind="stable")[:shared]]
             chosen += best[strength[best] > 0].tolist()
         found.append(np.array(sorted(chosen), int))
     return found
+
+
+def _lenders(between: np.ndarray) -> list[list[int]]:
+    """Return the parts from which each part takes nodes.
+
+    These are its strongest neighbours, and as many more as it takes to join all parts that are
+    connected.
+
+    Args:
+        between: (P, P) matches between parts, 0 on the diagonal.
+    """
+    order = np.argsort(-between, axis=1, kind="stable")[:, :_NEIGHBOURS]
+    chosen = [
+        [other for other in others if shared[other] > _WEAK * shared.max()]
+        for shared, others in zip(between, order.tolist(), strict=True)
+    ]
+    tree = minimum_spanning_tree(csr_array(-between)).tocoo()
+    for first, second in zip(tree.row.tolist(), tree.col.tolist(), strict=True):
+        if second not in chosen[first] and first not in chosen[second]:
+            chosen[first].append(second)
+    return chosen

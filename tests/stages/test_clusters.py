@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -34,13 +34,25 @@ def test_each_node_belongs_to_one_connected_cluster(matches, size: int, shared: 
         assert is_connected(own, inside)
         # Each that is taken matches one of the cluster's own.
         assert all(any({node, mine} in map(set, matches) for mine in own) for node in taken)
+    # Clusters of a graph are joined by what they take as the graph is.
+    joined = [
+        (one, other)
+        for own, taken in found
+        for group in [own + taken]
+        for one, other in pairwise(group)
+    ]
+    assert num_parts(owned, joined) == num_parts(owned, list(matches))
 
 
 def is_connected(nodes: list[int], pairs: list[tuple[int, int]]) -> bool:
+    return num_parts(nodes, pairs) == 1
+
+
+def num_parts(nodes: list[int], pairs: list[tuple[int, int]]) -> int:
     number = {node: i for i, node in enumerate(nodes)}
     rows, columns = [number[a] for a, _ in pairs], [number[b] for _, b in pairs]
     graph = coo_array((np.ones(len(pairs)), (rows, columns)), shape=(len(nodes), len(nodes)))
-    return connected_components(graph, directed=False)[0] == 1
+    return connected_components(graph, directed=False)[0]
 
 
 def test_a_graph_is_cut_where_few_matches_cross() -> None:
@@ -60,3 +72,11 @@ def test_a_far_neighbour_lends_nothing() -> None:
     matches |= {(5, 6): 90, (11, 12): 90, (0, 17): 5}
     found = clusters(matches, 6, 2)
     assert [taken for _, taken in found] == [[6], [5, 12], [11]]
+
+
+def test_a_cluster_among_many_takes_photos_of_the_nearest_two() -> None:
+    rooms = [range(i, i + 4) for i in range(0, 24, 4)]
+    matches = dict.fromkeys((pair for room in rooms for pair in combinations(room, 2)), 100)
+    matches |= {(0, 4 * i): 50 + i for i in range(1, 6)}
+    found = clusters(matches, 4, 2)
+    assert [taken for _, taken in found] == [[16, 20], [0], [0], [0], [0], [0]]
