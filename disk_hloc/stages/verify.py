@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import poselib
@@ -43,6 +43,11 @@ MAX_LOG10_CHANCE = -11.0
 # COLMAP gets the matches within this multiple of MAX_ERROR_PX: lenses that are not yet calibrated
 # bend epipolar lines.
 _MARGIN = 2.0
+# This many matches are enough to estimate a geometry with which most matches agree.
+_ENOUGH = 200
+_MOST = 0.5
+# Of matches of which one in ten is wrong, seven are drawn so often that once none of them is.
+_MIN_TRIALS = 30
 _NUM_SHUFFLES = 8
 _MINIMAL = 7  # matches that determine an epipolar geometry
 _MAX_THREADS = 16
@@ -92,15 +97,12 @@ def agreement(points0: np.ndarray, points1: np.ndarray, *, best_first: bool) -> 
     num = len(points0)
     if num < MIN_NUM_INLIERS:
         return Agreement(None, np.full(num, np.inf), 0.0)
-    options = {
-        "max_epipolar_error": MAX_ERROR_PX,
-        "max_iterations": NUM_TRIALS,
-        "min_iterations": 100,
-        "progressive_sampling": best_first,
-        "seed": colmap.SEED,
-    }
-    fundamental, _ = poselib.estimate_fundamental(points0, points1, options, {})
+    some = _some(num)
+    fundamental = _fundamental(points0[some], points1[some], best_first)
     errors = sampson_distances(points0, points1, fundamental)
+    if num > _ENOUGH and not (errors <= MAX_ERROR_PX).mean() >= _MOST:
+        fundamental = _fundamental(points0, points1, best_first)
+        errors = sampson_distances(points0, points1, fundamental)
     if not np.isfinite(errors).all():
         return Agreement(None, np.full(num, np.inf), 0.0)
     shuffle = np.random.default_rng(colmap.SEED).permutation
@@ -113,6 +115,22 @@ def agreement(points0: np.ndarray, points1: np.ndarray, *, best_first: bool) -> 
     rate = min((num_by_chance + 0.5) / (_NUM_SHUFFLES * num), 1.0)
     tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
     return Agreement(fundamental, errors, float(tail / np.log(10)))
+
+
+def _some(num: int) -> slice:
+    """Return at most :data:`_ENOUGH` of some matches, from the first to the last."""
+    return slice(None, None, max(1, -(-num // _ENOUGH)))
+
+
+def _fundamental(points0: np.ndarray, points1: np.ndarray, best_first: bool) -> np.ndarray:
+    options = {
+        "max_epipolar_error": MAX_ERROR_PX,
+        "max_iterations": NUM_TRIALS,
+        "min_iterations": _MIN_TRIALS,
+        "progressive_sampling": best_first,
+        "seed": colmap.SEED,
+    }
+    return poselib.estimate_fundamental(points0, points1, options, {})[0]
 
 
 def main(database_path: Path, pairs: Sequence[Pair], *, best_first: bool) -> int:
@@ -241,18 +259,52 @@ def verify_pair(
     """
     points0, points1 = first[1][matches[:, 0]], second[1][matches[:, 1]]
     # Epipolar lines of fisheye lenses and panoramas are curves: their pairs are COLMAP's alone.
-    if colmap.is_planar(first[0]) and colmap.is_planar(second[0]):
-        found = agreement(points0, points1, best_first=best_first)
-        if not found.is_sound:
-            return pycolmap.TwoViewGeometry()
-        matches = matches[found.errors <= _MARGIN * MAX_ERROR_PX]
-    geometry = pycolmap.estimate_two_view_geometry(*first, *second, matches, _options())
-    if len(geometry.inlier_matches) < MIN_NUM_INLIERS:
+    if not (colmap.is_planar(first[0]) and colmap.is_planar(second[0])):
+        return _sound(_estimate(first, second, matches))
+    found = agreement(points0, points1, best_first=best_first)
+    if not found.is_sound:
         return pycolmap.TwoViewGeometry()
-    return geometry
+    near = found.errors <= _MARGIN * MAX_ERROR_PX
+    matches, errors = matches[near], found.errors[near]
+    some = matches[_some(len(matches))]
+    geometry = _estimate(first, second, some, min_num_trials=_MIN_TRIALS)
+    if len(some) < len(matches) and len(geometry.inlier_matches) >= MIN_NUM_INLIERS:
+        measured = _errors(first, second, matches, geometry)
+        geometry.inlier_matches = matches[
+            (errors if measured is None else measured) <= MAX_ERROR_PX
+        ]
+    return _sound(geometry)
 
 
-def _options() -> pycolmap.TwoViewGeometryOptions:
-    return pycolmap.TwoViewGeometryOptions(
-        ransac={**colmap.VERIFICATION["ransac"], "random_seed": colmap.SEED}
+def _estimate(
+    first: View, second: View, matches: np.ndarray, **ransac: Any
+) -> pycolmap.TwoViewGeometry:
+    options = pycolmap.TwoViewGeometryOptions(
+        ransac={**colmap.VERIFICATION["ransac"], "random_seed": colmap.SEED, **ransac}
     )
+    return pycolmap.estimate_two_view_geometry(*first, *second, matches, options)
+
+
+def _sound(geometry: pycolmap.TwoViewGeometry) -> pycolmap.TwoViewGeometry:
+    """Return the geometry, or one without matches where COLMAP would not use it."""
+    few = len(geometry.inlier_matches) < MIN_NUM_INLIERS
+    return pycolmap.TwoViewGeometry() if few else geometry
+
+
+def _errors(
+    first: View, second: View, matches: np.ndarray, geometry: pycolmap.TwoViewGeometry
+) -> np.ndarray | None:
+    """Return the Sampson distances of matches in pixels, as COLMAP measures them.
+
+    It takes the essential matrix of undistorted rays where both focal lengths are known, and the
+    fundamental matrix of points elsewhere. None if the geometry has neither: photos of a plane.
+    """
+    points0, points1 = first[1][matches[:, 0]], second[1][matches[:, 1]]
+    cameras = first[0], second[0]
+    if not all(camera.has_prior_focal_length for camera in cameras):
+        return None if geometry.F is None else sampson_distances(points0, points1, geometry.F)
+    if geometry.E is None:
+        return None
+    rays0, rays1 = cameras[0].cam_from_img(points0), cameras[1].cam_from_img(points1)
+    per_pixel = float(np.mean([camera.cam_from_img_threshold(1.0) for camera in cameras]))
+    return sampson_distances(rays0, rays1, geometry.E) / per_pixel

@@ -20,9 +20,11 @@ from support.hloc_files import write_features, write_matches
 NAMES = ["0000.jpg", "0001.jpg", "0002.jpg"]
 
 
-def two_views(num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def two_views(
+    num: int, rng: np.random.Generator, is_plane: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Pixels of points of space in two photos of 1000 x 750 px."""
-    points = rng.uniform((-2, -1.5, 4), (2, 1.5, 8), (num, 3))
+    points = rng.uniform((-2, -1.5, 4), (2, 1.5, 4 if is_plane else 8), (num, 3))
     moved = points @ np.array([[0.98, 0, -0.2], [0, 1, 0], [0.2, 0, 0.98]]).T + (0.8, 0.1, 0.2)
     return tuple(1000 * p[:, :2] / p[:, 2:] + (500, 375) for p in (points, moved))
 
@@ -123,6 +125,27 @@ def test_the_geometry_is_that_of_colmap(tmp_path: Path, scene: Path) -> None:
             found.append(database.read_two_view_geometry(ids[NAMES[0]], ids[NAMES[1]]))
     assert found[0].config == found[1].config
     np.testing.assert_array_equal(found[0].inlier_matches, found[1].inlier_matches)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["unknown", "known"])
+@pytest.mark.parametrize("is_plane", [False, True], ids=["space", "plane"])
+def test_a_geometry_of_some_matches_is_that_of_all(known: bool, is_plane: bool) -> None:
+    rng = np.random.default_rng(0)
+    points = list(two_views(2000, rng, is_plane))
+    points[1] = points[1] + rng.normal(0, 0.5, points[1].shape)
+    wrong = rng.permutation(2000)[:400]
+    points[1][wrong] = rng.uniform(0, (1000, 750), (400, 2))
+    camera = pycolmap.Camera.create_from_model_name(1, "SIMPLE_RADIAL", 1000.0, 1000, 750)
+    camera.has_prior_focal_length = known
+    views = [(camera, one) for one in points]
+    matches = np.stack([np.arange(2000)] * 2, axis=1).astype(np.uint32)
+    found = verify.verify_pair(*views, matches, best_first=False)
+    options = pycolmap.TwoViewGeometryOptions(ransac={"random_seed": 0})
+    expected = pycolmap.estimate_two_view_geometry(*views[0], *views[1], matches, options)
+    assert found.config == expected.config
+    ours, theirs = (set(one.inlier_matches[:, 0].tolist()) for one in (found, expected))
+    assert len(ours & theirs) > 0.98 * len(theirs)
+    assert len(ours - theirs) < 0.02 * len(theirs)
 
 
 def test_photos_of_two_places(data: Path, tmp_path: Path) -> None:
