@@ -18,7 +18,8 @@ _CAUCHY = 2.385
 _MEAN_DISTANCE = float(np.sqrt(np.pi / 2))
 # After these, only the fourth digit of the cost changes.
 _MAX_ITERATIONS = 10
-_MAX_ERROR_PX = 4.0
+# COLMAP's largest error of an observation.
+MAX_ERROR_PX = 4.0
 # Up to this many photos the equations are solved directly, unless points are in too many photos:
 # each adds an equation for each two of its photos. COLMAP solves directly below 1,000 photos, and
 # takes conjugate gradients from there on. For 3,000 photos of a flight these take 195 s, a direct
@@ -29,7 +30,12 @@ _LONGEST_DIRECT = 30
 _DIRECT_FROM = 200
 
 
-def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> None:
+def main(
+    model: pycolmap.Reconstruction,
+    *,
+    fix_intrinsics: bool = False,
+    max_iterations: int = _MAX_ITERATIONS,
+) -> None:
     """Adjust poses, points and cameras once more, with a loss that reduces the effect of outliers.
 
     COLMAP's mappers minimize the squared errors of all observations within 4 px, many times the
@@ -41,6 +47,7 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
         model: changed in place. Points that then are more than 4 px off, COLMAP's bound, are
             dropped: where a lens is badly determined, one may fly away.
         fix_intrinsics: keep the parameters of the cameras.
+        max_iterations: of the solver.
     """
     if not hasattr(pycolmap, "create_default_bundle_adjuster"):
         logger.info(
@@ -51,7 +58,7 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     errors = [point.error for point in model.points3D.values()]
     if not errors or not np.median(errors) > 0:
         return
-    options, deviation = _robust_options(model, errors)
+    options, deviation = _robust_options(model, errors, max_iterations)
     options.refine_focal_length = options.refine_extra_params = not fix_intrinsics
     config = pycolmap.BundleAdjustmentConfig()
     for image_id in model.reg_image_ids():
@@ -61,7 +68,7 @@ def main(model: pycolmap.Reconstruction, *, fix_intrinsics: bool = False) -> Non
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
     model.update_point_3d_errors()
     for point_id, point in list(model.points3D.items()):
-        if not point.error <= _MAX_ERROR_PX:
+        if not point.error <= MAX_ERROR_PX:
             model.delete_point3D(point_id)
     logger.info(
         "Adjusted robustly: mean reprojection error %.3f px, standard deviation %.3f px",
@@ -96,7 +103,7 @@ def some(
 
 
 def _robust_options(
-    model: pycolmap.Reconstruction, errors: Sequence[float]
+    model: pycolmap.Reconstruction, errors: Sequence[float], max_iterations: int = _MAX_ITERATIONS
 ) -> tuple[pycolmap.BundleAdjustmentOptions, float]:
     """Return the options with a robust loss, and the standard deviation of an error in pixels."""
     deviation = float(np.median(errors)) / _MEAN_DISTANCE
@@ -108,7 +115,7 @@ def _robust_options(
     solver.max_num_images_direct_sparse_cpu_solver = _largest_direct(model)
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
-    solver.solver_options.max_num_iterations = _MAX_ITERATIONS
+    solver.solver_options.max_num_iterations = max_iterations
     solver.solver_options.num_threads = num_threads(model.num_reg_images())
     return options, deviation
 

@@ -29,13 +29,17 @@ from disk_hloc.log import logger
 from . import adjust, joining, mapping
 from .clusters import clusters
 
-# Photos of a cluster, and photos that each of two neighbouring clusters takes from the other one.
+# Photos of a cluster, and photos that a cluster takes from a neighbour.
 CLUSTER_SIZE = 100
 SHARED = 8
 _MODELS = "models"
 _NAMES = "names.txt"
-# The joined model is adjusted before, and again at the end.
-_BRIEFLY = {"ba_global_max_refinements": 1, "ba_global_max_num_iterations": 2}
+# Other clusters have the other cores. Colours, for which photos are read, come last.
+_CLUSTER = {"num_threads": 1, "extract_colors": False}
+# The joined model, which is adjusted before and after, gets photos and tracks.
+_JOINED = {"ba_global_max_refinements": 0}
+# After these, photos at the seams are less than a pixel off.
+_FIRST_ITERATIONS = 5
 
 
 @dataclass(frozen=True)
@@ -177,8 +181,7 @@ def _map(cluster: Cluster) -> None:
             attempts,
             fix_intrinsics=cluster.fix_intrinsics,
             only=cluster.names,
-            # Other clusters have the other cores. Colours, for which photos are read, come last.
-            changes={"num_threads": 1, "extract_colors": False},
+            changes=_CLUSTER,
             show=False,
         )
         built.mkdir()
@@ -193,6 +196,8 @@ def _map(cluster: Cluster) -> None:
 
 def join(found: Sequence[Cluster], image_dir: Path, scratch: Path) -> list[pycolmap.Reconstruction]:
     """Join the models of clusters, adjust them together, and register photos that are left.
+
+    The model that is returned has new tracks; it is not adjusted to them.
 
     Args:
         found: clusters that are mapped.
@@ -217,10 +222,12 @@ def join(found: Sequence[Cluster], image_dir: Path, scratch: Path) -> list[pycol
     start, grown = scratch / "start", scratch / "grown"
     start.mkdir()
     grown.mkdir()
-    adjust.main(joined[0], fix_intrinsics=found[0].fix_intrinsics)
+    fix_intrinsics, database_path = found[0].fix_intrinsics, found[0].database_path
+    adjust.main(joined[0], fix_intrinsics=fix_intrinsics, max_iterations=_FIRST_ITERATIONS)
     joined[0].write(start)
-    database_path = found[0].database_path
     count = mapping.num_connected_images(database_path)
-    options = {**mapping.options(count, found[0].fix_intrinsics), **_BRIEFLY}
+    options = {**mapping.options(count, fix_intrinsics), **_JOINED}
     largest = mapping.run(database_path, image_dir, grown, count, options, start, show=False)
+    for model in largest:
+        joining.drop_wrong(model, adjust.MAX_ERROR_PX)
     return mapping.without_parts([*largest, *joined[1:]])

@@ -1,7 +1,7 @@
 """Join models that share photos: bring them into one frame, and merge their points.
 
-Two points are one if some photo sees both at one keypoint. These are many, and say how two models
-lie; where they disagree, the models stay apart. An adjustment of all is left to the caller.
+Points that a photo sees at one keypoint in both models say how these lie; where they disagree, the
+models stay apart. An adjustment of all is left to the caller.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from disk_hloc.geometry import align
@@ -163,15 +163,20 @@ def _merged(group: Sequence[_Placed]) -> pycolmap.Reconstruction:
         placed.part.model.transform(similarity)
         _add_photos(model, placed.part.model)
     _add_points(model, group)
-    _drop_wrong(model)
+    drop_wrong(model, _MAX_ERROR_PX)
     return model
 
 
-def _drop_wrong(model: pycolmap.Reconstruction) -> None:
-    """Drop observations that are far off, and photos that then see next to nothing."""
+def drop_wrong(model: pycolmap.Reconstruction, max_error: float) -> None:
+    """Drop observations that are far off, and photos that then see next to nothing.
+
+    Args:
+        model: changed in place.
+        max_error: of an observation, in pixels.
+    """
     manager = pycolmap.ObservationManager(model)
     manager.filter_observations_with_negative_depth()
-    manager.filter_all_points3D(_MAX_ERROR_PX, _MIN_ANGLE)
+    manager.filter_all_points3D(max_error, _MIN_ANGLE)
     seen: Counter[int] = Counter()
     for image in colmap.registered_images(model):
         seen[image.frame_id] += image.num_points3D
@@ -199,8 +204,9 @@ def _add_photos(model: pycolmap.Reconstruction, other: pycolmap.Reconstruction) 
 
 
 def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> None:
-    """Add the points of all parts; those that are seen at one keypoint are one, their mean."""
-    offsets = np.cumsum([0, *(len(placed.part.points) for placed in group)])
+    """Add the points of all parts; one that several parts have is their mean."""
+    sizes = [len(placed.part.points) for placed in group]
+    offsets = np.cumsum([0, *sizes])
     xyz = np.concatenate([placed.points for placed in group])
     keys = np.concatenate([placed.part.keys for placed in group])
     point_of = np.concatenate(
@@ -212,17 +218,12 @@ def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> Non
     colors = np.concatenate(
         [[point.color for point in placed.part.model.points3D.values()] for placed in group]
     )
-    _, seen = np.unique(keys, return_inverse=True)
-    size = len(xyz) + seen.max() + 1
-    links = coo_array((np.ones(len(keys), bool), (point_of, len(xyz) + seen)), shape=(size, size))
-    _, track_of = connected_components(links, directed=False)
-    _, track_of = np.unique(track_of[: len(xyz)], return_inverse=True)
+    track_of = same_points(keys, point_of, np.repeat(np.arange(len(group)), sizes))
     counts = np.bincount(track_of)
     mean = np.stack([np.bincount(track_of, axis) / counts for axis in xyz.T], axis=1)
     color = np.zeros((len(counts), 3), np.uint8)
     color[track_of] = colors
-    # Each observation once, in the order of the tracks.
-    tracks, where = np.unique(np.stack([track_of[point_of], keys]), axis=1)
+    tracks, where = _each_key_once(keys, track_of[point_of])
     bounds = np.searchsorted(tracks, np.arange(len(counts) + 1))
     image_ids, keypoints = (where >> 32).tolist(), (where & 0xFFFFFFFF).tolist()
     for number in range(len(counts)):
@@ -230,4 +231,56 @@ def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> Non
             pycolmap.TrackElement(image_ids[i], keypoints[i])
             for i in range(bounds[number], bounds[number + 1])
         ]
-        model.add_point3D(mean[number], pycolmap.Track(elements), color[number])
+        if len(elements) > 1:
+            model.add_point3D(mean[number], pycolmap.Track(elements), color[number])
+
+
+def same_points(keys: np.ndarray, point_of: np.ndarray, part_of: np.ndarray) -> np.ndarray:
+    """Tell which points of several models are one.
+
+    Of two models, two points are one if each shares more keypoints with the other than with any
+    other point. To share one keypoint is not enough: a single wrong observation would make one of
+    two points, and of a chain of them hundreds.
+
+    Args:
+        keys: (K,) the keypoint of each observation.
+        point_of: (K,) its point.
+        part_of: (P,) the model of each point.
+
+    Returns:
+        (P,) a number for each point, the same for those that are one, from 0 on.
+    """
+    num = len(part_of)
+    _, seen = np.unique(keys, return_inverse=True)
+    observed = csr_array((np.ones(len(keys), np.int32), (point_of, seen)))
+    shared = (observed @ observed.T).tocoo()
+    apart = part_of[shared.row] != part_of[shared.col]
+    first, second = shared.row[apart].astype(np.int64), shared.col[apart].astype(np.int64)
+    other = part_of[second]
+    order = np.lexsort((second, -shared.data[apart], other, first))
+    first, second, other = first[order], second[order], other[order]
+    is_best = np.ones(len(first), bool)
+    is_best[1:] = (first[1:] != first[:-1]) | (other[1:] != other[:-1])
+    first, second = first[is_best], second[is_best]
+    mutual = np.isin(first * num + second, second * num + first)
+    links = coo_array(
+        (np.ones(mutual.sum(), bool), (first[mutual], second[mutual])), shape=(num, num)
+    )
+    return connected_components(links, directed=False)[1]
+
+
+def _each_key_once(keys: np.ndarray, track_of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give each keypoint to the track for which most models observe it, then to the longest.
+
+    Args:
+        keys, track_of: (K,) observations; several models may have the same one.
+
+    Returns:
+        The tracks, sorted, and their keypoints.
+    """
+    (tracks, keys), claims = np.unique(np.stack([track_of, keys]), axis=1, return_counts=True)
+    lengths = np.bincount(tracks)[tracks]
+    order = np.lexsort((tracks, -lengths, -claims, keys))
+    _, best = np.unique(keys[order], return_index=True)
+    kept = np.sort(order[best])
+    return tracks[kept], keys[kept]
