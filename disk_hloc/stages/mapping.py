@@ -21,11 +21,13 @@ from disk_hloc.log import logger
 MIN_NUM_MATCHES = 15
 # A growing model need not converge to the last digit: the mapper's last adjustment is global, and a
 # robust one follows. COLMAP's defaults take twice as long for the same model (Sacre Coeur 6.3 s
-# instead of 3.2 s, Fountain-P11 5.9 s instead of 3.3 s; points and errors agree).
+# instead of 3.2 s, Fountain-P11 5.9 s instead of 3.3 s; points and errors agree). One refinement
+# fewer of the whole model loses photos of a walk.
 _GROWTH = {
     "ba_local_max_num_iterations": 5,
-    "ba_global_frames_ratio": 1.4,
-    "ba_global_points_ratio": 1.4,
+    "ba_local_max_refinements": 1,
+    "ba_global_frames_ratio": 2.0,
+    "ba_global_points_ratio": 2.0,
     "ba_global_max_refinements": 2,
     "ba_min_num_residuals_for_cpu_multi_threading": 5000,
 }
