@@ -155,7 +155,9 @@ FixIntrinsics = Annotated[
 Robust = Annotated[
     bool,
     typer.Option(
-        help="Adjust the finished model once more, with a robust loss.", rich_help_panel=MODEL
+        help="Adjust the finished model once more, with a robust loss. --mapper hierarchical "
+        "always does.",
+        rich_help_panel=MODEL,
     ),
 ]
 Engine = Annotated[

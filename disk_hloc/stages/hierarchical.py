@@ -38,7 +38,7 @@ _NAMES = "names.txt"
 _CLUSTER = {"num_threads": 1, "extract_colors": False}
 # The joined model, which is adjusted before and after, gets photos and tracks.
 _JOINED = {"ba_global_max_refinements": 0}
-# After these, photos at the seams are less than a pixel off.
+# It is adjusted once more when it has them.
 _FIRST_ITERATIONS = 5
 
 

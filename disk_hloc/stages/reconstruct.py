@@ -79,6 +79,7 @@ def main(
             ``global``, or ``auto``: incremental up to :data:`INCREMENTAL_UP_TO` photos, then
             hierarchical.
         robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
+            Always where the mapper is ``hierarchical``.
         verbose: show COLMAP's own output.
         spread: maps the clusters of the hierarchical mapper.
 
@@ -376,7 +377,8 @@ def _verify_and_divide(
 
 
 def _join(job: _Job, folder: Path, apart: _Apart) -> None:
-    """Join the models of clusters that are mapped."""
+    """Join the models of clusters that are mapped; only the robust adjustment completes them."""
+    job = replace(job, robust=True)
     names = sorted({name for cluster in apart.found for name in cluster.names})
     with (
         colmap.readable_photos(job.image_dir, names, folder) as photos,
