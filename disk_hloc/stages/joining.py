@@ -164,19 +164,19 @@ def _merged(group: Sequence[_Placed]) -> pycolmap.Reconstruction:
         _add_photos(model, placed.part.model)
     _add_points(model, group)
     drop_wrong(model, _MAX_ERROR_PX)
+    _drop_photos(model)
     return model
 
 
 def drop_wrong(model: pycolmap.Reconstruction, max_error: float) -> None:
-    """Drop observations that are far off, and photos that then see next to nothing.
-
-    Args:
-        model: changed in place.
-        max_error: of an observation, in pixels.
-    """
+    """Drop observations that are more than so many pixels off, or behind a camera."""
     manager = pycolmap.ObservationManager(model)
     manager.filter_observations_with_negative_depth()
     manager.filter_all_points3D(max_error, _MIN_ANGLE)
+
+
+def _drop_photos(model: pycolmap.Reconstruction) -> None:
+    """Drop photos that see next to nothing."""
     seen: Counter[int] = Counter()
     for image in colmap.registered_images(model):
         seen[image.frame_id] += image.num_points3D
