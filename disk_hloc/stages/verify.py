@@ -44,7 +44,7 @@ MAX_LOG10_CHANCE = -11.0
 # bend epipolar lines.
 _MARGIN = 2.0
 # This many matches are enough to estimate a geometry with which most matches agree.
-_ENOUGH = 200
+_ENOUGH = 300
 _MOST = 0.5
 # Of matches of which one in ten is wrong, seven are drawn so often that once none of them is.
 _MIN_TRIALS = 30
