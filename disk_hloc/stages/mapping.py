@@ -5,17 +5,21 @@ docs/colmap_options.md goes through the options and says why each is what it is.
 
 from __future__ import annotations
 
+import random
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pycolmap
 from tqdm import tqdm
 
 from disk_hloc.io import colmap
 from disk_hloc.log import logger
+
+T = TypeVar("T")
 
 # COLMAP's default (min_num_matches of its mappers).
 MIN_NUM_MATCHES = 15
@@ -41,6 +45,9 @@ _CHOSEN = {
     "min_model_size": 3,
     "max_num_models": 1000,
 }
+# What COLMAP says where it could not open a database, and the longest pauses before another try.
+_NOT_OPENED = "database factory"
+_WAITS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _WALK = {"init_max_forward_motion": 1.0, "init_min_tri_angle": 4.0}
 
 
@@ -191,16 +198,34 @@ def run(
             progress.reset(total=num_images)
             progress.update(2)
 
-        models = pycolmap.incremental_mapping(
-            database_path,
-            image_dir,
-            folder,
-            options=chosen,
-            input_path=start or "",
-            initial_image_pair_callback=start_model,
-            next_image_callback=progress.update,
+        models = _once_open(
+            lambda: pycolmap.incremental_mapping(
+                database_path,
+                image_dir,
+                folder,
+                options=chosen,
+                input_path=start or "",
+                initial_image_pair_callback=start_model,
+                next_image_callback=progress.update,
+            )
         )
     return largest_first(models.values())
+
+
+def _once_open(call: Callable[[], T]) -> T:
+    """Call COLMAP, again if it did not get to open the database.
+
+    It writes to a database to open it, and does not wait where another process is doing so at that
+    moment: of processes that open one at the same time, some fail.
+    """
+    for seconds in _WAITS:
+        try:
+            return call()
+        except RuntimeError as error:
+            if _NOT_OPENED not in str(error):
+                raise
+            time.sleep(random.uniform(0, seconds))
+    return call()
 
 
 def globally(

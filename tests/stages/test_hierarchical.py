@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import align
 from disk_hloc.io import colmap
 from disk_hloc.parallel.clusters import spread
-from disk_hloc.stages import hierarchical, joining
+from disk_hloc.stages import hierarchical, joining, mapping
 
 pytestmark = pytest.mark.skipif(
     not hasattr(pycolmap, "SyntheticDatasetOptions"), reason="this pycolmap draws no models"
@@ -67,6 +70,31 @@ def test_joined_clusters_are_the_model(drawn, divided, tmp_path: Path, dask: str
     assert_same(models[0], drawn[1])
     # No point was lost at a seam, or is there twice.
     assert models[0].num_points3D() == pytest.approx(drawn[1].num_points3D(), rel=0.02)
+
+
+HOLD = """
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA locking_mode=EXCLUSIVE")
+database.execute("BEGIN EXCLUSIVE")
+print(flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_database_that_another_process_opens_is_waited_for(drawn, tmp_path: Path) -> None:
+    path, truth = drawn
+    command = [sys.executable, "-c", HOLD, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as other:
+        other.stdout.readline()
+        with pytest.raises(RuntimeError, match="database factory"):
+            pycolmap.incremental_mapping(path, tmp_path, tmp_path)
+        timer = threading.Timer(0.3, other.stdin.close)
+        timer.start()
+        (model,) = mapping.run(path, tmp_path, tmp_path, 24, mapping.options(24, False))
+        timer.join()
+    assert model.num_reg_images() == truth.num_reg_images()
 
 
 def test_photos_of_a_frame_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
