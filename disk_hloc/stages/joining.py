@@ -169,7 +169,7 @@ def _merged(group: Sequence[_Placed]) -> pycolmap.Reconstruction:
 
 
 def drop_wrong(model: pycolmap.Reconstruction, max_error: float) -> None:
-    """Drop observations that are more than so many pixels off, or behind a camera."""
+    """Drop observations that are more than ``max_error`` pixels off, or behind a camera."""
     manager = pycolmap.ObservationManager(model)
     manager.filter_observations_with_negative_depth()
     manager.filter_all_points3D(max_error, _MIN_ANGLE)
