@@ -9,6 +9,7 @@ Logits are to base 2 here, whose powers are faster to compute than those of e.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from itertools import product
 
 import torch
@@ -81,10 +82,9 @@ def _heads(queries: Tensor, keys: Tensor) -> list[tuple[int, int]]:
 
 def _messages(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Return the (N, D) messages of one head."""
-    shifted, memory = _shifted(queries, keys), _memory(queries, keys)
     messages = torch.empty_like(queries)
-    for rows in _blocks(queries, keys):
-        weights = _powers(shifted[0][rows], shifted[1], memory)
+    for rows, logits in _logits(*_shifted(queries, keys)):
+        weights = logits.exp2_()
         sums = weights.sum(1)
         if not sums.min() > _LEAST_SUM:
             return _wide_messages(queries, keys, values)
@@ -96,12 +96,11 @@ def _both_messages(
     keys0: Tensor, keys1: Tensor, values0: Tensor, values1: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the (N, D) and (M, D) messages of one head."""
-    shifted, memory = _shifted(keys0, keys1), _memory(keys0, keys1)
     messages = torch.empty_like(keys0)
     back = keys1.new_zeros(keys1.shape, dtype=torch.float32)
     sums_back = back.new_zeros(len(keys1))
-    for rows in _blocks(keys0, keys1):
-        weights = _powers(shifted[0][rows], shifted[1], memory)
+    for rows, logits in _logits(*_shifted(keys0, keys1)):
+        weights = logits.exp2_()
         sums = weights.sum(1)
         if not sums.min() > _LEAST_SUM:
             messages = _wide_messages(keys0, keys1, values1)
@@ -116,17 +115,15 @@ def _both_messages(
 
 def _wide_messages(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """Return the messages of one head whose logits span more than the exponents of bfloat16."""
-    memory = _memory(queries, keys)
     messages = torch.empty_like(queries)
-    for rows in _blocks(queries, keys):
-        logits = torch.mm(queries[rows], keys.T, out=memory[: rows.stop - rows.start])
+    for rows, logits in _logits(queries, keys):
         weights = logits.sub_(logits.amax(1, keepdim=True)).exp2_()
         messages[rows] = weights @ values / weights.sum(1, keepdim=True)
     return messages
 
 
 def _shifted(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (N, D + 2) queries and (D + 2, M) keys, whose largest product is at most ``_LARGEST``.
+    """Return (N, D + 2) queries and (M, D + 2) keys, whose largest product is at most ``_LARGEST``.
 
     What is subtracted is a part of the product, so that it is rounded once. The last of them is
     zero: products in bfloat16 take pairs.
@@ -137,24 +134,14 @@ def _shifted(queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     queries = torch.cat(
         [queries, -shift.expand(len(queries), 1), queries.new_zeros(len(queries), 1)], 1
     )
-    keys = F.pad(F.pad(keys, (0, 1), value=1.0), (0, 1))
-    return queries, keys.T
+    return queries, F.pad(F.pad(keys, (0, 1), value=1.0), (0, 1))
 
 
-def _powers(queries: Tensor, keys: Tensor, memory: Tensor) -> Tensor:
-    """Return 2^(queries keys), in the memory."""
-    return torch.mm(queries, keys, out=memory[: len(queries)]).exp2_()
-
-
-def _memory(queries: Tensor, keys: Tensor) -> Tensor:
-    return queries.new_empty(min(len(queries), _rows(keys)), len(keys))
-
-
-def _blocks(queries: Tensor, keys: Tensor) -> list[slice]:
-    """Return the rows of queries that are computed together."""
-    step = _rows(keys)
-    return [slice(i, min(i + step, len(queries))) for i in range(0, len(queries), step)]
-
-
-def _rows(keys: Tensor) -> int:
-    return max(1, _ELEMENTS // len(keys))
+def _logits(queries: Tensor, keys: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield some rows, and their products with all keys, in memory that the next rows reuse."""
+    step = max(1, _ELEMENTS // len(keys))
+    memory = queries.new_empty(min(len(queries), step), len(keys))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        some = queries[rows]
+        yield rows, torch.mm(some, keys.T, out=memory[: len(some)])

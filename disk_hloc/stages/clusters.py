@@ -107,13 +107,13 @@ def _taken(graph: csr_array, parts: list[np.ndarray], shared: int) -> list[np.nd
     part_of = np.empty(graph.shape[0], int)
     for number, part in enumerate(parts):
         part_of[part] = number
-    strengths = np.array([np.asarray(graph[part].sum(axis=0)).ravel() for part in parts])
-    between = np.array(
-        [np.bincount(part_of, strength, len(parts)) for strength in strengths]
-    ).reshape(len(parts), len(parts))
+    ones = np.ones(len(part_of), graph.dtype)
+    membership = csr_array((ones, (np.arange(len(part_of)), part_of)), (len(part_of), len(parts)))
+    between = (membership.T @ graph @ membership).toarray()
     np.fill_diagonal(between, 0)
     found = []
-    for strength, lenders in zip(strengths, _lenders(between), strict=True):
+    for part, lenders in zip(parts, _lenders(between), strict=True):
+        strength = np.asarray(graph[part].sum(axis=0)).ravel()
         chosen: list[int] = []
         for lender in lenders:
             theirs = parts[lender]

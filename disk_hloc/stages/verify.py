@@ -260,7 +260,7 @@ def verify_pair(
     points0, points1 = first[1][matches[:, 0]], second[1][matches[:, 1]]
     # Epipolar lines of fisheye lenses and panoramas are curves: their pairs are COLMAP's alone.
     if not (colmap.is_planar(first[0]) and colmap.is_planar(second[0])):
-        return _sound(_estimate(first, second, matches))
+        return _usable(_estimate(first, second, matches))
     found = agreement(points0, points1, best_first=best_first)
     if not found.is_sound:
         return pycolmap.TwoViewGeometry()
@@ -273,7 +273,7 @@ def verify_pair(
         geometry.inlier_matches = matches[
             (errors if measured is None else measured) <= MAX_ERROR_PX
         ]
-    return _sound(geometry)
+    return _usable(geometry)
 
 
 def _estimate(
@@ -285,7 +285,7 @@ def _estimate(
     return pycolmap.estimate_two_view_geometry(*first, *second, matches, options)
 
 
-def _sound(geometry: pycolmap.TwoViewGeometry) -> pycolmap.TwoViewGeometry:
+def _usable(geometry: pycolmap.TwoViewGeometry) -> pycolmap.TwoViewGeometry:
     """Return the geometry, or one without matches where COLMAP would not use it."""
     few = len(geometry.inlier_matches) < MIN_NUM_INLIERS
     return pycolmap.TwoViewGeometry() if few else geometry
@@ -305,6 +305,8 @@ def _errors(
         return None if geometry.F is None else sampson_distances(points0, points1, geometry.F)
     if geometry.E is None:
         return None
-    rays0, rays1 = cameras[0].cam_from_img(points0), cameras[1].cam_from_img(points1)
+    rays0, rays1 = (
+        colmap.camera_rays(*view) for view in zip(cameras, (points0, points1), strict=True)
+    )
     per_pixel = float(np.mean([camera.cam_from_img_threshold(1.0) for camera in cameras]))
     return sampson_distances(rays0, rays1, geometry.E) / per_pixel
