@@ -29,10 +29,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import cv2
+import h5py
+import numpy as np
 import report
 import torch
 from extract import compare, flop_of, kornia_disk, load
 from lightglue import measure as measure_lightglue
+from lightglue import pairs_of as lightglue_pairs
 from train_memory import TrainingStep
 
 from disk_hloc import plugin
@@ -40,6 +43,7 @@ from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images, read_image
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.matchers.disk import NearestNeighbors
+from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 from disk_hloc.plugin import find_conf
 from disk_hloc.stages import extract, match
 
@@ -199,12 +203,22 @@ def matching(photos: Path) -> Figures:
                 figures[f"{place}: time over arithmetic's floor"] = seconds["ours"] / floor
             if "hloc" in seconds:
                 figures[f"{place}: times as fast as hloc"] = seconds["hloc"] / seconds["ours"]
-        figures |= matching_files(photos, count)
+        figures |= matching_files(photos, count, "disk", "NN-mutual")
     return figures
 
 
-def matching_files(photos: Path, count: int) -> Figures:
-    """Measure pairs a second from file to file; each photo is there several times."""
+def matching_files(
+    photos: Path, count: int, matcher: str, of_hloc: str, fewest: float = 1.0
+) -> Figures:
+    """Measure pairs a second from file to file; each photo is there several times.
+
+    Args:
+        photos: folder.
+        count: of keypoints.
+        matcher: the name of a conf of ours.
+        of_hloc: of a conf of hloc; empty for none.
+        fewest: images have from this part of the keypoints to all of them.
+    """
     figures: Figures = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -214,15 +228,17 @@ def matching_files(photos: Path, count: int) -> Figures:
         model = {**conf["model"], "max_keypoints": count}
         extract.main({**conf, "model": model}, many, features)
         names = list_images(many)
+        keep_some(features, fewest)
+        title = f"{count}, files" if fewest == 1 else f"{fewest * count:.0f} to {count}, files"
         listed = list(combinations(names, 2))
-        conf = find_conf("matchers", "disk")
+        conf = find_conf("matchers", matcher)
         runs: dict[str, Callable[[], Any]] = {
             "ours": lambda: match.main(conf, pairs, features, folder / "o.h5", overwrite=True)
         }
-        if plugin.find_provider():
+        if of_hloc and plugin.find_provider():
             hloc = plugin.hloc_module("match_features")
             runs["hloc"] = lambda: hloc.main(
-                hloc.confs["NN-mutual"], pairs, features, matches=folder / "h.h5", overwrite=True
+                hloc.confs[of_hloc], pairs, features, matches=folder / "h.h5", overwrite=True
             )
         seconds = {}
         for who, run in runs.items():
@@ -232,10 +248,21 @@ def matching_files(photos: Path, count: int) -> Figures:
             start = time.perf_counter()
             run()
             seconds[who] = time.perf_counter() - start
-            figures[f"{count}, files, {who}: pairs a second"] = len(listed) / seconds[who]
+            figures[f"{title}, {who}: pairs a second"] = len(listed) / seconds[who]
         if "hloc" in seconds:
-            figures[f"{count}, files: times as fast as hloc"] = seconds["hloc"] / seconds["ours"]
+            figures[f"{title}: times as fast as hloc"] = seconds["hloc"] / seconds["ours"]
     return figures
+
+
+def keep_some(features: Path, fewest: float) -> None:
+    """Drop keypoints, so that images have different numbers of them."""
+    with h5py.File(features, "a") as file:
+        for name, kept in zip(file, np.linspace(1, fewest, len(file)), strict=True):
+            count = int(kept * len(file[name]["keypoints"]))
+            for key in ("keypoints", "keypoint_scores", "scores", "descriptors"):
+                values = file[name][key][()]
+                del file[name][key]
+                file[name][key] = values[..., :count] if key == "descriptors" else values[:count]
 
 
 def described(photos: Path, count: int, index: int) -> torch.Tensor:
@@ -260,6 +287,8 @@ def lightglue(photos: Path) -> Figures:
     figures: Figures = {}
     for count in COUNTS[:2]:
         figures |= measure_lightglue(photos, count, size, ROUNDS, DEVICE)
+        for fewest in (1.0, 0.7):
+            figures |= matching_files(photos, count, "disk+lightglue", "", fewest)
     return figures
 
 
@@ -335,7 +364,12 @@ def profiles(photos: Path, out: Path) -> None:
     matcher = NearestNeighbors({})
     activities = [torch.profiler.ProfilerActivity.CPU]
     activities += [torch.profiler.ProfilerActivity.CUDA] if CUDA else []
+    lightglue = DiskLightGlue().to(DEVICE)
+    few = images[:5]
+    pairs = lightglue_pairs([image.to(DEVICE) for image in few], KEYPOINTS)
+    together = {key: torch.cat([data[key] for data in pairs]) for key in pairs[0]}
     for name, run in {
+        "lightglue": lambda: lightglue(together),
         "extraction": lambda: model({"image": batch}),
         "matching": lambda: matcher({"descriptors0": descriptors, "descriptors1": descriptors}),
     }.items():

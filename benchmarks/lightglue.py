@@ -8,7 +8,7 @@ All pairs of five photos, resized to 1600 x 1200. In float32 the matches have to
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -19,11 +19,13 @@ from extract import load
 
 from disk_hloc.io.images import list_images
 from disk_hloc.models.extractors.disk import DISK
-from disk_hloc.models.lightglue_cpu import FirstSelfAttention, restore_blocks
+from disk_hloc.models.lightglue.blocks import FirstSelfAttention
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 
 SIZE = (1600, 1200)
 PHOTOS = 5
+PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16")}
+Data = dict[str, torch.Tensor]
 
 
 @torch.inference_mode()
@@ -46,31 +48,46 @@ def measure(
     """Match all pairs of a few photos, by ours and by kornia's."""
     names = list_images(photos)[:PHOTOS]
     pairs = pairs_of([load(photos / name, size).to(device) for name in names], count)
-    models = {
-        "kornia": kornias().to(device),
-        "float32": DiskLightGlue({"precision": "float32"}).to(device),
+    models: dict[str, Callable[[Data], Data]] = {
+        name: DiskLightGlue({"precision": name}).to(device) for name in PRECISIONS[device.type]
     }
-    if device.type == "cpu":
-        models["bfloat16"] = DiskLightGlue({"precision": "bfloat16"})
+    models = {"kornia": partial(kornias, DiskLightGlue().to(device).net), **models}
     found = {who: [model(data)["matches0"] for data in pairs] for who, model in models.items()}
     runs = {who: partial(match, model, pairs) for who, model in models.items()}
+    if device.type == "cuda":
+        together = [{key: torch.cat([data[key] for data in pairs]) for key in pairs[0]}]
+        runs["float16, together"] = partial(match, models["float16"], together)
+        unequal = [fewer(data, 10 * i) for i, data in enumerate(pairs)]
+        runs["float16, unequal numbers"] = partial(match, models["float16"], unequal)
     seconds = report.medians(report.alternate(runs, rounds))
     figures: dict[str, object] = {
         f"{count}, {who}: pairs a second": len(pairs) / value for who, value in seconds.items()
     }
-    for who in list(models)[1:]:
+    for who in list(runs)[1:]:
         figures[f"{count}, {who}: times as fast as kornia"] = seconds["kornia"] / seconds[who]
+    for who in list(models)[1:]:
         figures |= agreement(f"{count}, {who}", found[who], found["kornia"])
     return figures
 
 
-def match(model: DiskLightGlue, pairs: Sequence[dict[str, torch.Tensor]]) -> None:
+def match(model: Callable[[Data], Data], pairs: Sequence[Data]) -> None:
     """Match pairs, with nothing kept of a round before."""
-    first = model.net.transformers[0].self_attn
-    if isinstance(first, FirstSelfAttention):
-        first.forget()
+    if isinstance(model, DiskLightGlue):
+        first = model.network().self_attention[0]
+        if isinstance(first, FirstSelfAttention):
+            first.forget()
     for data in pairs:
         model(data)
+
+
+def fewer(data: Data, count: int) -> Data:
+    """Return a pair without some keypoints of its second image."""
+    kept = data["keypoints1"].shape[1] - count
+    return {
+        **data,
+        "keypoints1": data["keypoints1"][:, :kept],
+        "descriptors1": data["descriptors1"][..., :kept],
+    }
 
 
 def agreement(
@@ -86,14 +103,22 @@ def agreement(
     }
 
 
-def kornias() -> DiskLightGlue:
-    """Return LightGlue with kornia's blocks."""
-    model = DiskLightGlue({"precision": "float32"})
-    restore_blocks(model.net)
-    return model
+def kornias(network: torch.nn.Module, data: Data) -> Data:
+    """Match with kornia's own network."""
+    return network(
+        {
+            f"image{i}": {
+                # It refuses keypoints outside of the image.
+                "keypoints": data[f"keypoints{i}"].clamp(min=0).minimum(data[f"image_size{i}"]),
+                "descriptors": data[f"descriptors{i}"].transpose(1, 2),
+                "image_size": data[f"image_size{i}"],
+            }
+            for i in (0, 1)
+        }
+    )
 
 
-def pairs_of(images: Sequence[torch.Tensor], count: int) -> list[dict[str, torch.Tensor]]:
+def pairs_of(images: Sequence[torch.Tensor], count: int) -> list[Data]:
     """Return what LightGlue takes, of all pairs of (1, 3, H, W) images."""
     extractor = DISK({"max_keypoints": count}).to(images[0].device)
     found = [extractor({"image": image}) for image in images]

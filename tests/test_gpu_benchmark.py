@@ -29,4 +29,4 @@ def test_every_section_runs(sacre_coeur: Path, tmp_path: Path) -> None:
     assert figures["failed"] == []
     assert {key.partition(":")[0] for key in figures} >= set(SECTIONS)
     assert figures["extraction: 256x192, float32: keypoints as the CPU's, worst photo"] == 1
-    assert len(list((tmp_path / "profile").iterdir())) == 2
+    assert len(list((tmp_path / "profile").iterdir())) == 3

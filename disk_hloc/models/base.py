@@ -254,13 +254,16 @@ class Matcher(Model):
     int64, -1 for no match, and ``matching_scores0`` (B, N) in [0, 1].
 
     Attributes:
-        pairs_at_once: how many pairs with equal numbers of keypoints to pass together, by type of
-            device; 1 where it is not listed.
+        pairs_at_once: how many pairs to pass together, by type of device; 1 where it is not listed.
+        takes_unequal: whether these may have different numbers of keypoints. Then images with fewer
+            are filled up with zeros, and ``num_keypoints{i}`` (B,) int64 has how many there are.
+            Without it pairs that are passed together have equal numbers.
         bytes_kept: what is kept of the last images, in bytes for each value of their descriptors,
             by type of device; 0 where it is not listed. Pairs of few images are passed in a row.
     """
 
     pairs_at_once: ClassVar[dict[str, int]] = {}
+    takes_unequal: ClassVar[bool] = False
     bytes_kept: ClassVar[dict[str, int]] = {}
 
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +46,9 @@ from .work import HlocWork, Task, Work
 CACHE_BYTES = 1 << 30
 # One worker matches up to this many pairs at a time.
 MAX_PAIRS_PER_SHARD = 512
+
+# Numbers of keypoints in a batch differ by this factor at most.
+UNEQUAL = 1.5
 
 # What a matcher asks for, as batches.
 Data = dict[str, Tensor]
@@ -241,7 +243,7 @@ def match_pairs(
     digest = lru_cache(maxsize=None)(content_digest)
     together = model.pairs_at_once.get(device.type, 1)
     matched = devices.within_memory(
-        of_one_shape(loaded(), together), partial(_match, model), device
+        in_batches(loaded(), together, model.takes_unequal), partial(_match, model), device
     )
     for (pair, _), found in tqdm(matched, total=len(pairs), desc="Match", unit="pair"):
         if found is None:
@@ -254,27 +256,72 @@ def match_pairs(
 
 
 def _match(model: Matcher, batch: list[tuple[Pair, Data]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (N0,) matches and (N0,) scores of each pair; all pairs have one shape."""
-    prediction = model(_stacked([data for _, data in batch]))
-    found = (prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0"))
-    return list(zip(*found, strict=True))
+    """Return (N0,) matches and (N0,) scores of each pair."""
+    data = [data for _, data in batch]
+    prediction = model(_stacked(data))
+    matches, scores = (prediction[key].cpu().numpy() for key in ("matches0", "matching_scores0"))
+    counts = [_counts(one)[0] for one in data]
+    return [
+        (ours[:count], theirs[:count])
+        for ours, theirs, count in zip(matches, scores, counts, strict=True)
+    ]
 
 
-def of_one_shape(
-    pairs: Iterable[tuple[Pair, Data]], at_once: int
+def in_batches(
+    pairs: Iterable[tuple[Pair, Data]], at_once: int, unequal: bool
 ) -> Iterator[list[tuple[Pair, Data]]]:
-    """Yield pairs in order, in batches of equal numbers of keypoints, up to ``at_once`` pairs."""
-    sides = ("descriptors0", "descriptors1")
-    for _, run in groupby(pairs, key=lambda pair: [pair[1][side].shape for side in sides]):
-        while batch := list(islice(run, at_once)):
-            yield batch
+    """Yield pairs in order, in batches of up to ``at_once`` pairs.
+
+    Args:
+        pairs: each with its data.
+        at_once: the most pairs of a batch.
+        unequal: whether numbers of keypoints may differ in a batch, by a factor of up to
+            ``UNEQUAL``, or must be equal.
+    """
+    factor = UNEQUAL if unequal else 1.0
+    batch: list[tuple[Pair, Data]] = []
+    counts = np.empty((0, 2))
+    for pair in pairs:
+        grown = np.vstack([counts, _counts(pair[1])])
+        if len(batch) == at_once or (grown.max(axis=0) > factor * grown.min(axis=0)).any():
+            if batch:
+                yield batch
+            batch, grown = [], grown[-1:]
+        batch, counts = [*batch, pair], grown
+    if batch:
+        yield batch
+
+
+def _counts(data: Data) -> tuple[int, int]:
+    """Return the numbers of keypoints of a pair."""
+    return data["descriptors0"].shape[2], data["descriptors1"].shape[2]
 
 
 def _stacked(batch: list[Data]) -> Data:
-    """Join batches of one pair into one batch."""
+    """Join batches of one pair into one; what has fewer keypoints than another is filled up."""
     if len(batch) == 1:
         return batch[0]
-    return {key: torch.cat([data[key] for data in batch]) for key in batch[0]}
+    counts = np.array(list(map(_counts, batch)))
+    if (counts == counts[0]).all():
+        return {key: torch.cat([data[key] for data in batch]) for key in batch[0]}
+    joined = {
+        key: torch.cat([_filled_up(key, data[key], counts[:, int(key[-1])]) for data in batch])
+        for key in batch[0]
+    }
+    device = joined["descriptors0"].device
+    return joined | {f"num_keypoints{i}": torch.tensor(counts[:, i], device=device) for i in (0, 1)}
+
+
+def _filled_up(key: str, values: Tensor, counts: np.ndarray) -> Tensor:
+    """Append zeros for keypoints that are not there."""
+    if key.startswith("image_size"):
+        return values
+    dim = 1 if key.startswith("keypoints") else -1
+    # The kernels of attention take rows of 16 bytes.
+    missing = -(-counts.max() // 16) * 16 - values.shape[dim]
+    shape = list(values.shape)
+    shape[dim] = int(missing)
+    return torch.cat([values, values.new_zeros(shape)], dim)
 
 
 def _require_one_length(

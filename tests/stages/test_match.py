@@ -15,7 +15,9 @@ from disk_hloc import confs, models
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.matches import read_matches
 from disk_hloc.io.hloc.pairs import write_pairs
+from disk_hloc.models.base import Matcher
 from disk_hloc.models.matchers.disk import NearestNeighbors
+from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 from disk_hloc.models.nearest import match as nearest
 from disk_hloc.stages import extract, match, pairs
 
@@ -147,24 +149,62 @@ def test_pairs_that_go_together_are_matched_as_each_alone(
     extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # One image has fewer keypoints, so its pairs do not fit in a batch with the others.
-    shutil.copy(extracted / "features.h5", tmp_path / "features.h5")
-    with h5py.File(tmp_path / "features.h5", "a") as file:
+    conf, files = confs.matchers()[name], (extracted / "pairs.txt", tmp_path / "features.h5")
+    shutil.copy(extracted / "features.h5", files[1])
+    keep(files[1], "0004.jpg", 250)
+    one = match.main(conf, *files, tmp_path / "one.h5")
+    sizes = batches(monkeypatch, NearestNeighbors, 3)
+    several = match.main(conf, *files, tmp_path / "several.h5")
+    assert one.read_bytes() == several.read_bytes()
+    assert sum(sizes) == 10
+    assert max(sizes) == (1 if "lightglue" in name else 3)
+
+
+def keep(path: Path, name: str, count: int) -> None:
+    """Keep the first keypoints of an image alone."""
+    with h5py.File(path, "a") as file:
         for key in ("keypoints", "keypoint_scores", "scores", "descriptors"):
-            values = file["0004.jpg"][key][()]
-            del file["0004.jpg"][key]
-            file["0004.jpg"][key] = values[:, :250] if key == "descriptors" else values[:250]
-    files = extracted / "pairs.txt", tmp_path / "features.h5"
-    one = match.main(confs.matchers()[name], *files, tmp_path / "one.h5")
-    calls = []
-    monkeypatch.setitem(NearestNeighbors.pairs_at_once, "cpu", 3)
+            values = file[name][key][()]
+            del file[name][key]
+            file[name][key] = values[:, :count] if key == "descriptors" else values[:count]
+
+
+def batches(monkeypatch: pytest.MonkeyPatch, kind: type[Matcher], count: int) -> list[int]:
+    """Let a matcher take pairs together on the CPU, too; return the sizes of its batches."""
+    sizes: list[int] = []
+    monkeypatch.setitem(kind.pairs_at_once, "cpu", count)
     stacked = match._stacked
     monkeypatch.setattr(
-        match, "_stacked", lambda batch: [calls.append(len(batch)), stacked(batch)][1]
+        match, "_stacked", lambda batch: [sizes.append(len(batch)), stacked(batch)][1]
     )
-    several = match.main(confs.matchers()[name], *files, tmp_path / "several.h5")
-    assert one.read_bytes() == several.read_bytes()
-    assert sum(calls) == 10
-    assert max(calls) == (1 if "lightglue" in name else 3)
+    return sizes
+
+
+def test_pairs_of_unequal_numbers_go_together_where_the_matcher_takes_them(
+    extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = extracted / "pairs.txt", tmp_path / "features.h5"
+    shutil.copy(extracted / "features.h5", files[1])
+    with h5py.File(files[1]) as file:
+        most = min(len(one["keypoints"]) for one in file.values())
+    names = [f"000{i}.jpg" for i in range(5)]
+    for name, part in zip(names, (0.4, 0.9, 0.95, 0.85, 1), strict=True):
+        keep(files[1], name, int(part * most))
+    conf = confs.matchers()["disk+lightglue"]
+    one = match.main(conf, *files, tmp_path / "one.h5")
+    sizes = batches(monkeypatch, DiskLightGlue, 6)
+    several = match.main(conf, *files, tmp_path / "several.h5")
+    assert sum(sizes) == 10
+    # Those of the first image have fewer than two thirds of the others' keypoints.
+    assert sorted(sizes) == [4, 6]
+    with h5py.File(one) as alone, h5py.File(several) as together:
+        listed = [(first, second) for first in alone for second in alone[first]]
+        assert len(listed) == 10
+        for first, second in listed:
+            pair = alone[first][second], together[first][second]
+            expected, found = (each["matches0"][()] for each in pair)
+            assert len(expected) == len(found)
+            assert (expected == found).mean() > 0.99
 
 
 class SmallDevice(NearestNeighbors):

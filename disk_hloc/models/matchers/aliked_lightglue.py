@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..lightglue import DEFAULTS, LightGlue
+from ..lightglue.matcher import DEFAULTS, LightGlue
 
 
 class AlikedLightGlue(LightGlue):
-    """Matches ALIKED's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
+    """Matches ALIKED's features.
+
+    See :class:`disk_hloc.models.lightglue.matcher.LightGlue` for the conf.
+    """
 
     default_conf: ClassVar[dict[str, Any]] = {"weights": "aliked_lightglue", **DEFAULTS}
     features: ClassVar[str] = "ALIKED"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..lightglue import DEFAULTS, LightGlue
+from ..lightglue.matcher import DEFAULTS, LightGlue
 
 
 class DiskLightGlue(LightGlue):
-    """Matches DISK's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
+    """Matches DISK's features.
+
+    See :class:`disk_hloc.models.lightglue.matcher.LightGlue` for the conf.
+    """
 
     default_conf: ClassVar[dict[str, Any]] = {"weights": "disk_lightglue", **DEFAULTS}
     features: ClassVar[str] = "DISK"

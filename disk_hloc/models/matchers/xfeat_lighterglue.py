@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from ..lightglue import DEFAULTS, LightGlue
+from ..lightglue.matcher import DEFAULTS, LightGlue
 
 
 class XFeatLighterGlue(LightGlue):
-    """Matches XFeat's features; see :class:`disk_hloc.models.lightglue.LightGlue` for the conf."""
+    """Matches XFeat's features.
+
+    See :class:`disk_hloc.models.lightglue.matcher.LightGlue` for the conf.
+    """
 
     default_conf: ClassVar[dict[str, Any]] = {
         "weights": "xfeat_lighterglue",

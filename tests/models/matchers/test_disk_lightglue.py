@@ -11,8 +11,9 @@ import torch
 from disk_hloc.errors import DiskHlocError
 from disk_hloc.io.hloc.poses import read_camera, read_poses
 from disk_hloc.io.loader import load_photo
-from disk_hloc.models import lightglue_cpu
 from disk_hloc.models.extractors.disk import DISK
+from disk_hloc.models.lightglue import blocks, matcher
+from disk_hloc.models.lightglue.network import Network
 from disk_hloc.models.matchers.disk import NearestNeighbors
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 from disk_hloc.stages.extract import extract_photos
@@ -64,41 +65,121 @@ def test_it_finds_more_true_matches_than_nearest_neighbours(data, pair) -> None:
     assert ((ours["matching_scores0"][0].numpy() > 0.1) == (matches >= 0)).all()
 
 
-def kornias() -> DiskLightGlue:
-    """LightGlue with kornia's own blocks."""
+def kornias(pair: dict[str, torch.Tensor], **conf: float) -> dict[str, torch.Tensor]:
+    """Match with kornia's own network."""
+    net = DiskLightGlue(conf).net
+    return net(
+        {
+            f"image{i}": {
+                "keypoints": pair[f"keypoints{i}"],
+                "descriptors": pair[f"descriptors{i}"].transpose(1, 2),
+                "image_size": pair[f"image_size{i}"],
+            }
+            for i in (0, 1)
+        }
+    )
+
+
+def require_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Require equal matches, and scores that differ by rounding alone."""
+    assert torch.equal(found["matches0"], expected["matches0"])
+    scores = found["matching_scores0"], expected["matching_scores0"]
+    torch.testing.assert_close(*scores, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("depth", [0.95, 0.5, -1])
+@pytest.mark.parametrize("width", [0.99, 0.5, -1])
+@torch.inference_mode()
+def test_in_float32_matches_are_kornias(pair, depth, width) -> None:
+    conf = {"depth_confidence": depth, "width_confidence": width}
+    expected = kornias(pair, **conf)
+    assert (expected["matches0"] >= 0).sum() >= 20
+    require_same(DiskLightGlue({**conf, "precision": "float32"})(pair), expected)
+
+
+def of_two(pair: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A pair, and one of an image with itself, which is certain after fewer layers."""
+    return {key: torch.cat([pair[key], pair[f"{key[:-1]}0"]]) for key in pair}
+
+
+@torch.inference_mode()
+def test_a_pair_of_a_batch_is_matched_as_alone(pair) -> None:
+    both = of_two(pair)
     model = DiskLightGlue({"precision": "float32"})
-    lightglue_cpu.restore_blocks(model.net)
+    together = model(both)
+    for i in (0, 1):
+        alone = {key: values[i : i + 1] for key, values in both.items()}
+        found = {key: values[i : i + 1] for key, values in together.items()}
+        require_same(found, model(alone))
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch) -> DiskLightGlue:
+    """A matcher that computes as on a GPU, but on the CPU."""
+    model = DiskLightGlue({"precision": "float32"})
+    model.network().one_at_a_time = False
+    monkeypatch.setattr(blocks.FirstSelfAttention, "forward", blocks.SelfAttention.forward)
     return model
 
 
-@pytest.mark.parametrize("copies", [1, 2])
 @torch.inference_mode()
-def test_the_arrangement_in_float32_changes_no_match(pair, copies) -> None:
-    data = {key: values.expand(copies, *values.shape[1:]) for key, values in pair.items()}
-    # Without pruning a batch is computed as one.
-    models = DiskLightGlue({"precision": "float32"}), kornias()
-    for model in models:
-        model.net.conf.width_confidence = -1 if copies > 1 else 0.99
-    found, expected = (model(data) for model in models)
-    assert (expected["matches0"] >= 0).sum() >= 30 * copies
-    assert torch.equal(found["matches0"], expected["matches0"])
-    torch.testing.assert_close(
-        found["matching_scores0"], expected["matching_scores0"], rtol=0, atol=1e-3
-    )
+def test_pairs_leave_a_batch_as_each_is_certain(pair, as_on_a_gpu, monkeypatch) -> None:
+    both = of_two(pair)
+    layers = []
+    certain = Network._until_certain
+
+    def noted(network, first, second):
+        for one in certain(network, first, second):
+            layers.append((one[0].tolist(), one[1]))
+            yield one
+
+    monkeypatch.setattr(Network, "_until_certain", noted)
+    together = as_on_a_gpu(both)
+    assert [pairs for pairs, _ in layers] == [[1], [0]]
+    assert layers[0][1] < layers[1][1]
+    for i in (0, 1):
+        alone = {key: values[i : i + 1] for key, values in both.items()}
+        found = {key: values[i : i + 1] for key, values in together.items()}
+        require_same(found, kornias(alone, width_confidence=-1))
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@torch.inference_mode()
+def test_pairs_of_unequal_numbers_are_matched_as_alone(pair, as_on_a_gpu, gpu) -> None:
+    model = as_on_a_gpu if gpu else DiskLightGlue({"precision": "float32"})
+    counts = [(512, 400), (300, 512), (333, 222)]
+    alone = [
+        {
+            key: values[:, :count] if key.startswith("keypoints") else values[..., :count]
+            for key, values in pair.items()
+            for count in [two[int(key[-1])]]
+        }
+        for two in counts
+    ]
+    batch = {key: values.repeat(3, *[1] * (values.ndim - 1)) for key, values in pair.items()}
+    for i in (0, 1):
+        batch[f"num_keypoints{i}"] = torch.tensor([two[i] for two in counts])
+    together = model(batch)
+    for i, one in enumerate(alone):
+        expected, count = model(one), counts[i][0]
+        found = {key: values[i : i + 1, :count] for key, values in together.items()}
+        assert (expected["matches0"] >= 0).sum() > 10
+        require_same(found, expected)
+        assert (together["matches0"][i, count:] == -1).all()
 
 
 @torch.inference_mode()
 def test_the_first_block_of_an_image_is_computed_once(pair, monkeypatch) -> None:
     model = DiskLightGlue()
     calls = []
-    compute = lightglue_cpu.SelfAttention.forward
+    compute = blocks.SelfAttention.forward
 
-    def counted(block, x, encoding, mask=None):
-        if isinstance(block, lightglue_cpu.FirstSelfAttention):
+    def counted(block, x, positions):
+        if isinstance(block, blocks.FirstSelfAttention):
             calls.append(x.shape)
-        return compute(block, x, encoding, mask)
+        return compute(block, x, positions)
 
-    monkeypatch.setattr(lightglue_cpu.SelfAttention, "forward", counted)
+    monkeypatch.setattr(blocks.SelfAttention, "forward", counted)
     first = model(pair)
     swapped = {f"{key[:-1]}{1 - int(key[-1])}": value for key, value in pair.items()}
     model(swapped)
@@ -110,17 +191,18 @@ def test_the_first_block_of_an_image_is_computed_once(pair, monkeypatch) -> None
     moved = {**pair, "keypoints0": pair["keypoints0"] * 0.99}
     other = model(moved)
     assert len(calls) == 3
-    monkeypatch.setattr(lightglue_cpu, "_KEPT_BYTES", 0)
+    monkeypatch.setattr(blocks, "_KEPT_BYTES", 0)
     fresh = DiskLightGlue()
     assert torch.equal(fresh(moved)["matching_scores0"], other["matching_scores0"])
-    assert not fresh.net.transformers[0].self_attn._kept
+    assert not fresh.network().self_attention[0]._kept
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @torch.inference_mode()
-def test_bfloat16_changes_few_matches(pair) -> None:
-    expected = kornias()(pair)["matches0"]
-    found = DiskLightGlue({"precision": "bfloat16"})(pair)["matches0"]
-    assert not torch.equal(found, expected)
+def test_half_precision_changes_few_matches(pair, precision) -> None:
+    ours, theirs = DiskLightGlue({"precision": precision})(pair), kornias(pair)
+    assert not torch.equal(ours["matching_scores0"], theirs["matching_scores0"])
+    found, expected = ours["matches0"], theirs["matches0"]
     same = (found == expected) & (expected >= 0)
     assert same.sum() >= 0.95 * (expected >= 0).sum()
     assert (found == expected).float().mean() >= 0.98
@@ -128,15 +210,12 @@ def test_bfloat16_changes_few_matches(pair) -> None:
 
 def test_precision_follows_the_cpu(monkeypatch) -> None:
     for fast, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(lightglue_cpu, "has_fast_bfloat16", lambda fast=fast: fast)
-        model = DiskLightGlue()
-        assert model.net.transformers[0].self_attn.project.weight.dtype == dtype
-        # On a GPU kornia's blocks run, in float32.
-        assert {one.dtype for one in model.net.transformers[0].self_attn.block.parameters()} == {
-            torch.float32
-        }
+        monkeypatch.setattr(matcher, "has_fast_bfloat16", lambda fast=fast: fast)
+        network = DiskLightGlue().network()
+        assert network.self_attention[0].project.weight.dtype == dtype
+        assert network.project.weight.dtype == torch.float32
     with pytest.raises(DiskHlocError, match="precision"):
-        DiskLightGlue({"precision": "float16"})
+        DiskLightGlue({"precision": "float64"})
 
 
 @torch.inference_mode()

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from disk_hloc.models import attention
-from disk_hloc.models.attention import attend, attend_both
+from disk_hloc.models.lightglue import attention
+from disk_hloc.models.lightglue.attention import attend, attend_both
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 0.1}
 sizes = st.integers(0, 300)

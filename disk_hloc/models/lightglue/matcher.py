@@ -1,7 +1,7 @@
 """LightGlue, for whichever features its weights were trained on.
 
 Lindenberger, Sarlin, Pollefeys, "LightGlue: Local Feature Matching at Light Speed", ICCV 2023.
-The network is kornia's, whose blocks are replaced on a CPU: see :mod:`.lightglue_cpu`.
+The parameters are in kornia's network, and :class:`.network.Network` computes with them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from torch import Tensor
 from disk_hloc.confs import Value, number, one_of
 from disk_hloc.weights import load_network
 
-from . import lightglue_cpu
-from .base import Matcher, kornia_class
+from ..base import Matcher, kornia_class
+from .network import Network
 
 # Keys of the conf that all have; the thresholds are those of the release, see LightGlue below.
 DEFAULTS = {
@@ -37,9 +37,11 @@ class LightGlue(Matcher):
         depth_confidence: stop early when this share of the points is certain; -1 never stops.
         width_confidence: drop points that are this certainly unmatchable; -1 never drops.
         filter_threshold: a match's score is greater.
-        precision: ``float32`` or ``bfloat16`` of the products on a CPU; ``auto`` is bfloat16 where
-            the CPU has instructions for it, and float32 elsewhere. In float32 the matches are
-            kornia's up to rounding, in bfloat16 98 % of them. A GPU is not affected.
+        precision: ``float32``, ``bfloat16`` or ``float16``, of products. ``auto`` is float16 on
+            CUDA, bfloat16 where a CPU has instructions for it, and float32 elsewhere. In float32
+            the matches of a CPU are kornia's up to rounding, in bfloat16 98 % of them.
+
+    A GPU drops no points, so that it can match many pairs at once.
 
     Attributes:
         features: the features that the weights were trained on.
@@ -55,11 +57,13 @@ class LightGlue(Matcher):
         "depth_confidence": number(-1, 1),
         "width_confidence": number(-1, 1),
         "filter_threshold": number(0, 1),
-        "precision": one_of("auto", "float32", "bfloat16"),
+        "precision": one_of("auto", "float32", "bfloat16", "float16"),
     }
     features: ClassVar[str]
     architecture: ClassVar[dict[str, int]]
     prefix: ClassVar[str] = ""
+    pairs_at_once: ClassVar[dict[str, int]] = {"cuda": 16}
+    takes_unequal: ClassVar[bool] = True
     # 256 float32 values of each keypoint, for 128 of its descriptor.
     bytes_kept: ClassVar[dict[str, int]] = {"cpu": 8}
     required_data_keys: ClassVar[list[str]] = [
@@ -89,14 +93,24 @@ class LightGlue(Matcher):
             f"LightGlue for {self.features}",
             derived=["confidence_thresholds"],
         )
-        lightglue_cpu.replace_blocks(self.net, self._dtype())
         self.eval().requires_grad_(False)
+        # Not submodules: each stays on its device.
+        self._networks: dict[torch.device, Network] = {}
+
+    def network(self) -> Network:
+        """Return what computes on the device of the parameters."""
+        if self.device not in self._networks:
+            self._networks[self.device] = Network(self.net, self._dtype())
+        return self._networks[self.device]
 
     def _dtype(self) -> torch.dtype:
         precision = self.conf["precision"]
-        if precision == "auto":
-            precision = "bfloat16" if lightglue_cpu.has_fast_bfloat16() else "float32"
-        return getattr(torch, precision)
+        if precision != "auto":
+            return getattr(torch, precision)
+        if self.device.type == "cuda":
+            return torch.float16
+        fast = self.device.type == "cpu" and has_fast_bfloat16()
+        return torch.bfloat16 if fast else torch.float32
 
     def forward(self, data: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Match a batch of image pairs.
@@ -104,32 +118,37 @@ class LightGlue(Matcher):
         Args:
             data: for i = 0, 1: ``keypoints{i}`` (B, N, 2) in pixels of the original image,
                 ``descriptors{i}`` (B, D, N) of unit length, ``image_size{i}`` (B, 2) width and
-                height in pixels.
+                height in pixels; optionally ``num_keypoints{i}`` (B,), as
+                :class:`~disk_hloc.models.base.Matcher` says.
 
         Returns:
             ``matches0`` (B, N) int64, -1 for no match; ``matching_scores0`` (B, N) in [0, 1].
         """
-        count0, count1 = data["keypoints0"].shape[1], data["keypoints1"].shape[1]
-        if min(count0, count1) == 0:
-            shape = (len(data["keypoints0"]), count0)
-            device = data["keypoints0"].device
+        keypoints, descriptors, sizes = (
+            (data[f"{key}0"], data[f"{key}1"]) for key in ("keypoints", "descriptors", "image_size")
+        )
+        if 0 in (keypoints[0].shape[1], keypoints[1].shape[1]):
+            scores = torch.zeros_like(keypoints[0][..., 0])
             return {
-                "matches0": torch.full(shape, -1, dtype=torch.int64, device=device),
-                "matching_scores0": torch.zeros(shape, device=device),
+                "matches0": torch.full_like(scores, -1, dtype=torch.int64),
+                "matching_scores0": scores,
             }
-        prediction = self.net({f"image{i}": _one_side(data, i) for i in (0, 1)})
-        return {key: prediction[key] for key in ("matches0", "matching_scores0")}
+        counts = None
+        if "num_keypoints0" in data:
+            counts = data["num_keypoints0"], data["num_keypoints1"]
+        matches, scores = self.network()(
+            keypoints,
+            (descriptors[0].transpose(1, 2), descriptors[1].transpose(1, 2)),
+            (sizes[0].to(keypoints[0]), sizes[1].to(keypoints[1])),
+            counts,
+        )
+        return {"matches0": matches, "matching_scores0": scores}
 
 
-def _one_side(data: Mapping[str, Tensor], i: int) -> dict[str, Tensor]:
-    size = data[f"image_size{i}"].to(data[f"keypoints{i}"])
-    # kornia refuses keypoints outside the image, where enlarging it can put them by half a pixel.
-    keypoints = data[f"keypoints{i}"].clamp(min=0).minimum(size[:, None])
-    return {
-        "keypoints": keypoints,
-        "descriptors": data[f"descriptors{i}"].transpose(-1, -2),
-        "image_size": size,
-    }
+def has_fast_bfloat16() -> bool:
+    """Tell whether the CPU multiplies bfloat16 in instructions of its own."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def _rename(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

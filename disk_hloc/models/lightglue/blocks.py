@@ -1,15 +1,15 @@
-"""LightGlue's blocks for a CPU: without large matrices, and in bfloat16 where that is fast.
+"""LightGlue's blocks: without large matrices, and in half precision where that is fast.
 
 Kornia writes matrices of all pairs of keypoints, 400 MB each for 5,000, their transposes and
-softmaxes; :mod:`.attention` does not. In bfloat16 products take half the time and less; descriptors
-are summed in float32 from layer to layer. On a GPU the blocks call kornia's, and the assignment
-alone is ours.
+softmaxes; :mod:`.attention` does not. In bfloat16 or float16 products take half the time and less;
+descriptors are summed in float32 from layer to layer.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -27,33 +27,24 @@ _ROWS = 256
 _LEAST_SUM = 1e-30
 
 
-def has_fast_bfloat16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 in instructions of its own."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+def of_both(
+    compute: Callable[..., Tensor], first: tuple[Tensor, ...], second: tuple[Tensor, ...]
+) -> tuple[Tensor, Tensor]:
+    """Compute something of the first and of the second images of pairs.
 
-
-def replace_blocks(network: Any, dtype: torch.dtype) -> None:
-    """Replace the blocks of kornia's LightGlue by those of this module.
-
-    Elsewhere than on a CPU the new blocks call kornia's.
+    If they have one shape, a GPU computes it of both at once: half as many kernels to start.
 
     Args:
-        network: ``kornia.feature.LightGlue`` with its parameters loaded, changed in place.
-        dtype: float32 or bfloat16, of products on a CPU.
+        compute: takes the values of either, and returns (B, ...).
+        first: (B, ...) values.
+        second: (B, ...) values.
     """
-    for number, layer in enumerate(network.transformers):
-        block = FirstSelfAttention if number == 0 else SelfAttention
-        layer.self_attn = block(layer.self_attn, dtype)
-        layer.cross_attn = CrossAttention(layer.cross_attn, dtype)
-    network.log_assignment = nn.ModuleList(map(Assignment, network.log_assignment))
-
-
-def restore_blocks(network: Any) -> None:
-    """Put kornia's blocks back in the places of those of this module, to compare them."""
-    for layer in network.transformers:
-        layer.self_attn, layer.cross_attn = layer.self_attn.block, layer.cross_attn.block
-    network.log_assignment = nn.ModuleList(one.block for one in network.log_assignment)
+    alike = all(one.shape == other.shape for one, other in zip(first, second, strict=True))
+    if first[0].device.type == "cpu" or not alike:
+        return compute(*first), compute(*second)
+    joined = (torch.cat(both) for both in zip(first, second, strict=True))
+    one, other = compute(*joined).chunk(2)
+    return one, other
 
 
 class SelfAttention(nn.Module):
@@ -64,12 +55,11 @@ class SelfAttention(nn.Module):
 
     Args:
         block: kornia's, with its parameters.
-        dtype: float32 or bfloat16, of products on a CPU.
+        dtype: of products.
     """
 
     def __init__(self, block: Any, dtype: torch.dtype) -> None:
         super().__init__()
-        self.block = block
         heads, size = block.num_heads, block.head_dim
         rotated = torch.cat([torch.arange(0, size, 2), torch.arange(1, size, 2)])
         scale = size**-0.5 * LOG2_E
@@ -82,20 +72,21 @@ class SelfAttention(nn.Module):
         self.project = _Heads(weight.flatten(0, 2), bias.flatten(), heads, dtype)
         self.update = _Update(block.out_proj, block.ffn, dtype)
 
-    def forward(self, x: Tensor, encoding: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Update the (B, N, D) descriptors of one image by each other.
+    def forward(self, x: Tensor, positions: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Update the (B, N, C) descriptors of images by each other.
 
         Args:
             x: descriptors.
-            encoding: (2, B, 1, N, D / heads) cosines and sines of positions, each twice in a row.
-            mask: kornia's; None for all.
+            positions: (B, 2, 1, N, D / 2) cosines and sines, of heads with D channels.
+            counts: B numbers of keypoints, which are the first; the others are not there. None for
+                all.
         """
-        if x.device.type != "cpu" or mask is not None:
-            return self.block(x, encoding, mask)
-        queries, keys, values = self.project(x)
-        cosines, sines = encoding[..., ::2]
-        queries, keys = (_rotate(one, cosines, sines) for one in (queries, keys))
-        return self.update(x, attend(queries, keys, values))
+        parts = self.project(x)
+        if parts.dtype == torch.float16:
+            positions = positions.half()
+        queries, keys = _rotate(parts[:, :2], positions).unbind(1)
+        both = None if counts is None else list(zip(counts, counts, strict=True))
+        return self.update(x, attend(queries, keys, parts[:, 2], both))
 
 
 class FirstSelfAttention(SelfAttention):
@@ -108,17 +99,17 @@ class FirstSelfAttention(SelfAttention):
         super().__init__(block, dtype)
         self._kept: OrderedDict[bytes, Tensor] = OrderedDict()
 
-    def forward(self, x: Tensor, encoding: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Update the (B, N, D) descriptors of one image by each other, as in the other layers."""
-        if x.device.type != "cpu" or mask is not None:
-            return super().forward(x, encoding, mask)
+    def forward(self, x: Tensor, positions: Tensor, counts: Sequence[int] | None = None) -> Tensor:
+        """Update the (1, N, C) descriptors of an image by each other, as in the other layers."""
+        if counts is not None:
+            return super().forward(x, positions, counts)
         digest = hashlib.blake2b(repr(x.shape).encode(), digest_size=16)
-        for values in (x, encoding):
+        for values in (x, positions):
             digest.update(values.numpy().tobytes())
         key = digest.digest()
         updated = self._kept.pop(key, None)
         if updated is None:
-            updated = super().forward(x, encoding)
+            updated = super().forward(x, positions)
         self._kept[key] = updated
         while sum(one.nbytes for one in self._kept.values()) > _KEPT_BYTES:
             self._kept.popitem(last=False)
@@ -134,12 +125,11 @@ class CrossAttention(nn.Module):
 
     Args:
         block: kornia's, with its parameters.
-        dtype: float32 or bfloat16, of products on a CPU.
+        dtype: of products.
     """
 
     def __init__(self, block: Any, dtype: torch.dtype) -> None:
         super().__init__()
-        self.block = block
         # An image's projection holds its queries and its keys.
         scale = (block.scale * LOG2_E) ** 0.5
         weight = torch.cat([block.to_qk.weight * scale, block.to_v.weight])
@@ -147,13 +137,20 @@ class CrossAttention(nn.Module):
         self.project = _Heads(weight, bias, block.heads, dtype)
         self.update = _Update(block.to_out, block.ffn, dtype)
 
-    def forward(self, x0: Tensor, x1: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Update the (B, N, D) and (B, M, D) descriptors of two images by each other."""
-        if x0.device.type != "cpu" or mask is not None:
-            return self.block(x0, x1, mask)
-        (keys0, values0), (keys1, values1) = self.project(x0), self.project(x1)
-        messages0, messages1 = attend_both(keys0, keys1, values0, values1)
-        return self.update(x0, messages0), self.update(x1, messages1)
+    def forward(
+        self, x0: Tensor, x1: Tensor, counts: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Update the (B, N, C) and (B, M, C) descriptors of two images by each other.
+
+        Args:
+            x0: descriptors of the first images.
+            x1: of the second images.
+            counts: B numbers of keypoints of both, as in :class:`SelfAttention`.
+        """
+        both = of_both(self.project, (x0,), (x1,))
+        (keys0, values0), (keys1, values1) = (one.unbind(1) for one in both)
+        messages0, messages1 = attend_both(keys0, keys1, values0, values1, counts)
+        return of_both(self.update, (x0, messages0), (x1, messages1))
 
 
 class Assignment(nn.Module):
@@ -165,32 +162,33 @@ class Assignment(nn.Module):
 
     def __init__(self, block: Any) -> None:
         super().__init__()
-        self.block = block
+        self.matchability = deepcopy(block.matchability)
+        self.project = deepcopy(block.final_proj)
 
-    def forward(self, x0: Tensor, x1: Tensor) -> tuple[Tensor, None]:
-        """Return the (B, N + 1, M + 1) logarithms of match probabilities.
+    def forward(self, x0: Tensor, x1: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return the (B, N, M) logarithms of match probabilities.
 
-        The last row and column are those of keypoints without a match. Instead of the
-        similarities, which are kornia's second result and which nothing uses, there is None.
+        Args:
+            x0: (B, N, C) descriptors of the first images.
+            x1: (B, M, C), of the second images.
+            valid: (B, N, M) bool, which may be matches; the others are -inf. None for all.
         """
-        certain0, certain1 = (self.block.matchability(x) for x in (x0, x1))
         scale = x0.shape[-1] ** -0.25
-        projected0, projected1 = (self.block.final_proj(x) * scale for x in (x0, x1))
-        scores = x0.new_zeros(len(x0), x0.shape[1] + 1, x1.shape[1] + 1)
-        inner = scores[:, :-1, :-1]
-        torch.matmul(projected0, projected1.transpose(1, 2), out=inner)
+        projected0, projected1 = (self.project(x) * scale for x in (x0, x1))
+        logits = projected0 @ projected1.transpose(1, 2)
+        if valid is not None:
+            logits.masked_fill_(~valid, -torch.inf)
         # log(softmax over rows * softmax over columns * both matchable).
-        rows, columns = _log_sums(inner)
-        rows = F.logsigmoid(certain0) - rows
-        columns = F.logsigmoid(certain1).transpose(1, 2) - columns
-        inner.mul_(2).add_(rows).add_(columns)
-        scores[:, :-1, -1] = F.logsigmoid(-certain0).squeeze(-1)
-        scores[:, -1, :-1] = F.logsigmoid(-certain1).squeeze(-1)
-        return scores, None
+        rows, columns = _log_sums(logits)
+        rows = F.logsigmoid(self.matchability(x0)) - rows
+        columns = F.logsigmoid(self.matchability(x1)).transpose(1, 2) - columns
+        logits.mul_(2).add_(rows).add_(columns)
+        # Of a keypoint that is not there, -inf less -inf.
+        return logits if valid is None else logits.masked_fill_(~valid, -torch.inf)
 
-    def get_matchability(self, x: Tensor) -> Tensor:
+    def matchabilities(self, x: Tensor) -> Tensor:
         """Return the (B, N) probabilities that keypoints have a match."""
-        return self.block.get_matchability(x)
+        return self.matchability(x).sigmoid().squeeze(-1)
 
 
 def _log_sums(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,21 +223,21 @@ class _Heads(nn.Linear):
         weight: (P C, C) of P parts, such as queries, keys and values; C is H D.
         bias: (P C,).
         heads: H.
-        dtype: float32 or bfloat16, of the product and its result.
+        dtype: of the product and its result.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, heads: int, dtype: torch.dtype) -> None:
-        super().__init__(weight.shape[1], weight.shape[0], dtype=dtype)
+        super().__init__(weight.shape[1], weight.shape[0], device=weight.device, dtype=dtype)
         self.heads = heads
         with torch.no_grad():
             self.weight.copy_(weight)
             self.bias.copy_(bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return (P, B, H, N, D) parts of (B, N, C) descriptors."""
+        """Return (B, P, H, N, D) parts of (B, N, C) descriptors."""
         projected = super().forward(x.to(self.weight.dtype))
         parts = self.out_features // x.shape[-1]
-        return projected.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return projected.unflatten(-1, (parts, self.heads, -1)).permute(0, 2, 3, 1, 4)
 
 
 class _Update(nn.Module):
@@ -248,7 +246,7 @@ class _Update(nn.Module):
     Args:
         project: of the messages of all heads; it becomes a part of the first layer of ``ffn``.
         ffn: of descriptors and messages.
-        dtype: float32 or bfloat16.
+        dtype: of products.
     """
 
     def __init__(self, project: nn.Linear, ffn: Any, dtype: torch.dtype) -> None:
@@ -266,8 +264,17 @@ class _Update(nn.Module):
         return x + self.ffn(torch.cat([x.to(messages), messages], dim=-1))
 
 
-def _rotate(channels: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotate the pairs of channels, one of each half, by a keypoint's angles."""
+def _rotate(channels: Tensor, positions: Tensor) -> Tensor:
+    """Rotate the pairs of channels, one of each half, by a keypoint's angles.
+
+    Args:
+        channels: (B, P, H, N, D), of parts and heads.
+        positions: (B, 2, 1, N, D / 2) cosines and sines.
+    """
     first, second = channels.chunk(2, dim=-1)
-    rotated = [first * cosines - second * sines, second * cosines + first * sines]
+    cosines, sines = positions.chunk(2, dim=1)
+    rotated = [
+        torch.addcmul(first * cosines, second, sines, value=-1),
+        torch.addcmul(second * cosines, first, sines),
+    ]
     return torch.cat(rotated, dim=-1).to(channels)

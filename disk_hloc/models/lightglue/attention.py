@@ -1,7 +1,8 @@
-"""Attention on a CPU: without large matrices, and in bfloat16 where that is fast.
+"""Attention: without large matrices, and in bfloat16 where a CPU is fast at it.
 
 A matrix of all queries and keys, 100 MB for 5,000 of each, takes longer to write and read than to
-compute. In bfloat16 it is computed for a few queries at a time, whose part stays in the cache.
+compute. In bfloat16 on a CPU it is computed for a few queries at a time, whose part stays in the
+cache; elsewhere by torch.
 
 Logits are to base 2 here, whose powers are faster to compute than those of e.
 """
@@ -9,7 +10,7 @@ Logits are to base 2 here, whose powers are faster to compute than those of e.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 import torch
@@ -26,18 +27,28 @@ _LARGEST = 96.0
 _LEAST_SUM = 2.0**-100
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, counts: Sequence[tuple[int, int]] | None = None
+) -> Tensor:
     """Return the messages of softmax(queries keys^T) values.
 
     Args:
-        queries: (B, H, N, D) float32 or bfloat16, of H heads; logits are to base 2.
+        queries: (B, H, N, D) float, of H heads; logits are to base 2.
         keys, values: (B, H, M, D).
+        counts: B numbers of queries and of keys, which are the first; the others are not there.
+            None for all.
 
     Returns:
-        (B, H, N, D) messages.
+        (B, H, N, D) messages; 0 for queries that are not there.
     """
-    if queries.dtype == torch.float32:
-        # In bfloat16 torch's own is no faster than this.
+    if counts is not None:
+        # A mask would keep torch from its fast kernels.
+        messages = _none(queries)
+        for i, (n, m) in enumerate(counts):
+            one = slice(i, i + 1)
+            messages[one, :, :n] = attend(queries[one, :, :n], keys[one, :, :m], values[one, :, :m])
+        return messages
+    if not _by_parts(queries):
         return F.scaled_dot_product_attention(queries, keys, values, scale=1 / LOG2_E)
     messages = _none(queries)
     for head in _heads(queries, keys):
@@ -46,26 +57,39 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def attend_both(
-    keys0: Tensor, keys1: Tensor, values0: Tensor, values1: Tensor
+    keys0: Tensor,
+    keys1: Tensor,
+    values0: Tensor,
+    values1: Tensor,
+    counts: Sequence[tuple[int, int]] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the messages of two sets for each other, whose keys are their queries as well.
 
-    Both directions share the product of their keys, and in bfloat16 its powers.
+    Both directions share the product of their keys and its powers where they are computed by parts.
 
     Args:
-        keys0, values0: (B, H, N, D) float32 or bfloat16, of H heads; logits are to base 2.
+        keys0, values0: (B, H, N, D) float, of H heads; logits are to base 2.
         keys1, values1: (B, H, M, D).
+        counts: B numbers of keys of each set, as in :func:`attend`.
 
     Returns:
         (B, H, N, D) messages of softmax(keys0 keys1^T) values1, and (B, H, M, D) back.
     """
-    if keys0.dtype == torch.float32:
+    if counts is not None:
+        back = [(m, n) for n, m in counts]
+        return attend(keys0, keys1, values1, counts), attend(keys1, keys0, values0, back)
+    if not _by_parts(keys0):
         return attend(keys0, keys1, values1), attend(keys1, keys0, values0)
     messages0, messages1 = _none(keys0), _none(keys1)
     for head in _heads(keys0, keys1):
         found = _both_messages(keys0[head], keys1[head], values0[head], values1[head])
         messages0[head], messages1[head] = found
     return messages0, messages1
+
+
+def _by_parts(queries: Tensor) -> bool:
+    """Tell whether this module is faster than torch's attention, which has its own kernels."""
+    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16
 
 
 def _none(queries: Tensor) -> Tensor:

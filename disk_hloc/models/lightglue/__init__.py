@@ -1,0 +1,1 @@
+"""LightGlue: kornia's parameters, and a network that needs no large matrices."""
