@@ -11,15 +11,22 @@ import numpy as np
 import pytest
 import torch
 
+from disk_hloc import Localizer, models
 from disk_hloc import device as devices
+from disk_hloc.io.hloc.pairs import read_pairs
 from disk_hloc.io.images import list_images
 from disk_hloc.io.loader import load_photo
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.matchers.disk import NearestNeighbors
+from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 from disk_hloc.models.nearest import match, match_together
 from disk_hloc.plugin import find_conf
-from disk_hloc.stages import extract
+from disk_hloc.stages import extract, retrieve
 from disk_hloc.stages import match as matching
+from disk_hloc.train import run
+from disk_hloc.train.settings import settings
+from support.hloc_files import write_global
+from support.maps import CAMERA, QUERIES
 
 pytestmark = [
     pytest.mark.cuda,
@@ -150,20 +157,53 @@ def test_a_matcher_takes_pairs_without_keypoints() -> None:
 
 @torch.inference_mode()
 def test_lightglue_gives_what_it_gives_on_the_cpu(images) -> None:
-    from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
-
-    extractor = DISK({"max_keypoints": 512, "precision": "float32"})
+    """On a GPU no keypoint is dropped, and pairs of a batch stop as each is certain."""
+    extractor = DISK({"max_keypoints": 2048, "precision": "float32"})
+    found = [extractor({"image": image}) for image in images]
+    size = torch.tensor([[image.shape[3], image.shape[2]] for image in images])
     data: dict[str, torch.Tensor] = {}
-    for i, image in enumerate(images[:2]):
-        found = extractor({"image": image})
-        data |= {f"{key}{i}": found[key][0][None] for key in ("keypoints", "descriptors")}
-        data[f"image_size{i}"] = torch.tensor([[image.shape[3], image.shape[2]]])
-    model = DiskLightGlue({"precision": "float32"})
-    expected = model(data)["matches0"]
-    found = model.cuda()({key: values.cuda() for key, values in data.items()})["matches0"]
-    assert (expected >= 0).sum() > 50
-    # On a GPU kornia's attention is in float16.
-    assert (found.cpu() == expected).float().mean() >= 0.96
+    for i, chosen in enumerate(([0, 1, 0, 2], [1, 2, 0, 3])):
+        data[f"image_size{i}"] = size[chosen]
+        for key in ("keypoints", "descriptors"):
+            data[f"{key}{i}"] = torch.stack([found[one][key][0] for one in chosen])
+    on_gpu = {key: values.cuda() for key, values in data.items()}
+    expected = DiskLightGlue({"precision": "float32", "width_confidence": -1})(data)["matches0"]
+    dropped = DiskLightGlue({"precision": "float32"})(data)["matches0"]
+    assert ((expected >= 0).sum(dim=1) > 100).all()
+    for precision, share in (("float32", 0.998), ("auto", 0.99), ("bfloat16", 0.97)):
+        model = DiskLightGlue({"precision": precision}).cuda()
+        matches = model(on_gpu)["matches0"].cpu()
+        assert (matches == expected).float().mean() >= share, precision
+        assert (matches == dropped).float().mean() >= share - 0.02, precision
+        for i in range(len(matches)):
+            alone = model({key: values[i : i + 1] for key, values in on_gpu.items()})["matches0"]
+            assert (alone.cpu() == matches[i]).float().mean() >= share, precision
+
+
+@torch.inference_mode()
+def test_lightglue_takes_pairs_of_unequal_numbers(images) -> None:
+    extractor = DISK({"max_keypoints": 512}).cuda()
+    found = [extractor({"image": image.cuda()}) for image in images[:2]]
+    counts = torch.tensor([[512, 300], [411, 512], [333, 333]]).cuda()
+    batch: dict[str, torch.Tensor] = {}
+    for i in (0, 1):
+        width, height = images[i].shape[3], images[i].shape[2]
+        batch[f"image_size{i}"] = torch.tensor([[width, height]]).cuda().expand(3, 2)
+        for key in ("keypoints", "descriptors"):
+            batch[f"{key}{i}"] = torch.stack([found[i][key][0]] * 3)
+        batch[f"num_keypoints{i}"] = counts[:, i]
+    model = DiskLightGlue().cuda()
+    together = model(batch)["matches0"].cpu()
+    on_cpu = DiskLightGlue({"width_confidence": -1})
+    for row, (count0, count1) in enumerate(counts.tolist()):
+        pair = {key: values[row : row + 1] for key, values in batch.items() if "num" not in key}
+        for i, count in enumerate((count0, count1)):
+            pair[f"keypoints{i}"] = pair[f"keypoints{i}"][:, :count]
+            pair[f"descriptors{i}"] = pair[f"descriptors{i}"][..., :count]
+        expected = on_cpu({key: values.cpu() for key, values in pair.items()})["matches0"]
+        for matches in (model(pair)["matches0"].cpu(), together[row : row + 1, :count0]):
+            assert (matches == expected).float().mean() >= 0.98
+        assert (together[row, count0:] == -1).all()
 
 
 def test_a_batch_that_does_not_fit_is_halved(
@@ -239,6 +279,72 @@ def test_a_training_step_has_the_gradient_of_the_cpu(recompute: bool, no_tf32: N
         )
     difference = (gradients[0] - gradients[1]).norm() / gradients[0].norm()
     assert difference < 1e-2
+
+
+# Of a few steps of small networks.
+SHORT = {
+    "height": 64, "width": 64, "batch_size": 2, "warmup": 1, "chunk_size": 2, "n_epochs": 2,
+    "warped": False, "substep": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", ["disk", "posfeat-desc", "posfeat-detect", "msnet", "cfe-encoder", "cfe-attention"]
+)
+def test_what_is_trained_here_extracts_what_it_extracts_on_the_cpu(
+    name: str, training_set: Path, images, no_tf32: None, tmp_path: Path
+) -> None:
+    conf = settings(name, SHORT)
+    if "depth" in conf["model"]:
+        conf["model"]["depth"] = 18
+    path = run.main(training_set, tmp_path, conf, device="cuda")
+    assert torch.load(path, weights_only=True)["extractor"]
+    require_cpus_features(conf["model"]["name"], {"weights": str(path)}, images[0])
+
+
+@pytest.mark.parametrize("name", ["kornia_aliked", "kornia_xfeat"])
+def test_other_extractors_give_what_they_give_on_the_cpu(name: str, images, no_tf32: None) -> None:
+    require_cpus_features(name, {}, images[0])
+
+
+@torch.inference_mode()
+def require_cpus_features(name: str, conf: dict[str, object], image: torch.Tensor) -> None:
+    """Require 95 % of the keypoints, and their descriptors."""
+    kind = models.load("extractors", name)
+    conf = {**conf, "max_keypoints": 500}
+    if "precision" in kind.default_conf:
+        conf["precision"] = "float32"
+    image = image[..., :480, :640]
+    cpu, gpu = kind(conf)({"image": image}), kind(conf).cuda()({"image": image.cuda()})
+    xy0, xy1 = (one["keypoints"][0].cpu() for one in (cpu, gpu))
+    assert len(xy0) > 100
+    nearest = torch.cdist(xy0, xy1, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+    same = nearest.values < 0.05
+    assert same.float().mean() >= 0.95
+    descriptors0, descriptors1 = (one["descriptors"][0].cpu() for one in (cpu, gpu))
+    cosines = (descriptors0 * descriptors1[:, nearest.indices]).sum(dim=0)
+    assert cosines[same].quantile(0.05) > 0.999
+
+
+def test_retrieval_finds_the_pairs_of_the_cpu(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for i in range(300):
+        vector = generator.normal(size=64).astype(np.float32)
+        write_global(tmp_path / "global.h5", f"{i}.jpg", vector / np.linalg.norm(vector))
+    pairs = [
+        set(read_pairs(retrieve.main(tmp_path / "global.h5", tmp_path / device, 10, device=device)))
+        for device in ("cpu", "cuda")
+    ]
+    assert len(pairs[0] & pairs[1]) >= 0.999 * len(pairs[0])
+
+
+def test_a_map_answers_as_on_the_cpu(fountain_map: Path, data: Path) -> None:
+    photos = data / "mini_aachen" / "images_upright"
+    on_cpu, on_gpu = (Localizer(fountain_map, device=device) for device in ("cpu", "cuda"))
+    for name in QUERIES:
+        expected, found = (one.localize(photos / name, CAMERA) for one in (on_cpu, on_gpu))
+        assert expected.localized == found.localized
+        np.testing.assert_allclose(found.pose.center, expected.pose.center, atol=0.02)
 
 
 def grid(heatmap: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
