@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
-from scipy.stats import binom
 
+from disk_hloc.binomial import log10_tail
 from disk_hloc.io import colmap
 
 from . import covariance
@@ -223,5 +223,4 @@ def _log10_chance(count: int, by_chance: Sequence[int], num: int) -> float:
     if num <= _MINIMAL:
         return 0.0
     rate = min((float(np.mean(by_chance)) + _LEAST_BY_CHANCE) / num, 1.0)
-    tail = binom.logsf(count - _MINIMAL - 1, num - _MINIMAL, rate)
-    return max(float(tail / np.log(10)), _SMALLEST_LOG10)
+    return max(log10_tail(count - _MINIMAL, num - _MINIMAL, rate), _SMALLEST_LOG10)

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 import poselib
 import pycolmap
-from scipy.stats import binom
 from tqdm import tqdm
 
+from disk_hloc.binomial import log10_tail
 from disk_hloc.geometry import sampson_distances
 from disk_hloc.io import colmap
 from disk_hloc.io.hloc.features import read_keypoints
@@ -113,8 +113,7 @@ def agreement(points0: np.ndarray, points1: np.ndarray, *, best_first: bool) -> 
     num_by_chance = int((np.array(shuffled) <= MAX_ERROR_PX).sum())
     # Half an inlier more, since no rate is zero.
     rate = min((num_by_chance + 0.5) / (_NUM_SHUFFLES * num), 1.0)
-    tail = binom.logsf(num_inliers - _MINIMAL - 1, num - _MINIMAL, rate)
-    return Agreement(fundamental, errors, float(tail / np.log(10)))
+    return Agreement(fundamental, errors, log10_tail(num_inliers - _MINIMAL, num - _MINIMAL, rate))
 
 
 def _some(num: int) -> slice:
