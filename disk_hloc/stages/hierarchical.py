@@ -34,8 +34,9 @@ CLUSTER_SIZE = 100
 SHARED = 8
 _MODELS = "models"
 _NAMES = "names.txt"
-# Other clusters have the other cores. Colours, for which photos are read, come last.
-_CLUSTER = {"num_threads": 1, "extract_colors": False}
+# Other clusters have the other cores. Colours, for which photos are read, come last. The joined
+# model is adjusted twice, so that one refinement of a cluster does: 4 s less of 12.
+_CLUSTER = {"num_threads": 1, "extract_colors": False, "ba_global_max_refinements": 1}
 # The joined model, which is adjusted before and after, gets photos and tracks.
 _JOINED = {"ba_global_max_refinements": 0}
 # It is adjusted once more when it has them.

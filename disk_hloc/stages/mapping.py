@@ -33,6 +33,8 @@ _GROWTH = {
     "ba_global_frames_ratio": 2.0,
     "ba_global_points_ratio": 2.0,
     "ba_global_max_refinements": 2,
+    # COLMAP's is 0: all 50 iterations, for the same points.
+    "ba_global_function_tolerance": 1e-5,
     "ba_min_num_residuals_for_cpu_multi_threading": 5000,
 }
 _CHOSEN = {
