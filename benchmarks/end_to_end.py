@@ -22,12 +22,13 @@ from disk_hloc import plugin
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
+from disk_hloc.models.lightglue.matcher import has_fast_bfloat16
 from disk_hloc.pipelines import sfm
 from disk_hloc.plugin import find_conf
 
 import pycolmap  # isort: skip  (after disk_hloc, as the README says)
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16") if has_fast_bfloat16() else ("float32",)
 
 
 def main() -> None:

@@ -20,11 +20,15 @@ from extract import load
 from disk_hloc.io.images import list_images
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.lightglue.blocks import FirstSelfAttention
+from disk_hloc.models.lightglue.matcher import has_fast_bfloat16
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 
 SIZE = (1600, 1200)
 PHOTOS = 5
-PRECISIONS = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "float16")}
+PRECISIONS = {
+    "cpu": ("float32", "bfloat16") if has_fast_bfloat16() else ("float32",),
+    "cuda": ("float32", "float16"),
+}
 Data = dict[str, torch.Tensor]
 
 
