@@ -179,12 +179,13 @@ def _resized(image: np.ndarray, size: Size, interpolation: str) -> np.ndarray:
     """Convert an 8-bit image to float32 and resize it, bit-identical to hloc.
 
     The channels of a large image are converted and resized one at a time, which takes a third of
-    the memory. The result is then bit-identical only with these interpolations.
+    the memory. The result is then bit-identical only with ``cv2_area``; with ``cv2_linear`` it
+    depends on the CPU.
     """
     if size == (image.shape[1], image.shape[0]):
         return image.astype(np.float32)
     large = image.shape[0] * image.shape[1] > LARGE_IMAGE_PIXELS
-    if not large or image.ndim == 2 or interpolation not in ("cv2_area", "cv2_linear"):
+    if not large or image.ndim == 2 or interpolation != "cv2_area":
         return resize_image(image.astype(np.float32), size, interpolation)
     channels = [
         resize_image(image[:, :, i].astype(np.float32, order="C"), size, interpolation)
