@@ -147,6 +147,8 @@ def test_pairs_leave_a_batch_as_each_is_certain(pair, as_on_a_gpu, monkeypatch) 
 @torch.inference_mode()
 def test_pairs_of_unequal_numbers_are_matched_as_alone(pair, as_on_a_gpu, gpu) -> None:
     model = as_on_a_gpu if gpu else DiskLightGlue({"precision": "float32"})
+    # So that keypoints that are not there would decide when to stop.
+    model.network().conf.depth_confidence = 0.7
     counts = [(512, 400), (300, 512), (333, 222)]
     alone = [
         {
@@ -157,8 +159,13 @@ def test_pairs_of_unequal_numbers_are_matched_as_alone(pair, as_on_a_gpu, gpu) -
         for two in counts
     ]
     batch = {key: values.repeat(3, *[1] * (values.ndim - 1)) for key, values in pair.items()}
+    generator = torch.Generator().manual_seed(0)
     for i in (0, 1):
         batch[f"num_keypoints{i}"] = torch.tensor([two[i] for two in counts])
+        # What is not there must not matter.
+        for row, two in enumerate(counts):
+            gone = batch[f"descriptors{i}"][row, :, two[i] :]
+            gone.copy_(torch.randn(gone.shape, generator=generator))
     together = model(batch)
     for i, one in enumerate(alone):
         expected, count = model(one), counts[i][0]
