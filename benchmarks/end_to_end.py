@@ -19,10 +19,10 @@ import report
 import yaml
 
 from disk_hloc import plugin
+from disk_hloc.device import has_fast_bfloat16
 from disk_hloc.eval.model import summarize
 from disk_hloc.io.hloc.pairs import write_pairs
 from disk_hloc.io.images import list_images
-from disk_hloc.models.lightglue.matcher import has_fast_bfloat16
 from disk_hloc.pipelines import sfm
 from disk_hloc.plugin import find_conf
 

@@ -17,10 +17,10 @@ import report
 import torch
 from extract import load
 
+from disk_hloc.device import has_fast_bfloat16
 from disk_hloc.io.images import list_images
 from disk_hloc.models.extractors.disk import DISK
 from disk_hloc.models.lightglue.blocks import FirstSelfAttention
-from disk_hloc.models.lightglue.matcher import has_fast_bfloat16
 from disk_hloc.models.matchers.disk_lightglue import DiskLightGlue
 
 SIZE = (1600, 1200)

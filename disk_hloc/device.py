@@ -1,4 +1,4 @@
-"""The device that a network runs on, and batches that fit its memory."""
+"""The device that a network runs on, what it is fast at, and batches that fit its memory."""
 
 from __future__ import annotations
 
@@ -32,6 +32,12 @@ def resolve(device: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise DiskHlocError(f"device {device!r} cannot be used here: {reason}") from error
     return resolved
+
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether the CPU multiplies bfloat16 in instructions of its own."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def within_memory(

@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
@@ -316,12 +317,9 @@ def _filled_up(key: str, values: Tensor, counts: np.ndarray) -> Tensor:
     """Append zeros for keypoints that are not there."""
     if key.startswith("image_size"):
         return values
-    dim = 1 if key.startswith("keypoints") else -1
-    # The kernels of attention take rows of 16 bytes.
-    missing = -(-counts.max() // 16) * 16 - values.shape[dim]
-    shape = list(values.shape)
-    shape[dim] = int(missing)
-    return torch.cat([values, values.new_zeros(shape)], dim)
+    if key.startswith("keypoints"):
+        return F.pad(values, (0, 0, 0, int(counts.max()) - values.shape[1]))
+    return F.pad(values, (0, int(counts.max()) - values.shape[-1]))
 
 
 def _require_one_length(

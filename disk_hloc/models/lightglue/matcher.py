@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from disk_hloc.confs import Value, number, one_of
+from disk_hloc.device import has_fast_bfloat16
 from disk_hloc.weights import load_network
 
 from ..base import Matcher, kornia_class
@@ -143,12 +144,6 @@ class LightGlue(Matcher):
             counts,
         )
         return {"matches0": matches, "matching_scores0": scores}
-
-
-def has_fast_bfloat16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 in instructions of its own."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
 def _rename(parameters: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
