@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, Image, ImageFile
 
 from disk_hloc.errors import PARSER_ERRORS
 
@@ -93,7 +93,7 @@ def read_exif(source: Path | bytes) -> Exif:
         with opened(source) as image:
             if image is None:
                 return Exif()
-            tags = image.getexif()
+            tags = tags_of(image)
             block, base = tags.get_ifd(ExifTags.IFD.Exif), ExifTags.Base
             return Exif(
                 _quarter_turns(tags.get(base.Orientation)),
@@ -108,6 +108,15 @@ def read_exif(source: Path | bytes) -> Exif:
             )
     except (ImageReadError, OSError, *PARSER_ERRORS):
         return Exif()
+
+
+def tags_of(image: ImageFile.ImageFile) -> Image.Exif:
+    """Return the EXIF data in the header of an opened image.
+
+    The method that Pillow has for PNG decodes the whole image where there are none, in search of
+    data behind the pixels: 0.4 s for 12 megapixels.
+    """
+    return Image.Image.getexif(image)
 
 
 def _quarter_turns(orientation: Any) -> int | None:

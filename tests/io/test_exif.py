@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from disk_hloc.io.exif import Exif, Position, read_exif
 
@@ -48,6 +48,14 @@ def test_orientation_agrees_with_pillow(tmp_path: Path) -> None:
         turns = read_exif(tmp_path / "a.png").quarter_turns
         assert turns is not None
         np.testing.assert_array_equal(np.rot90(pixels, turns), upright)
+
+
+def test_a_png_without_exif_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png")
+    loaded = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: loaded.append(image))
+    assert read_exif(tmp_path / "a.png") == Exif()
+    assert loaded == []
 
 
 def test_time_and_position(tmp_path: Path) -> None:
