@@ -314,9 +314,9 @@ class Gated:
             values = values.unflatten(2, (4, channels)).transpose(1, 2).flatten(2)
             values = (shares[xy[:, 0] % 2] @ values).unflatten(2, (KERNEL, channels))
             patches = torch.cat([values.transpose(1, 2), patches], dim=3)
-        patches = torch.addcmul(self.shift[0], patches, self.scale[0])
-        gated = torch.where(patches > 0, patches, self.slope * patches)
-        return gated * inside[..., None]
+        patches = torch.addcmul(self.shift[0], patches, self.scale[0]).flatten(0, 2)
+        gated = F.prelu(patches, self.slope).unflatten(0, inside.shape)
+        return gated if inside.all() else gated * inside[..., None]
 
 
 def bands(like: Tensor, channels: int) -> list[tuple[int, int]]:
