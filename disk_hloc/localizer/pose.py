@@ -25,8 +25,6 @@ _NUM_SHUFFLES = 32
 _CELL = 0.02
 # Of cells with inliers in a shuffle, where none has any.
 _LEAST_BY_CHANCE = 1 / 16
-# The least that a float64 holds is 1e-308.
-_SMALLEST_LOG10 = -300.0
 # COLMAP's mapper takes others for wrong, too: relative to the longer side.
 _FOCAL_LENGTHS = (0.1, 10.0)
 # Keypoints that determine a pose, and a pose with a focal length.
@@ -223,4 +221,4 @@ def _log10_chance(count: int, by_chance: Sequence[int], num: int) -> float:
     if num <= _MINIMAL:
         return 0.0
     rate = min((float(np.mean(by_chance)) + _LEAST_BY_CHANCE) / num, 1.0)
-    return max(log10_tail(count - _MINIMAL, num - _MINIMAL, rate), _SMALLEST_LOG10)
+    return log10_tail(count - _MINIMAL, num - _MINIMAL, rate)
