@@ -12,18 +12,16 @@ import numpy as np
 import pycolmap
 from tqdm import tqdm
 
-from disk_hloc.errors import PARSER_ERRORS, DiskHlocError, listing
+from disk_hloc.errors import PARSER_ERRORS, DiskHlocError
 from disk_hloc.io.digests import digest_of_each
-from disk_hloc.io.exif import read_exif
 from disk_hloc.io.hloc.features import read_keypoints
 from disk_hloc.io.hloc.matches import read_best_first
 from disk_hloc.io.hloc.pairs import Pair
-from disk_hloc.io.images import ImageReadError, image_size, read_image
 from disk_hloc.io.names import require_relative
 from disk_hloc.io.store import reading, require_space
 
-from .cameras import camera_mode, camera_object, image_reader_options
-from .photos import readable_photos
+from .cameras import camera_object, image_reader_options
+from .import_photos import Group, by_colmap, groups_of, import_photos
 from .pose_priors import correct_pose_priors
 
 # hloc's options for geometric verification.
@@ -61,11 +59,10 @@ def create_database(
     require_space(path, 1 << 20)
     with pycolmap.Database.open(path):
         pass
-    groups = [
-        (sharing, group, image_reader_options(camera))
-        for sharing, group in _groups(image_dir, names, "per-image" if cameras else mode, camera)
-    ]
-    ids = _import_images(path, image_dir, names, groups)
+    options = image_reader_options(camera)
+    found = groups_of(image_dir, names, "per-image" if cameras else mode, camera)
+    import_photos(path, image_dir, [(sharing, group, options) for sharing, group in found])
+    ids = _ids_of(path, names)
     if cameras:
         _set_cameras(path, cameras)
     correct_pose_priors(path, image_dir, ids)
@@ -101,37 +98,24 @@ def add_images(
             shared.setdefault(camera_ids[name], []).append(name)
     rest = [name for name in names if name not in camera_ids]
     mode = "auto" if camera is None else "single"
-    groups: list[tuple[str, list[str], dict[str, Any]]] = [
-        (sharing, group, dict(image_reader_options(camera)))
-        for sharing, group in _groups(image_dir, rest, mode, camera)
+    groups: list[Group] = [
+        (sharing, group, image_reader_options(camera))
+        for sharing, group in groups_of(image_dir, rest, mode, camera)
         if group
     ]
     groups += [
         ("single", group, {"existing_camera_id": camera_id}) for camera_id, group in shared.items()
     ]
-    ids = _import_images(path, image_dir, names, groups)
+    by_colmap(path, image_dir, groups)
+    ids = _ids_of(path, names)
     correct_pose_priors(path, image_dir, ids)
     return ids
 
 
-def _import_images(
-    path: Path,
-    image_dir: Path,
-    names: Sequence[str],
-    groups: Sequence[tuple[str, list[str], Mapping[str, Any]]],
-) -> dict[str, int]:
-    """Have COLMAP import groups of images, given as camera mode, names and options; return ids."""
-    with readable_photos(image_dir, names, path.parent) as photos:
-        for mode, group, options in groups:
-            pycolmap.import_images(
-                path, photos, camera_mode(mode), image_names=group, options=dict(options)
-            )
+def _ids_of(path: Path, names: Iterable[str]) -> dict[str, int]:
+    """Return image name -> image id."""
     with pycolmap.Database.open(path) as database:
         found = {image.name: image.image_id for image in database.read_all_images()}
-    missing = sorted(set(names) - set(found))
-    if missing:
-        reasons = [f"{name} ({_why_not(image_dir / name)})" for name in missing]
-        raise DiskHlocError(f"COLMAP cannot read photos of {image_dir}: {listing(reasons)}")
     return {name: found[name] for name in names}
 
 
@@ -166,40 +150,6 @@ def keep_images(path: Path, image_ids: Collection[int]) -> None:
                 f"DELETE FROM pose_priors WHERE corr_sensor_type = {of_camera} "
                 "AND corr_data_id NOT IN kept"
             )
-
-
-def _groups(
-    image_dir: Path, names: Sequence[str], mode: str, camera: str | None
-) -> list[tuple[str, list[str]]]:
-    """Return camera modes and the images to import with each.
-
-    COLMAP shares a camera between photos whose EXIF data have the same maker, model and focal
-    length. Many photos have lost their maker and model on their way, but not the focal length.
-    """
-    if mode != "auto" or camera is not None:
-        return [(mode, list(names))]
-    alike: dict[Any, list[str]] = {}
-    for name in names:
-        exif = read_exif(image_dir / name)
-        if None not in exif.focal_lengths and None in (exif.maker, exif.model):
-            try:
-                size = image_size(image_dir / name)
-            except ImageReadError:
-                continue
-            alike.setdefault((size, exif.focal_lengths, exif.maker, exif.model), []).append(name)
-    groups = [group for group in alike.values() if len(group) > 1]
-    shared = {name for group in groups for name in group}
-    rest = [name for name in names if name not in shared]
-    return [("auto", rest)] * bool(rest) + [("single", group) for group in groups]
-
-
-def _why_not(photo: Path) -> str:
-    """Return why COLMAP does not read a photo."""
-    try:
-        read_image(photo)
-    except ImageReadError as error:
-        return str(error)
-    return "a format or a camera that COLMAP refuses; --verbose shows its reason"
 
 
 def create_database_of(path: Path, model: pycolmap.Reconstruction) -> dict[str, int]:

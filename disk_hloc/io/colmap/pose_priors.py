@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +31,17 @@ def correct_pose_priors(database_path: Path, image_dir: Path, ids: Mapping[str, 
     """
     positions = read_positions(image_dir, ids)
     with pycolmap.Database.open(database_path) as database, pycolmap.DatabaseTransaction(database):
-        priors = _read(database, ids)
+        priors = read_priors(database, ids.values())
         for name, image_id in ids.items():
             before, position = priors.get(image_id), positions.get(name)
             if position is not None and position.altitude is not None:
                 prior = before or pycolmap.PosePrior()
                 if _set(prior, position) or before is None:
-                    _write(database, image_id, prior, new=before is None)
+                    write_prior(database, image_id, prior, new=before is None)
             elif before is not None and np.isfinite(before.position).all():
                 before.position = np.full(3, np.nan)
                 before.coordinate_system = pycolmap.PosePriorCoordinateSystem.UNDEFINED
-                _write(database, image_id, before, new=False)
+                write_prior(database, image_id, before, new=False)
 
 
 def _set(prior: pycolmap.PosePrior, position: Position) -> bool:
@@ -62,20 +62,30 @@ def _set(prior: pycolmap.PosePrior, position: Position) -> bool:
 _OF_SENSORS = hasattr(pycolmap.PosePrior(), "corr_data_id")
 
 
-def _read(database: pycolmap.Database, ids: Mapping[str, int]) -> dict[int, pycolmap.PosePrior]:
-    """Read image id -> prior."""
+def read_priors(
+    database: pycolmap.Database, image_ids: Iterable[int]
+) -> dict[int, pycolmap.PosePrior]:
+    """Read image id -> prior, of the images that have one."""
     if _OF_SENSORS:
         return {prior.corr_data_id.id: prior for prior in database.read_all_pose_priors()}
     return {
         image_id: database.read_pose_prior(image_id)
-        for image_id in ids.values()
+        for image_id in image_ids
         if database.exists_pose_prior(image_id)
     }
 
 
-def _write(
+def write_prior(
     database: pycolmap.Database, image_id: int, prior: pycolmap.PosePrior, *, new: bool
 ) -> None:
+    """Write the prior of an image of a database.
+
+    Args:
+        database: it has the image.
+        image_id: the image.
+        prior: its prior.
+        new: the image has none yet.
+    """
     write = database.write_pose_prior if new else database.update_pose_prior
     if not _OF_SENSORS:
         write(image_id, prior)
