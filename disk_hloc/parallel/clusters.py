@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from disk_hloc.errors import DiskHlocError
-from disk_hloc.stages import hierarchical
-from disk_hloc.stages.hierarchical import Cluster, Spread
+from disk_hloc.stages import cluster_mapping
+from disk_hloc.stages.cluster_mapping import Cluster, Spread
 
 from . import workers
 from .tasks import require_workers
@@ -23,7 +23,7 @@ def spread(dask: str | None) -> Spread:
         dask: the workers (:func:`disk_hloc.parallel.workers.connected`); None is processes here.
     """
     if dask is None:
-        return hierarchical.in_processes
+        return cluster_mapping.in_processes
 
     def by_workers(found: Sequence[Cluster]) -> Iterator[Cluster]:
         return _by_workers(dask, found)
@@ -44,7 +44,7 @@ def _by_workers(dask: str, found: Sequence[Cluster]) -> Iterator[Cluster]:
     with workers.connected(dask, "cpu") as client:
         cluster_of = {
             client.submit(
-                hierarchical.map_one,
+                cluster_mapping.map_one,
                 replace(
                     cluster,
                     database_path=cluster.database_path.absolute(),

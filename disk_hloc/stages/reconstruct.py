@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,20 +18,15 @@ from disk_hloc.io import colmap
 from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.features import require_features, require_image_sizes
 from disk_hloc.io.hloc.matches import require_made_of, require_names_of_hloc
-from disk_hloc.io.hloc.pairs import Pair, read_pairs, write_pairs
+from disk_hloc.io.hloc.pairs import read_pairs, write_pairs
 from disk_hloc.io.sizes import photo_sizes, require_same_sizes, require_shared_cameras
 from disk_hloc.io.text import require_listable
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
-from . import adjust, hierarchical, mapping, unfinished, verify
-from .hierarchical import Cluster, Spread, in_processes
-
-# Up to this many photos one model that grows is the fastest, or as fast (benchmarks/mapping.py).
-INCREMENTAL_UP_TO = 200
-# Kept until a model is complete: clusters that are mapped, and their logs.
-_CLUSTERS = "clusters"
-_CLUSTER_LOGS = "clusters.LOG"
+from . import building, cluster_mapping, hierarchical, mapping, verify
+from .building import Apart, Job
+from .cluster_mapping import Spread, in_processes
 
 T = TypeVar("T")
 
@@ -76,8 +69,8 @@ def main(
         cameras: image name -> such a camera, its own for every image; native only.
         fix_intrinsics: keep the given parameters of the cameras.
         mapper: ``incremental``, ``hierarchical`` (:mod:`disk_hloc.stages.hierarchical`),
-            ``global``, or ``auto``: incremental up to :data:`INCREMENTAL_UP_TO` photos, then
-            hierarchical.
+            ``global``, or ``auto``: incremental up to
+            :data:`disk_hloc.stages.building.INCREMENTAL_UP_TO` photos, then hierarchical.
         robust: adjust the largest model once more, robustly (:mod:`disk_hloc.stages.adjust`).
             Always where the mapper is ``hierarchical``.
         verbose: show COLMAP's own output.
@@ -109,9 +102,12 @@ def main(
         logger.warning(
             "Intrinsics are fixed at what EXIF or COLMAP's guess says: no --camera is given"
         )
-    job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
-    _run(job, spread, verbose, _build, pairs_path, feature_path, match_path,
-         engine, camera_mode, camera, cameras, verbose)  # fmt: skip
+    job = Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
+    files = pairs_path, feature_path, match_path
+    if engine == "hloc":
+        _run(job, spread, verbose, _build_with_hloc, *files, camera_mode, camera, verbose)
+    else:
+        _run(job, spread, verbose, building.from_features, *files, camera_mode, camera, cameras)
     return colmap.read_model(sfm_dir)
 
 
@@ -160,8 +156,8 @@ def from_database(
         raise DiskHlocError(
             f"{database_path} would be replaced by its own copy: use another folder"
         )
-    job = _Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
-    _run(job, spread, verbose, _build_from_database, database_path)
+    job = Job(sfm_dir, image_dir, fix_intrinsics, mapper, robust)
+    _run(job, spread, verbose, building.from_database, database_path)
     return colmap.read_model(sfm_dir)
 
 
@@ -192,7 +188,7 @@ def check_options(
     if mapper not in MAPPERS:
         raise DiskHlocError(f"no mapper is called {mapper!r}; known: {', '.join(MAPPERS)}")
     if mapper == "auto":
-        many = engine == "auto" and len(names) > INCREMENTAL_UP_TO
+        many = engine == "auto" and len(names) > building.INCREMENTAL_UP_TO
         mapper = "hierarchical" if many else "incremental"
     if mapper == "incremental":
         engine = engines.choose(engine, "reconstruct")
@@ -214,30 +210,11 @@ def _sharing(camera_mode: str, camera: str | None) -> str:
     return "single" if camera is not None and camera_mode == "auto" else camera_mode
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What a model is built of and how, in the process of its own that does it."""
-
-    sfm_dir: Path
-    image_dir: Path
-    fix_intrinsics: bool
-    mapper: str
-    robust: bool
-
-
-@dataclass(frozen=True)
-class _Apart:
-    """Clusters that are still to be mapped and joined, and how many pairs there are."""
-
-    found: list[Cluster]
-    num_pairs: int
-
-
 def _run(
-    job: _Job, spread: Spread, verbose: bool, build: Callable[..., _Apart | None], *args: Any
+    job: Job, spread: Spread, verbose: bool, build: Callable[..., Apart | None], *args: Any
 ) -> None:
     """Build a model in processes of their own, and put it in its place."""
-    kept = job.sfm_dir / _CLUSTERS, job.sfm_dir / _CLUSTER_LOGS
+    kept = job.sfm_dir / building.CLUSTERS, job.sfm_dir / building.CLUSTER_LOGS
     with colmap.building(job.sfm_dir) as folder:
 
         def in_process(function: Callable[..., T], *args: Any) -> T:
@@ -253,59 +230,25 @@ def _run(
 
         apart = in_process(build, *args)
         if apart is not None:
-            hierarchical.map_clusters(apart.found, spread)
+            cluster_mapping.map_clusters(apart.found, spread)
             in_process(_join, apart)
         for place in kept:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def _build(
-    job: _Job,
+def _build_with_hloc(
+    job: Job,
     folder: Path,
     pairs_path: Path,
     feature_path: Path,
     match_path: Path,
-    engine: str,
-    camera_mode: str,
-    camera: str | None,
-    cameras: Mapping[str, str] | None,
-    verbose: bool,
-) -> _Apart | None:
-    files = pairs_path, feature_path, match_path
-    pairs = read_pairs(pairs_path)
-    names = sorted({name for pair in pairs for name in pair})
-    with colmap.readable_photos(job.image_dir, names, folder) as photos:
-        job = replace(job, image_dir=photos)
-        if engine == "hloc":
-            models = [_with_hloc(job, folder, pairs, files, camera_mode, camera, verbose)]
-        else:
-            database_path = folder / colmap.DATABASE
-            ids = colmap.create_database(
-                database_path, job.image_dir, names, camera_mode, camera, cameras
-            )
-            best_first = colmap.import_features_and_matches(
-                database_path, ids, feature_path, pairs, match_path
-            )
-            clusters = _verify_and_divide(job, folder, pairs, best_first=best_first)
-            if clusters:
-                return _Apart(clusters, len(pairs))
-            models = _map(job, folder)
-    _finish(job, folder, models, len(pairs))
-    return None
-
-
-def _with_hloc(
-    job: _Job,
-    folder: Path,
-    pairs: Sequence[Pair],
-    files: tuple[Path, Path, Path],
     camera_mode: str,
     camera: str | None,
     verbose: bool,
-) -> pycolmap.Reconstruction | None:
+) -> None:
     """Build the largest model by hloc, from the pairs that are not those of chance."""
     hloc = plugin.hloc_module("reconstruction", needed_for="the hloc engine")
-    pairs_path, feature_path, match_path = files
+    pairs = read_pairs(pairs_path)
     names = sorted({name for pair in pairs for name in pair})
     sound = verify.sound_pairs(pairs, feature_path, match_path)
     if not sound:
@@ -315,156 +258,25 @@ def _with_hloc(
         )
     chosen = folder / pairs_path.name
     write_pairs(chosen, sound)
-    return hloc.main(
-        folder,
-        job.image_dir,
-        chosen,
-        feature_path,
-        match_path,
-        camera_mode=colmap.camera_mode(camera_mode),
-        verbose=verbose,
-        image_list=names,
-        image_options=colmap.image_reader_options(camera),
-        mapper_options=mapping.options(len(names), job.fix_intrinsics),
-    )
+    with colmap.readable_photos(job.image_dir, names, folder) as photos:
+        model = hloc.main(
+            folder,
+            photos,
+            chosen,
+            feature_path,
+            match_path,
+            camera_mode=colmap.camera_mode(camera_mode),
+            verbose=verbose,
+            image_list=names,
+            image_options=colmap.image_reader_options(camera),
+            mapper_options=mapping.options(len(names), job.fix_intrinsics),
+        )
+    building.finish(job, folder, [model], len(pairs))
 
 
-def _build_from_database(job: _Job, folder: Path, database_path: Path) -> _Apart | None:
-    names, pairs = colmap.read_images_and_pairs(database_path)
-    copy = folder / colmap.DATABASE
-    colmap.copy_database(database_path, copy)
-    with (
-        colmap.readable_photos(job.image_dir, names, folder) as photos,
-        colmap.database_errors(database_path),
-    ):
-        clusters = _verify_and_divide(job, folder, pairs, best_first=False)
-        if clusters:
-            return _Apart(clusters, len(pairs))
-        models = _map(replace(job, image_dir=photos), folder)
-    _finish(job, folder, models, len(pairs))
-    return None
-
-
-def _verify_and_divide(
-    job: _Job, folder: Path, pairs: Sequence[Pair], *, best_first: bool
-) -> list[Cluster]:
-    """Verify the pairs; return the clusters to map apart, none if the mapper is another one."""
-    database_path = folder / colmap.DATABASE
-    many = len({name for pair in pairs for name in pair}) > INCREMENTAL_UP_TO
-    if job.mapper != "hierarchical" and (job.mapper != "auto" or not many):
-        verify.main(database_path, pairs, best_first=best_first)
-        return []
-    place = unfinished.place(
-        job.sfm_dir / _CLUSTERS,
-        database_path,
-        best_first=best_first,
-        fix_intrinsics=job.fix_intrinsics,
-        clusters=[hierarchical.CLUSTER_SIZE, hierarchical.SHARED],
-    )
-    if unfinished.restore(place, database_path):
-        logger.info("Resuming: the pairs are verified already")
-    else:
-        verify.main(database_path, pairs, best_first=best_first)
-        unfinished.keep(place, database_path)
-    if job.mapper == "auto" and mapping.num_connected_images(database_path) <= INCREMENTAL_UP_TO:
-        return []
-    return hierarchical.divide(
-        place / colmap.DATABASE,
-        place,
-        job.sfm_dir / _CLUSTER_LOGS,
-        fix_intrinsics=job.fix_intrinsics,
-    )
-
-
-def _join(job: _Job, folder: Path, apart: _Apart) -> None:
+def _join(job: Job, folder: Path, apart: Apart) -> None:
     """Join the models of clusters that are mapped; only the robust adjustment completes them."""
     job = replace(job, robust=True)
-    names = sorted({name for cluster in apart.found for name in cluster.names})
-    with (
-        colmap.readable_photos(job.image_dir, names, folder) as photos,
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
-    ):
-        models = hierarchical.join(apart.found, photos, Path(scratch))
-    _finish(job, folder, models, apart.num_pairs)
-
-
-def _map(job: _Job, folder: Path) -> list[pycolmap.Reconstruction]:
-    """Run a mapper and return its models, the largest first."""
-    with tempfile.TemporaryDirectory(dir=folder) as attempts:
-        mapper = mapping.globally if job.mapper == "global" else mapping.incremental
-        return mapper(
-            folder / colmap.DATABASE,
-            job.image_dir,
-            Path(attempts),
-            fix_intrinsics=job.fix_intrinsics,
-        )
-
-
-def _finish(
-    job: _Job, folder: Path, models: Sequence[pycolmap.Reconstruction | None], num_pairs: int
-) -> None:
-    """Write the mapped models, adjusted if they are to be; without one, raise the reason."""
-    found = mapping.largest_first([model for model in models if model is not None])
-    if not found:
-        database_path = folder / colmap.DATABASE
-        raise _no_model(database_path, mapping.num_verified_pairs(database_path), num_pairs)
-    write_models(found, folder, fix_intrinsics=job.fix_intrinsics, robust=job.robust)
-
-
-def write_models(
-    models: Sequence[pycolmap.Reconstruction], folder: Path, *, fix_intrinsics: bool, robust: bool
-) -> None:
-    """Write the largest model to a folder, and if there are several, all of them below it.
-
-    Args:
-        models: the largest first.
-        folder: gets the first; ``0/``, ``1/``, ... get all, where there is more than one.
-        fix_intrinsics: keep the cameras' parameters.
-        robust: adjust the models robustly before.
-    """
-    for number, model in enumerate(models):
-        if robust:
-            adjust.main(model, fix_intrinsics=fix_intrinsics)
-        if number == 0:
-            colmap.write_model(model, folder)
-        if len(models) > 1:
-            numbered = folder / str(number)
-            numbered.mkdir()
-            colmap.write_model(model, numbered)
-    if len(models) > 1:
-        sizes = ", ".join(str(model.num_reg_images()) for model in models)
-        logger.warning(
-            "%d models that share too little to be one, of %s photos", len(models), sizes
-        )
-
-
-def _no_model(database_path: Path, num_verified: int, num_pairs: int) -> NoModel:
-    points = " and not one point could be triangulated" if num_verified else ""
-    return NoModel(
-        f"no model could be built: {num_verified} of {num_pairs} pairs agree geometrically{points};"
-        f" {_advice(database_path, num_verified)}"
-    )
-
-
-def _advice(database_path: Path, num_verified: int) -> str:
-    """Return what to change so that a model can be built."""
-    # By SQL: pycolmap's interface to databases differs between its versions.
-    query = "SELECT DISTINCT model FROM cameras WHERE NOT prior_focal_length"
-    with closing(sqlite3.connect(database_path)) as database:
-        models = [pycolmap.CameraModelId(model).name for (model,) in database.execute(query)]
-    cameras = {
-        model: pycolmap.Camera(model=model, width=2, height=2, params=[]) for model in models
-    }
-    guessed = [
-        model
-        for model, camera in cameras.items()
-        if not colmap.is_planar(camera) and camera.focal_length_idxs()
-    ]
-    if guessed:
-        return (
-            f"the focal length of {listing(sorted(guessed))} was guessed as of a lens without "
-            "fisheye: give the camera's parameters"
-        )
-    if num_verified:
-        return "the photos may be taken from one place, or the focal length be wrong"
-    return "the photos need more overlap, or other pairs or features"
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        models = hierarchical.join(apart.found, job.image_dir, Path(scratch))
+    building.finish(job, folder, models, apart.num_pairs)

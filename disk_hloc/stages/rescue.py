@@ -29,7 +29,7 @@ from disk_hloc.io.store import reading
 from disk_hloc.log import logger
 from disk_hloc.models import turn_votes
 
-from . import mapping, reconstruct, verify
+from . import building, mapping, verify
 
 # How many photos a missing one is tried with: those that look most like it.
 MAX_NEIGHBORS = 8
@@ -191,11 +191,8 @@ def _build(
     models = [colmap.with_keypoints(model, keypoints) for model in models]
     with pycolmap.Database.open(database_path) as database:
         names = [image.name for image in database.read_all_images()]
-    with (
-        colmap.readable_photos(image_dir, names, folder) as photos,
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
-    ):
-        files = database_path, photos, Path(scratch)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        files = database_path, image_dir, Path(scratch)
         if models:
             grown = _go_on(models[0], *files, len(names), fix_intrinsics)
         else:
@@ -207,7 +204,7 @@ def _build(
         raise NothingGained
     logger.info("%d photos registered by other features", gained)
     found = mapping.largest_first([*grown, *rest])
-    reconstruct.write_models(found, folder, fix_intrinsics=fix_intrinsics, robust=robust)
+    building.write_models(found, image_dir, folder, fix_intrinsics=fix_intrinsics, robust=robust)
 
 
 def _is_left(photos: set[str], inside: Collection[str]) -> bool:

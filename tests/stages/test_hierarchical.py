@@ -16,7 +16,7 @@ from disk_hloc.errors import DiskHlocError
 from disk_hloc.geometry import align
 from disk_hloc.io import colmap
 from disk_hloc.parallel.clusters import spread
-from disk_hloc.stages import hierarchical, joining, mapping
+from disk_hloc.stages import cluster_mapping, hierarchical, joining, mapping
 
 pytestmark = pytest.mark.skipif(
     not hasattr(pycolmap, "SyntheticDatasetOptions"), reason="this pycolmap draws no models"
@@ -40,8 +40,10 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pycolmap.Reco
 
 
 @pytest.fixture
-def divided(drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[hierarchical.Cluster]:
-    monkeypatch.setattr(hierarchical, "CLUSTER_SIZE", 10)
+def divided(
+    drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[cluster_mapping.Cluster]:
+    monkeypatch.setattr(cluster_mapping, "CLUSTER_SIZE", 10)
     return hierarchical.divide(
         drawn[0], tmp_path / "clusters", tmp_path / "logs", fix_intrinsics=False
     )
@@ -63,7 +65,7 @@ def assert_same(model: pycolmap.Reconstruction, truth: pycolmap.Reconstruction) 
 def test_joined_clusters_are_the_model(drawn, divided, tmp_path: Path, dask: str | None) -> None:
     assert len(divided) > 2
     assert sum(cluster.own for cluster in divided) == 24
-    hierarchical.map_clusters(divided, spread(dask))
+    cluster_mapping.map_clusters(divided, spread(dask))
     (tmp_path / "scratch").mkdir()
     models = hierarchical.join(divided, tmp_path, tmp_path / "scratch")
     assert len(models) == 1
@@ -99,7 +101,7 @@ def test_a_database_that_another_process_opens_is_waited_for(drawn, tmp_path: Pa
 
 def test_photos_of_a_frame_stay_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = draw(tmp_path / "database.db", 2, 12)
-    monkeypatch.setattr(hierarchical, "CLUSTER_SIZE", 5)
+    monkeypatch.setattr(cluster_mapping, "CLUSTER_SIZE", 5)
     found = hierarchical.divide(
         tmp_path / "database.db", tmp_path / "clusters", tmp_path / "logs", fix_intrinsics=False
     )
@@ -171,33 +173,33 @@ def test_a_photo_in_a_wrong_place_is_left_out(drawn) -> None:
 
 def test_a_worker_that_does_not_see_the_files_says_so(divided) -> None:
     with pytest.raises(DiskHlocError, match="all machines share"):
-        hierarchical.map_one(divided[0])  # the folder is made by map_clusters
+        cluster_mapping.map_one(divided[0])  # the folder is made by map_clusters
 
 
 def test_mapped_clusters_are_not_mapped_again(divided, caplog) -> None:
-    mapped: list[hierarchical.Cluster] = []
+    mapped: list[cluster_mapping.Cluster] = []
 
     def stopped_after_two(found):
-        for number, cluster in enumerate(hierarchical.in_processes(found)):
+        for number, cluster in enumerate(cluster_mapping.in_processes(found)):
             if number == 2:
                 raise KeyboardInterrupt
             mapped.append(cluster)
             yield cluster
 
     with pytest.raises(KeyboardInterrupt):
-        hierarchical.map_clusters(divided, stopped_after_two)
+        cluster_mapping.map_clusters(divided, stopped_after_two)
     done = {cluster.folder: (cluster.folder / "models").stat().st_ino for cluster in mapped}
     # The photos of one of them are others now.
     changed = mapped[0].folder / "names.txt"
     changed.write_text("another.jpg\n")
-    left: list[hierarchical.Cluster] = []
+    left: list[cluster_mapping.Cluster] = []
 
     def noted(found):
         left.extend(found)
-        return hierarchical.in_processes(found)
+        return cluster_mapping.in_processes(found)
 
     with caplog.at_level("INFO"):
-        hierarchical.map_clusters(divided, noted)
+        cluster_mapping.map_clusters(divided, noted)
     assert mapped[0] in left
     assert mapped[1] not in left
     assert "mapped before" in caplog.text

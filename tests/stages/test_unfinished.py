@@ -11,7 +11,7 @@ import pycolmap
 import pytest
 
 from disk_hloc.io import colmap
-from disk_hloc.stages import hierarchical, reconstruct, unfinished
+from disk_hloc.stages import cluster_mapping, reconstruct, unfinished
 
 pytestmark = pytest.mark.skipif(
     not hasattr(pycolmap, "SyntheticDatasetOptions"), reason="this pycolmap draws no models"
@@ -53,13 +53,13 @@ def test_the_folder_is_that_of_equal_inputs(database: Path, tmp_path: Path) -> N
 def test_a_stopped_run_is_resumed(database: Path, tmp_path: Path, monkeypatch, caplog) -> None:
     photos, out = tmp_path / "photos", tmp_path / "sfm"
     draw_photos(database, photos)
-    monkeypatch.setattr(hierarchical, "CLUSTER_SIZE", 10)
+    monkeypatch.setattr(cluster_mapping, "CLUSTER_SIZE", 10)
 
     def stopped(found):
-        yield next(hierarchical.in_processes(found))
+        yield next(cluster_mapping.in_processes(found))
         raise KeyboardInterrupt
 
-    def run(spread=hierarchical.in_processes):
+    def run(spread=cluster_mapping.in_processes):
         return reconstruct.from_database(
             out, photos, database, mapper="hierarchical", spread=spread
         )
