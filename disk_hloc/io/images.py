@@ -37,6 +37,7 @@ _TOO_LARGE = "not enough memory to decode it"
 _BROKEN = "truncated, or not an image"
 _DEEP = "it has 32 bits a sample, whose range nobody knows: convert it to 8 or 16 bits"
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_JPEG = b"\xff\xd8"
 # The formats that are read: by OpenCV and Pillow, and HEIF by Pillow with pillow-heif.
 _FORMATS = {
     "AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "SUN", "TIFF",
@@ -182,7 +183,7 @@ def read_image_list(
     return list(dict.fromkeys(names))
 
 
-def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
+def read_image(path: Path, grayscale: bool = False, *, small: bool = False) -> np.ndarray:
     """Read an image as stored, like hloc: EXIF orientation is not applied.
 
     The result is bit-identical to ``cv2.imread`` with ``IMREAD_IGNORE_ORIENTATION``, as hloc reads:
@@ -198,6 +199,7 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
     Args:
         path: an image file.
         grayscale: decode to one channel.
+        small: half the width and height may be returned, where that is faster.
 
     Returns:
         (H, W, 3) RGB, or (H, W) if ``grayscale``; uint8.
@@ -207,22 +209,27 @@ def read_image(path: Path, grayscale: bool = False) -> np.ndarray:
             than :func:`max_pixels`; its samples have 32 bits, for which there is no fixed range;
             or no decoder of its format is installed, with what to install.
     """
-    return decode_image(read_encoded(path), grayscale)
+    return decode_image(read_encoded(path), grayscale, small=small)
 
 
-def decode_image(encoded: np.ndarray, grayscale: bool = False) -> np.ndarray:
+def decode_image(
+    encoded: np.ndarray, grayscale: bool = False, *, small: bool = False
+) -> np.ndarray:
     """Decode the bytes of an image file as :func:`read_image` does.
 
     Args:
         encoded: (N,) uint8, of :func:`read_encoded`.
-        grayscale: decode to one channel.
+        grayscale, small: see :func:`read_image`.
 
     Returns, Raises: see :func:`read_image`.
     """
     prefix = encoded[: heif.PREFIX_BYTES].tobytes()
     if heif.is_heic(prefix):
         return _decode_by_pillow(encoded, grayscale)
-    mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
+    if small and prefix.startswith(_JPEG):
+        mode = cv2.IMREAD_REDUCED_GRAYSCALE_2 if grayscale else cv2.IMREAD_REDUCED_COLOR_2
+    else:
+        mode = cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR
     # Decoded from memory: from a file, OpenCV fills the rest of a truncated JPEG with gray.
     try:
         image = cv2.imdecode(encoded, mode | cv2.IMREAD_IGNORE_ORIENTATION)

@@ -19,7 +19,7 @@ from disk_hloc.io import colmap
 from disk_hloc.io.hloc.pairs import Pair, read_pairs
 from disk_hloc.log import logger
 
-from . import adjust, mapping, unfinished, verify
+from . import adjust, coloring, mapping, unfinished, verify
 from .cluster_mapping import CLUSTER_SIZE, SHARED, Cluster
 
 # Up to this many photos one model that grows is the fastest, or as fast (benchmarks/mapping.py).
@@ -183,7 +183,7 @@ def write_models(
     """Write the largest model to a folder, and if there are several, all of them below it.
 
     Args:
-        models: the largest first.
+        models: the largest first. Points that are black get the colours of photos.
         image_dir: the photos.
         folder: gets the first; ``0/``, ``1/``, ... get all, where there is more than one.
         fix_intrinsics: keep the cameras' parameters.
@@ -192,6 +192,7 @@ def write_models(
     for number, model in enumerate(models):
         if robust:
             adjust.main(model, fix_intrinsics=fix_intrinsics)
+        coloring.main(model, image_dir)
         if number == 0:
             colmap.write_model(model, folder)
         if len(models) > 1:

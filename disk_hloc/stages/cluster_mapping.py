@@ -31,7 +31,7 @@ _MODELS = "models"
 _NAMES = "names.txt"
 # Other clusters have the other cores. The joined model is adjusted twice, so that one refinement of
 # a cluster does: 4 s less of 12.
-_OPTIONS = {"num_threads": 1, "extract_colors": False, "ba_global_max_refinements": 1}
+_OPTIONS = {"num_threads": 1, "ba_global_max_refinements": 1}
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from disk_hloc.io.colmap import isolated
 from disk_hloc.io.hloc.pairs import Pair
 from disk_hloc.log import logger
 
-from . import adjust, mapping, missing, verify
+from . import adjust, coloring, mapping, missing, verify
 
 # COLMAP's largest error of an observation (filter_max_reproj_error).
 _MAX_ERROR_PX = 4.0
@@ -123,12 +123,9 @@ def _grow(
         database_path, registered | ids, new.features, new.pairs, new.matches, known=registered
     )
     verify.main(database_path, new.pairs, best_first=best_first)
-    with (
-        colmap.readable_photos(new.image_dir, new.names, folder) as photos,
-        tempfile.TemporaryDirectory(dir=folder) as scratch,
-    ):
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         grown = _map(
-            model_dir, set(model.cameras), database_path, photos, Path(scratch),
+            model_dir, set(model.cameras), database_path, new.image_dir, Path(scratch),
             [*registered, *ids], fix_intrinsics,
         )  # fmt: skip
     cameras, points = set(model.cameras), set(model.points3D)
@@ -139,6 +136,7 @@ def _grow(
     if not added:
         raise NothingAdded(unregistered)
     refine(model, set(added), points, set(model.cameras) if fix_intrinsics else cameras)
+    coloring.main(model, new.image_dir, set(new.names))
     colmap.write_model(model, folder)
     logger.info("%d of %d photos registered", len(added), len(ids))
     return unregistered

@@ -215,14 +215,9 @@ def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> Non
             for placed, offset in zip(group, offsets, strict=False)
         ]
     )
-    colors = np.concatenate(
-        [[point.color for point in placed.part.model.points3D.values()] for placed in group]
-    )
     track_of = same_points(keys, point_of, np.repeat(np.arange(len(group)), sizes))
     counts = np.bincount(track_of)
     mean = np.stack([np.bincount(track_of, axis) / counts for axis in xyz.T], axis=1)
-    color = np.zeros((len(counts), 3), np.uint8)
-    color[track_of] = colors
     tracks, where = _each_key_once(keys, track_of[point_of])
     bounds = np.searchsorted(tracks, np.arange(len(counts) + 1))
     image_ids, keypoints = (where >> 32).tolist(), (where & 0xFFFFFFFF).tolist()
@@ -232,7 +227,7 @@ def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> Non
             for i in range(bounds[number], bounds[number + 1])
         ]
         if len(elements) > 1:
-            model.add_point3D(mean[number], pycolmap.Track(elements), color[number])
+            model.add_point3D(mean[number], pycolmap.Track(elements))
 
 
 def same_points(keys: np.ndarray, point_of: np.ndarray, part_of: np.ndarray) -> np.ndarray:

@@ -39,6 +39,8 @@ _GROWTH = {
 }
 _CHOSEN = {
     **_GROWTH,
+    # They come last (:mod:`disk_hloc.stages.coloring`).
+    "extract_colors": False,
     # It registers photos that see no point, and so joins scenes that share nothing.
     "structure_less_registration_fallback": False,
     # What is known of a rig stays.

@@ -34,6 +34,7 @@ from disk_hloc.io.store.hdf5 import find, number_attribute
 from disk_hloc.log import logger
 from disk_hloc.plugin import engine as engines
 
+from . import coloring
 from . import verify as verification
 
 # Largest distance of a match from its epipolar lines by the known poses; that of hloc.
@@ -158,13 +159,13 @@ def _build(
     database_path, pairs_path, _, _ = paths
     names = [image.name for image in reference.images.values()]
     try:
-        with colmap.readable_photos(image_dir, names, folder) as photos:
-            if engine == "hloc":
+        if engine == "hloc":
+            with colmap.readable_photos(image_dir, names, folder) as photos:
                 folders = (folder, reference_path, photos)
                 model = _with_hloc(folders, reference, paths, verify, verbose)
-            else:
-                pairs = read_pairs(pairs_path)
-                model = _natively(folder, photos, reference, pairs, paths, verify)
+        else:
+            pairs = read_pairs(pairs_path)
+            model = _natively(folder, image_dir, reference, pairs, paths, verify)
     except (ValueError, RuntimeError) as error:
         # COLMAP raises these for a database without a verified pair.
         if _count(database_path, "two_view_geometries"):
@@ -195,9 +196,14 @@ def _natively(
     options = {
         "num_threads": colmap.num_threads(reference.num_reg_images()),
         "random_seed": colmap.SEED,
+        "extract_colors": False,
         **_FIXED_RIGS,
     }
-    return pycolmap.triangulate_points(reference, database_path, image_dir, folder, options=options)
+    model = pycolmap.triangulate_points(
+        reference, database_path, image_dir, folder, options=options
+    )
+    coloring.main(model, image_dir)
+    return model
 
 
 def _write_verified(
