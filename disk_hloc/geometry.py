@@ -163,12 +163,12 @@ def sampson_distances(
         (N,) Sampson distances in pixels (Hartley and Zisserman, "Multiple View Geometry",
         section 11.4.3).
     """
-    lines1 = points0 @ fundamental[:, :2].T + fundamental[:, 2]
-    lines0 = points1 @ fundamental[:2] + fundamental[2]
-    products = (points1 * lines1[:, :2]).sum(1) + lines1[:, 2]
-    gradients = (lines0[:, :2] ** 2).sum(1) + (lines1[:, :2] ** 2).sum(1)
+    # By coordinates: sums over rows of two are several times as slow.
+    x, y = points1.T
+    a1, b1, c1 = fundamental[:, :2] @ points0.T + fundamental[:, 2:]
+    a0, b0 = fundamental[:2, :2].T @ points1.T + fundamental[2, :2, None]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.abs(products) / np.sqrt(gradients)
+        return np.abs(x * a1 + y * b1 + c1) / np.sqrt(a0 * a0 + b0 * b0 + a1 * a1 + b1 * b1)
 
 
 def rotation_angle(rotation: np.ndarray) -> float:

@@ -106,11 +106,10 @@ def agreement(points0: np.ndarray, points1: np.ndarray, *, best_first: bool) -> 
     if not np.isfinite(errors).all():
         return Agreement(None, np.full(num, np.inf), 0.0)
     shuffle = np.random.default_rng(colmap.SEED).permutation
-    shuffled = [
-        sampson_distances(points0, points1[shuffle(num)], fundamental) for _ in range(_NUM_SHUFFLES)
-    ]
+    others = np.concatenate([shuffle(num) for _ in range(_NUM_SHUFFLES)])
+    shuffled = sampson_distances(np.tile(points0, (_NUM_SHUFFLES, 1)), points1[others], fundamental)
     num_inliers = int((errors <= MAX_ERROR_PX).sum())
-    num_by_chance = int((np.array(shuffled) <= MAX_ERROR_PX).sum())
+    num_by_chance = int((shuffled <= MAX_ERROR_PX).sum())
     # Half an inlier more, since no rate is zero.
     rate = min((num_by_chance + 0.5) / (_NUM_SHUFFLES * num), 1.0)
     return Agreement(fundamental, errors, log10_tail(num_inliers - _MINIMAL, num - _MINIMAL, rate))
