@@ -7,8 +7,9 @@ models stay apart. An adjustment of all is left to the caller.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pycolmap
@@ -35,26 +36,23 @@ _MIN_ANGLE = 1.5
 _LEAST_OBSERVATIONS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Part:
     """A model as arrays.
 
     Attributes:
         model: the model.
         observations: (K, 3) image id, keypoint, and index of the point.
+        photos: (I,) the image ids among them, sorted.
         points: (P, 3) in the model's frame.
         depth: median distance of points from the cameras that see them.
     """
 
     model: pycolmap.Reconstruction
     observations: np.ndarray
+    photos: np.ndarray
     points: np.ndarray
     depth: float
-
-    @property
-    def keys(self) -> np.ndarray:
-        """(K,) the image and keypoint of each observation, in one number."""
-        return (self.observations[:, 0] << 32) | self.observations[:, 1]
 
 
 @dataclass(frozen=True)
@@ -82,10 +80,11 @@ def join(models: Sequence[pycolmap.Reconstruction]) -> list[pycolmap.Reconstruct
         counts.
     """
     parts = [_part(model) for model in mapping.largest_first(models)]
+    shared = cache(_shared)
     joined = []
     while parts:
         group = [_Placed(parts.pop(0), 1.0, np.eye(3), np.zeros(3))]
-        while (placed := _next(group, parts)) is not None:
+        while (placed := _next(group, parts, shared)) is not None:
             group.append(placed)
             parts = [part for part in parts if part is not placed.part]
         joined.append(group[0].part.model if len(group) == 1 else _merged(group))
@@ -102,31 +101,47 @@ def _part(model: pycolmap.Reconstruction) -> _Part:
         elements = point.track.elements
         observations += [(one.image_id, one.point2D_idx, number) for one in elements]
         distances.append(np.linalg.norm(point.xyz - centers[elements[0].image_id]))
+    seen = np.array(observations, np.int64).reshape(-1, 3)
     return _Part(
         model,
-        np.array(observations, np.int64).reshape(-1, 3),
+        seen,
+        np.unique(seen[:, 0]),
         np.array(points).reshape(-1, 3),
         float(np.median(distances)),
     )
 
 
-def _next(group: Sequence[_Placed], parts: Sequence[_Part]) -> _Placed | None:
+def _keys(observations: np.ndarray) -> np.ndarray:
+    """Return (K,) the image and keypoint of each observation, in one number."""
+    return (observations[:, 0] << 32) | observations[:, 1]
+
+
+def _shared(first: _Part, second: _Part) -> np.ndarray:
+    """Return (N, 2) the points of two parts that one keypoint sees, of each such keypoint."""
+    photos = np.intersect1d(first.photos, second.photos, assume_unique=True)
+    some = [part.observations[np.isin(part.observations[:, 0], photos)] for part in (first, second)]
+    _, at0, at1 = np.intersect1d(_keys(some[0]), _keys(some[1]), return_indices=True)
+    return np.stack([some[0][at0, 2], some[1][at1, 2]], axis=1)
+
+
+def _next(
+    group: Sequence[_Placed],
+    parts: Sequence[_Part],
+    shared: Callable[[_Part, _Part], np.ndarray],
+) -> _Placed | None:
     """Place one of the parts in the frame of a group: the first that agrees, the surest first."""
-    keys = np.concatenate([placed.part.keys for placed in group])
-    points = np.concatenate([placed.points[placed.part.observations[:, 2]] for placed in group])
-    keys, first = np.unique(keys, return_index=True)
-    points = points[first]
-    shared = []
+    candidates = []
     for part in parts:
-        _, ours, theirs = np.intersect1d(keys, part.keys, return_indices=True)
+        both = [shared(placed.part, part) for placed in group]
         # A point counts once, however many photos share it.
-        theirs, once = np.unique(part.observations[theirs, 2], return_index=True)
-        shared.append((theirs, points[ours[once]]))
-    for number in sorted(range(len(parts)), key=lambda i: -len(shared[i][0])):
-        theirs, targets = shared[number]
-        found = _alignment(parts[number].points[theirs], targets, parts[number].depth)
+        theirs, once = np.unique(np.concatenate(both)[:, 1], return_index=True)
+        ours = [placed.points[some[:, 0]] for placed, some in zip(group, both, strict=True)]
+        candidates.append((part, theirs, np.concatenate(ours)[once]))
+    candidates.sort(key=lambda candidate: -len(candidate[1]))
+    for part, theirs, targets in candidates:
+        found = _alignment(part.points[theirs], targets, part.depth)
         if found is not None:
-            return _Placed(parts[number], *found)
+            return _Placed(part, *found)
     return None
 
 
@@ -208,7 +223,7 @@ def _add_points(model: pycolmap.Reconstruction, group: Sequence[_Placed]) -> Non
     sizes = [len(placed.part.points) for placed in group]
     offsets = np.cumsum([0, *sizes])
     xyz = np.concatenate([placed.points for placed in group])
-    keys = np.concatenate([placed.part.keys for placed in group])
+    keys = np.concatenate([_keys(placed.part.observations) for placed in group])
     point_of = np.concatenate(
         [
             placed.part.observations[:, 2] + offset
@@ -273,7 +288,11 @@ def _each_key_once(keys: np.ndarray, track_of: np.ndarray) -> tuple[np.ndarray, 
     Returns:
         The tracks, sorted, and their keypoints.
     """
-    (tracks, keys), claims = np.unique(np.stack([track_of, keys]), axis=1, return_counts=True)
+    order = np.lexsort((keys, track_of))
+    tracks, keys = track_of[order], keys[order]
+    starts = np.flatnonzero(np.diff(tracks, prepend=-1) | np.diff(keys, prepend=-1))
+    claims = np.diff(starts, append=len(keys))
+    tracks, keys = tracks[starts], keys[starts]
     lengths = np.bincount(tracks)[tracks]
     order = np.lexsort((tracks, -lengths, -claims, keys))
     _, best = np.unique(keys[order], return_index=True)
