@@ -25,7 +25,7 @@ from disk_hloc.log import logger
 from . import mapping
 
 # Photos of a cluster, and photos that a cluster takes from a neighbour.
-CLUSTER_SIZE = 100
+CLUSTER_SIZE = 150
 SHARED = 8
 _MODELS = "models"
 _NAMES = "names.txt"
