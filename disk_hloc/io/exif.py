@@ -113,8 +113,8 @@ def read_exif(source: Path | bytes) -> Exif:
 def tags_of(image: ImageFile.ImageFile) -> Image.Exif:
     """Return the EXIF data in the header of an opened image.
 
-    The method that Pillow has for PNG decodes the whole image where there are none, in search of
-    data behind the pixels: 0.4 s for 12 megapixels.
+    Pillow's own method decodes a PNG without EXIF data, in search of data behind the pixels: 0.4 s
+    for 12 megapixels.
     """
     return Image.Image.getexif(image)
 
