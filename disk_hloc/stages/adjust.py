@@ -16,10 +16,8 @@ from disk_hloc.log import logger
 _CAUCHY = 2.385
 # The mean distance of a point of the normal distribution in the plane, in standard deviations.
 _MEAN_DISTANCE = float(np.sqrt(np.pi / 2))
+# After these, only the fourth digit of the cost changes.
 _MAX_ITERATIONS = 10
-# It ends before where the cost changes by a smaller share: after 8 iterations for Sacre Coeur and
-# for 1,000 photos of a room, which the last two move by less than 0.01 mm.
-_FUNCTION_TOLERANCE = 1e-4
 # COLMAP's largest error of an observation.
 MAX_ERROR_PX = 4.0
 # Up to this many photos the equations are solved directly, unless points are in too many photos:
@@ -118,7 +116,6 @@ def _robust_options(
     solver.loss_function_type = pycolmap.LossFunctionType.CAUCHY
     solver.loss_function_scale = _CAUCHY * deviation
     solver.solver_options.max_num_iterations = max_iterations
-    solver.solver_options.function_tolerance = _FUNCTION_TOLERANCE
     solver.solver_options.num_threads = num_threads(model.num_reg_images())
     return options, deviation
 
