@@ -86,7 +86,7 @@ def of_folder(photos: Path, folder: Path, matched: matching.Matched) -> dict[str
     }
     models = folder / "models"
     models.mkdir()
-    (model, *_) = mapping.incremental(paths["alone"], photos, models, fix_intrinsics=False)
+    (model, *_) = mapping.incremental(paths["alone"], models, fix_intrinsics=False)
     true = true_pairs(model, matched.matches, pairs)
     return {
         "pairs": len(pairs),

@@ -151,14 +151,12 @@ def _verify_and_divide(
 
 def _map(job: Job, folder: Path) -> list[pycolmap.Reconstruction]:
     """Run a mapper and return its models, the largest first."""
+    database_path, fixed = folder / colmap.DATABASE, job.fix_intrinsics
     with tempfile.TemporaryDirectory(dir=folder) as attempts:
-        mapper = mapping.globally if job.mapper == "global" else mapping.incremental
-        return mapper(
-            folder / colmap.DATABASE,
-            job.image_dir,
-            Path(attempts),
-            fix_intrinsics=job.fix_intrinsics,
-        )
+        place = Path(attempts)
+        if job.mapper == "global":
+            return mapping.globally(database_path, job.image_dir, place, fix_intrinsics=fixed)
+        return mapping.incremental(database_path, place, fix_intrinsics=fixed)
 
 
 def finish(

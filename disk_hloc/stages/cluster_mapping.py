@@ -142,7 +142,6 @@ def _map(cluster: Cluster) -> None:
         attempts, built = Path(scratch) / "attempts", Path(scratch) / "built"
         models = mapping.incremental(
             cluster.database_path,
-            cluster.folder,
             attempts,
             fix_intrinsics=cluster.fix_intrinsics,
             only=cluster.names,

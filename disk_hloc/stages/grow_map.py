@@ -125,7 +125,7 @@ def _grow(
     verify.main(database_path, new.pairs, best_first=best_first)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         grown = _map(
-            model_dir, set(model.cameras), database_path, new.image_dir, Path(scratch),
+            model_dir, set(model.cameras), database_path, Path(scratch),
             [*registered, *ids], fix_intrinsics,
         )  # fmt: skip
     cameras, points = set(model.cameras), set(model.points3D)
@@ -146,7 +146,6 @@ def _map(
     model_dir: Path,
     cameras: Collection[int],
     database_path: Path,
-    image_dir: Path,
     scratch: Path,
     names: Sequence[str],
     fix_intrinsics: bool,
@@ -159,7 +158,7 @@ def _map(
         "fix_existing_frames": True,
         "constant_cameras": set(cameras),
     }
-    models = mapping.run(database_path, image_dir, scratch, len(names), chosen, model_dir)
+    models = mapping.run(database_path, scratch, len(names), chosen, model_dir)
     return models[0] if models else None
 
 

@@ -54,14 +54,13 @@ def divide(
     return found
 
 
-def join(found: Sequence[Cluster], image_dir: Path, scratch: Path) -> list[pycolmap.Reconstruction]:
+def join(found: Sequence[Cluster], scratch: Path) -> list[pycolmap.Reconstruction]:
     """Join the models of clusters, adjust them together, and register photos that are left.
 
     The model that is returned has new tracks; it is not adjusted to them.
 
     Args:
         found: clusters that are mapped.
-        image_dir: the photos.
         scratch: an existing folder for files in between.
 
     Returns:
@@ -83,7 +82,7 @@ def join(found: Sequence[Cluster], image_dir: Path, scratch: Path) -> list[pycol
     joined[0].write(start)
     count = mapping.num_connected_images(database_path)
     options = {**mapping.options(count, fix_intrinsics), **_JOINED}
-    largest = mapping.run(database_path, image_dir, grown, count, options, start, show=False)
+    largest = mapping.run(database_path, grown, count, options, start, show=False)
     for model in largest:
         joining.drop_wrong(model, adjust.MAX_ERROR_PX)
     return mapping.without_parts([*largest, *joined[1:]])

@@ -92,7 +92,6 @@ def _starts(num_places: int) -> tuple[dict[str, Any], ...]:
 
 def incremental(
     database_path: Path,
-    image_dir: Path,
     folder: Path,
     *,
     fix_intrinsics: bool,
@@ -100,7 +99,7 @@ def incremental(
     changes: Mapping[str, Any] | None = None,
     show: bool = True,
 ) -> list[pycolmap.Reconstruction]:
-    """Build models by COLMAP's incremental mapper.
+    """Build models by COLMAP's incremental mapper, without colours.
 
     Photos that are joined by verified pairs are a place. Of a place whose largest model holds less
     than half of its photos, other pairs to begin with are tried, and the attempt with the largest
@@ -108,7 +107,6 @@ def incremental(
 
     Args:
         database_path: a database with two-view geometries.
-        image_dir: the photos.
         folder: an empty folder, for the files of the attempts.
         fix_intrinsics: keep the cameras' parameters.
         only: the images to map; None maps all.
@@ -137,7 +135,7 @@ def incremental(
             **start,
             "image_names": names,
         }
-        models = run(database_path, image_dir, attempt, len(names), chosen, show=show)
+        models = run(database_path, attempt, len(names), chosen, show=show)
         found = [(model, colmap.seeing_points(model)) for model in models]
         for i in open_places:
             here = [model for model, photos in found if photos & places[i]]
@@ -178,7 +176,6 @@ def _places(database_path: Path, only: Collection[str] | None) -> list[set[str]]
 
 def run(
     database_path: Path,
-    image_dir: Path,
     folder: Path,
     num_images: int,
     chosen: Mapping[str, Any],
@@ -189,10 +186,10 @@ def run(
     """Call COLMAP's incremental mapper; return its models that have points, the largest first.
 
     Args:
-        database_path, image_dir: the input.
+        database_path: the input.
         folder: an existing folder for COLMAP's files.
         num_images: how many photos there are, for the progress bar.
-        chosen: the options.
+        chosen: the options. As in :func:`options`, no colours: no photo is read.
         start: a model to go on from.
         show: show the progress bar.
     """
@@ -205,7 +202,7 @@ def run(
         models = _once_open(
             lambda: pycolmap.incremental_mapping(
                 database_path,
-                image_dir,
+                folder,
                 folder,
                 options=chosen,
                 input_path=start or "",
@@ -235,7 +232,10 @@ def _once_open(call: Callable[[], T]) -> T:
 def globally(
     database_path: Path, image_dir: Path, folder: Path, *, fix_intrinsics: bool
 ) -> list[pycolmap.Reconstruction]:
-    """Build models by COLMAP's global mapper; see :func:`incremental`."""
+    """Build models by COLMAP's global mapper, which reads the photos for colours.
+
+    Args, Returns: see :func:`incremental`.
+    """
     num_images = num_connected_images(database_path)
     adjustment = {
         name.removeprefix("ba_"): value for name, value in _refinement(fix_intrinsics).items()

@@ -278,5 +278,5 @@ def _join(job: Job, folder: Path, apart: Apart) -> None:
     """Join the models of clusters that are mapped; only the robust adjustment completes them."""
     job = replace(job, robust=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        models = hierarchical.join(apart.found, job.image_dir, Path(scratch))
+        models = hierarchical.join(apart.found, Path(scratch))
     building.finish(job, folder, models, apart.num_pairs)

@@ -192,7 +192,7 @@ def _build(
     with pycolmap.Database.open(database_path) as database:
         names = [image.name for image in database.read_all_images()]
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        files = database_path, image_dir, Path(scratch)
+        files = database_path, Path(scratch)
         if models:
             grown = _go_on(models[0], *files, len(names), fix_intrinsics)
         else:
@@ -219,7 +219,6 @@ def _seen_in(models: Iterable[pycolmap.Reconstruction]) -> set[str]:
 def _go_on(
     model: pycolmap.Reconstruction,
     database_path: Path,
-    image_dir: Path,
     folder: Path,
     num_images: int,
     fix_intrinsics: bool,
@@ -230,9 +229,9 @@ def _go_on(
     grown.mkdir()
     options = mapping.options(num_images, fix_intrinsics)
     pycolmap.triangulate_points(
-        model, database_path, image_dir, start, clear_points=False, options=options
+        model, database_path, folder, start, clear_points=False, options=options
     ).write(start)
-    return mapping.run(database_path, image_dir, grown, num_images, options, start)
+    return mapping.run(database_path, grown, num_images, options, start)
 
 
 def add_matches(

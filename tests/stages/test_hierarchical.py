@@ -67,7 +67,7 @@ def test_joined_clusters_are_the_model(drawn, divided, tmp_path: Path, dask: str
     assert sum(cluster.own for cluster in divided) == 24
     cluster_mapping.map_clusters(divided, spread(dask))
     (tmp_path / "scratch").mkdir()
-    models = hierarchical.join(divided, tmp_path, tmp_path / "scratch")
+    models = hierarchical.join(divided, tmp_path / "scratch")
     assert len(models) == 1
     assert_same(models[0], drawn[1])
     # No point was lost at a seam, or is there twice.
@@ -94,7 +94,7 @@ def test_a_database_that_another_process_opens_is_waited_for(drawn, tmp_path: Pa
             pycolmap.incremental_mapping(path, tmp_path, tmp_path)
         timer = threading.Timer(0.3, other.stdin.close)
         timer.start()
-        (model,) = mapping.run(path, tmp_path, tmp_path, 24, mapping.options(24, False))
+        (model,) = mapping.run(path, tmp_path, 24, mapping.options(24, False))
         timer.join()
     assert model.num_reg_images() == truth.num_reg_images()
 

@@ -40,7 +40,7 @@ def draw_places(path: Path, sizes: tuple[int, int]) -> None:
 def test_each_place_is_a_model(tmp_path: Path) -> None:
     path = tmp_path / "database.db"
     draw_places(path, (6, 4))
-    models = mapping.incremental(path, tmp_path, tmp_path / "models", fix_intrinsics=False)
+    models = mapping.incremental(path, tmp_path / "models", fix_intrinsics=False)
     names = [sorted(image.name for image in model.images.values()) for model in models]
     assert names == [[f"0_{i}.jpg" for i in range(1, 7)], [f"1_{i}.jpg" for i in range(1, 5)]]
     assert all(np.isfinite(model.compute_mean_reprojection_error()) for model in models)
@@ -51,5 +51,5 @@ def test_each_place_is_a_model(tmp_path: Path) -> None:
 def test_two_photos_are_a_model(tmp_path: Path) -> None:
     path = tmp_path / "database.db"
     draw_places(path, (2, 2))
-    models = mapping.incremental(path, tmp_path, tmp_path / "models", fix_intrinsics=False)
+    models = mapping.incremental(path, tmp_path / "models", fix_intrinsics=False)
     assert sorted(model.num_reg_images() for model in models) == [2, 2]
